@@ -1,0 +1,116 @@
+package dissect
+
+// Class is what the header decoder made of a packet. It decides the ledger
+// bucket of everything that does not reach the attempt engine.
+type Class uint8
+
+const (
+	// ClassOther is a sound packet that carries no TCP, UDP or ICMP error: ARP, LLDP, ESP, ICMP echo.
+	ClassOther Class = iota
+	// ClassTCP is a TCP segment with at least ports, sequence number and flags.
+	ClassTCP
+	// ClassUDP is a UDP datagram with at least its ports.
+	ClassUDP
+	// ClassICMPError is an ICMP or ICMPv6 error that quotes a packet; see Datagram.Quoted.
+	ClassICMPError
+	// ClassFragment is a fragment that by itself says nothing (not the first, or waiting for others).
+	ClassFragment
+	// ClassUndecodable is a link type that squall does not decode.
+	ClassUndecodable
+	// ClassMalformed is a packet whose headers contradict themselves.
+	ClassMalformed
+	// ClassCut is a packet whose snapshot length ended before it could be classified.
+	ClassCut
+)
+
+// TCP header flags, RFC 9293 section 3.1.
+const (
+	FIN = 1 << iota
+	SYN
+	RST
+	PSH
+	ACK
+	URG
+	ECE
+	CWR
+)
+
+// Tunnel is the innermost encapsulation that a datagram was found in.
+type Tunnel uint8
+
+const (
+	TunnelNone Tunnel = iota
+	TunnelGRE
+	TunnelERSPAN
+	TunnelIPIP
+	Tunnel6in4
+	TunnelVXLAN
+	TunnelGENEVE
+	TunnelGTPU
+	TunnelTeredo
+	TunnelMPLS
+	TunnelPPPoE
+	TunnelAH
+)
+
+var tunnelNames = [...]string{"", "gre", "erspan", "ipip", "6in4", "vxlan", "geneve", "gtpu", "teredo", "mpls", "pppoe", "ah"}
+
+func (t Tunnel) String() string { return tunnelNames[t] }
+
+// IP protocol numbers that the stages branch on.
+const (
+	ProtoICMP   = 1
+	ProtoTCP    = 6
+	ProtoUDP    = 17
+	ProtoICMPv6 = 58
+)
+
+// Datagram is one decoded packet: a TCP segment, a UDP datagram or an ICMP
+// error, seen through any tunnels at its innermost IP header. The decoder
+// reuses it; Payload aliases the packet buffer and is valid only until the
+// next packet, whoever keeps bytes copies them.
+type Datagram struct {
+	Time  int64  // nanoseconds since the epoch
+	File  uint32 // index of the input, see capture.Packet.File
+	Frame int64  // 1-based number in that file, as Wireshark counts
+
+	Class  Class
+	Proto  uint8 // IP protocol of the innermost header: ProtoTCP, ProtoUDP, …
+	Flags  uint8 // TCP flags
+	TTL    uint8
+	HasTS  bool // the TCP timestamps option is present (RFC 7323)
+	Cut    bool // the snapshot length removed bytes of this packet
+	First  bool // first fragment of a datagram that was not reassembled
+	Tunnel Tunnel
+
+	Src, Dst         Addr
+	SrcPort, DstPort uint16
+	IPID             uint16 // IPv4 identification, 0 for IPv6
+	VLAN             uint16 // innermost VLAN id, 0 = none
+	Window           uint16
+	TunnelID         uint32 // VNI, GRE key, GTP-U TEID, PPPoE session, innermost MPLS label
+	Seq, Ack         uint32
+	TSVal, TSEcr     uint32
+
+	IPLen      int    // bytes of the innermost IP packet, header included, as its header says
+	PayloadLen int    // transport payload bytes that were on the wire
+	Payload    []byte // those of them that were captured; len(Payload) <= PayloadLen
+
+	// Of an ICMP error.
+	ICMPType, ICMPCode uint8
+	Quoted             Quoted
+}
+
+// Quoted is the packet that an ICMP error quotes: RFC 792, RFC 4443 section 3.
+type Quoted struct {
+	Src, Dst         Addr
+	SrcPort, DstPort uint16
+	Proto            uint8
+	HasSeq           bool   // the quotation reached the TCP sequence number
+	Seq              uint32 // TCP sequence number: the ISN of the SYN that is refused
+	Payload          []byte // what was quoted after the transport header, may be empty
+}
+
+// Source and Destination are the two endpoints of the datagram.
+func (d *Datagram) Source() Endpoint      { return Endpoint{d.Src, d.SrcPort} }
+func (d *Datagram) Destination() Endpoint { return Endpoint{d.Dst, d.DstPort} }
