@@ -1,0 +1,85 @@
+package capture
+
+// LinkType is a LINKTYPE_ value of the tcpdump.org registry. It is wider than
+// gopacket's uint8, which turns SLL2 (276) into 20.
+type LinkType uint16
+
+// Link types that squall names. Others are carried by number.
+const (
+	LinkNull      LinkType = 0
+	LinkEthernet  LinkType = 1
+	LinkPPP       LinkType = 9
+	LinkPPPHDLC   LinkType = 50
+	LinkPPPoE     LinkType = 51
+	LinkRaw       LinkType = 101
+	LinkCHDLC     LinkType = 104
+	LinkLoop      LinkType = 108
+	LinkLinuxSLL  LinkType = 113
+	LinkIPv4      LinkType = 228
+	LinkIPv6      LinkType = 229
+	LinkLinuxSLL2 LinkType = 276
+)
+
+// Packet is one captured packet. Data aliases the buffer of the batch it came
+// in and is valid until that batch is released; whoever keeps bytes copies
+// them.
+type Packet struct {
+	Time    int64 // nanoseconds since the Unix epoch, UTC
+	Data    []byte
+	OrigLen int      // bytes on the wire; len(Data) < OrigLen means the snapshot length cut it
+	Link    LinkType // of the interface it was captured on
+	Iface   uint16   // index of that interface inside its file
+	File    uint32   // index of the input in Source.Files
+	Frame   int64    // 1-based number of the record in its file, as Wireshark counts
+	Offset  int64    // byte offset of the record in the (uncompressed) file
+}
+
+// Batch is a run of packets in time order together with the buffers that hold
+// their bytes. The consumer calls Release exactly once when it needs neither
+// any more; a batch that several goroutines read is retained once for each.
+type Batch struct {
+	Packets []Packet
+	refs    batchRefs
+}
+
+// Source yields packets. Next returns io.EOF after the last batch; a damaged
+// file is not an error of Next: it ends early, and its FileStats say where and
+// why. An error is an input that cannot be read at all, or a broken device.
+type Source interface {
+	Next() (*Batch, error)
+	// Files describes every input, in the order of Packet.File. Counters are
+	// final after Next has returned io.EOF and may be read while reading.
+	Files() []FileStats
+	Close() error
+}
+
+// FileStats is what a reader knows about one input.
+type FileStats struct {
+	Path        string // as given by the user, "-" for standard input
+	Format      string // "pcap", "pcapng", or the interface kind when live
+	Compression string // "", "gzip", "zstd", "lz4", "bzip2"
+	LinkTypes   []LinkType
+	Snaplen     int64 // largest snapshot length declared, 0 = none declared
+	Packets     int64
+	Bytes       int64 // sum of the original lengths
+	SizeOnDisk  int64 // bytes of the file, 0 when unknown
+	ReadOnDisk  int64 // how many of them have been read so far, for progress
+	First, Last int64 // earliest and latest packet time, ns; 0 without packets
+	Drops       int64 // packets the capturing side says it lost (pcapng ISB), -1 = not stated
+	Truncated   int64 // packets cut by the snapshot length
+	OutOfOrder  int64 // packets earlier than their predecessor
+	ClockSteps  int64 // jumps back by more than a second
+	Gaps        int64 // silences longer than the gap threshold
+	Comment     string
+	Damage      *Damage // nil = read to a clean end
+}
+
+// Damage says where and why the reading of a file stopped early.
+type Damage struct {
+	Offset int64  // byte offset in the uncompressed stream
+	Frame  int64  // number of the record that could not be read, 1-based
+	Reason string // what was expected and what was found
+	// Tail is set when only the last record is incomplete, as every killed
+	// tcpdump leaves it: noted, not an error.
+	Tail bool
+}

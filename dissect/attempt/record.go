@@ -1,0 +1,66 @@
+package attempt
+
+import "squall/dissect"
+
+// Record is one attempt as the first pass leaves it: transport facts and what
+// the protocol said, but nothing that needs the whole capture (service, role,
+// relation, identity across addresses, W, ids). It holds no pointers; strings
+// are indices into Names. Records are the currency between the two passes,
+// between pieces of a capture, and in the temporary file.
+type Record struct {
+	Start, End   int64
+	AnsweredAt   int64
+	SessionEnd   int64
+	HandshakeRTT int64 // ns, -1 = not seen
+	RetryAfter   int64 // ns
+	Lifetime     int64 // ns, of the acceptance, 0 = unknown
+	GaveUp       int64 // when the client is known to have given up; 0 = not known
+	LastSeen     int64 // last packet of the flow or exchange
+
+	Source, Destination dissect.Endpoint
+	Txn                 uint64 // ISN or transaction: tells rows of one 5-tuple apart
+	Digest              uint64 // content digest of the first transmission, the last tie-breaker of order
+
+	SourcePackets, SourceBytes           int64
+	DestinationPackets, DestinationBytes int64
+	FirstFrame, LastFrame, FirstOffset   int64
+
+	ClientKey     uint64 // hash of protocol + identity, 0 = none was said
+	ClientName    Name   // printable identity
+	Protocol      Name
+	Op            Name
+	Rung          Name
+	Version       Name
+	TSBase        int64 // start of the client's TCP timestamp line (ns at which its clock read 0), 0 = no timestamps
+	File          uint32
+	TunnelID      uint32
+	Transmissions int32
+	VLAN          uint16
+	History       [16]byte // Zeek letters, zero padded
+	Proto         uint8
+	Tunnel        dissect.Tunnel
+	Role          dissect.Role
+	RoleSource    dissect.RoleSource
+	Outcome       dissect.Outcome
+	Evidence      dissect.Evidence
+	Answer        dissect.Answer
+	SessionEnded  dissect.SessionEnd
+	Flags         RecordFlags
+}
+
+// RecordFlags are the yes-or-no facts of a record.
+type RecordFlags uint8
+
+const (
+	// FlagOneSided: only one direction was captured.
+	FlagOneSided RecordFlags = 1 << iota
+	// FlagRefresh: the protocol itself says that it is a refresh.
+	FlagRefresh
+	// FlagEdge: the attempt touches the beginning or end of its capture.
+	FlagEdge
+	// FlagLate: the first pass already knows that the answer was late.
+	FlagLate
+)
+
+// Name is an index into Names; 0 is the empty string.
+type Name uint32
