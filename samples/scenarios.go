@@ -1,0 +1,168 @@
+package samples
+
+import (
+	"slices"
+	"time"
+)
+
+const (
+	second = time.Second
+	minute = time.Minute
+)
+
+func base(name, about string) Scenario {
+	return Scenario{Name: name, About: about, Protocol: "tcp", Nodes: 10, Clients: 2000, Duration: 10 * minute, Trigger: 5 * minute,
+		Spread: 60 * second, Policy: Policy{Family: "fixed", Base: second, Order: "random", Timeout: second}}
+}
+
+// queue is the setting of the small server model: one node of 100 a second
+// that loses 70 % of its capacity for ten seconds.
+func queue(name, about string, rate float64, p Policy) Scenario {
+	s := base(name, about)
+	s.Nodes, s.Clients, s.Intents, s.Mu, s.Queue = 1, 20000, rate, 100, 2000
+	s.Hold = 30 * second
+	s.Duration, s.Trigger = 8*minute, 3*minute
+	p.Timeout, p.Order = second, "sticky"
+	s.Policy = p
+	s.Script = []Step{{At: s.Trigger, Do: "slow", Nodes: []int{0}, Factor: 0.3}, {At: s.Trigger + 10*second, Do: "full", Nodes: []int{0}}}
+	return s
+}
+
+func with(s Scenario, change func(*Scenario)) Scenario {
+	change(&s)
+	return s
+}
+
+// Scenarios are the simulated outages and healthy hours by name. "s" outages,
+// "n" what must not be called a storm, or is one in disguise.
+func Scenarios() []Scenario {
+	healthy := func(name, about string) Scenario {
+		return with(base(name, about), func(s *Scenario) { s.Intents, s.Hold, s.Policy.Timeout = 20, 30*second, 5*second })
+	}
+	s1 := with(base("s1", "3 of 10 supernodes die with a version that half of the clients run; the rest falls in a cascade"), func(s *Scenario) {
+		s.Protocol = "gnutella"
+		s.Versions = []Version{{"LimeWire/5.0.0", 0.5, 0.4}, {"LimeWire/4.2.1", 0.5, 0}}
+		s.Mu, s.Queue, s.ProtectAt, s.Recovery = 3, 100, 14, 40*second
+		s.Policy.Timeout = 2500 * time.Millisecond
+		s.Spread, s.Keepalive = 4*minute, 6*second
+		s.Duration, s.Trigger = 10*minute, 5*minute
+		s.Script = []Step{{At: 5 * minute, Do: "crash"}, {At: 5*minute + 5*second, Do: "down", Nodes: []int{0, 1, 2}}}
+	})
+	s2 := queue("s2", "capacity down to 30 % for 10 s; three tries a second apart keep the node collapsed", 50, Policy{Family: "fixed", Base: second, Limit: 3})
+	all := []Scenario{
+		s1, s2,
+		queue("s3", "the same loss at a third of the load: recovers", 30, Policy{Family: "fixed", Base: second, Limit: 3}),
+		queue("s4", "as s2 with exponential back-off and full jitter, unlimited", 50, Policy{Family: "exponential", Base: second, Factor: 2, Cap: 32 * second, Jitter: "full"}),
+		queue("s5", "as s2 with a 10 % retry budget", 50, Policy{Family: "fixed", Base: second, Limit: 3, Budget: 0.1}),
+		with(base("s6", "all clients restart within 20 s"), func(s *Scenario) {
+			s.Mu = 400
+			s.Policy = Policy{Family: "exponential", Base: second, Factor: 2, Cap: 30 * second, Jitter: "full", Timeout: 5 * second, Order: "random"}
+			s.Script = []Step{{At: 5 * minute, Do: "restart", Within: 20 * second}}
+		}),
+		with(base("s7", "a login server that takes 8 s; clients wait 5 s, linear back-off, 10 tries"), func(s *Scenario) {
+			s.Protocol, s.Nodes, s.Mu, s.Queue, s.Intents = "sip", 1, 100, 800, 50
+			s.Hold = 30 * second
+			s.Policy = Policy{Family: "linear", Base: 100 * time.Millisecond, Step: 100 * time.Millisecond, Limit: 10, Timeout: 5 * second, Order: "sticky"}
+			s.Script = []Step{{At: 5 * minute, Do: "slow", Nodes: []int{0}, Factor: 0.3}}
+		}),
+		with(base("s8", "a node accepts, then resets; clients forget their back-off on every connect"), func(s *Scenario) {
+			s.Nodes, s.Mu, s.Queue, s.Overload, s.Intents, s.Hold = 2, 60, 20, "reset", 40, 30*second
+			s.Policy = Policy{Family: "exponential", Base: second, Factor: 2, Cap: 60 * second, Timeout: 5 * second, ResetOnConnect: true, Order: "sticky"}
+			s.Script = []Step{{At: 5 * minute, Do: "slow", Nodes: []int{0, 1}, Factor: 0.1}}
+		}),
+		with(base("s9", "nodes down, a fleet without jitter: every 10 s a herd"), func(s *Scenario) {
+			s.Nodes = 2
+			s.Policy = Policy{Family: "fixed", Base: 8 * second, Timeout: 2 * second, Order: "sticky"}
+			s.Script = []Step{{At: 5 * minute, Do: "close", Nodes: []int{0, 1}}}
+		}),
+		with(base("s10", "domino: survivors protect themselves one by one"), func(s *Scenario) {
+			s.Protocol, s.Mu, s.Queue, s.ProtectAt, s.Recovery = "gnutella", 40, 400, 22, 10*minute
+			s.Policy = Policy{Family: "fixed", Base: 2 * second, Timeout: second, Order: "random"}
+			s.Script = []Step{{At: 5 * minute, Do: "close", Nodes: []int{0, 1}}}
+		}),
+		with(base("s11", "service restored, then down again"), func(s *Scenario) {
+			s.Nodes = 3
+			s.Policy = Policy{Family: "fixed", Base: 5 * second, Timeout: 2 * second, Order: "random"}
+			s.Script = []Step{{At: 4 * minute, Do: "close", Nodes: []int{0, 1, 2}}, {At: 6 * minute, Do: "up", Nodes: []int{0, 1, 2}},
+				{At: 7 * minute, Do: "close", Nodes: []int{0, 1, 2}}}
+		}),
+		with(base("s12", "nodes answer 503 with Retry-After 30, clients obey"), func(s *Scenario) {
+			s.Protocol, s.Nodes, s.Mu, s.Queue, s.Overload, s.RetryAfter, s.Intents = "sip", 1, 60, 30, "throttle", 30*second, 40
+			s.Hold = 30 * second
+			s.Policy = Policy{Family: "server", Base: second, Timeout: 5 * second, Order: "sticky"}
+			s.Script = []Step{{At: 5 * minute, Do: "slow", Nodes: []int{0}, Factor: 0.4}}
+		}),
+		with(base("s13", "quadratic back-off, 5 s + k² s, at most 300 s"), func(s *Scenario) {
+			s.Nodes, s.Duration = 3, 15*minute
+			s.Policy = Policy{Family: "quadratic", Base: 5 * second, Step: second, Cap: 300 * second, Timeout: 2 * second, Order: "round_robin"}
+			s.Script = []Step{{At: 5 * minute, Do: "close", Nodes: []int{0, 1, 2}}}
+		}),
+		with(base("s14", "jitter applied before the cap"), func(s *Scenario) {
+			s.Nodes, s.Clients = 2, 500
+			s.Policy = Policy{Family: "exponential", Base: 500 * time.Millisecond, Factor: 2, Cap: 2 * second, Jitter: "full", JitterBeforeCap: true, Timeout: second, Order: "sticky"}
+			s.Script = []Step{{At: 5 * minute, Do: "close", Nodes: []int{0, 1}}}
+		}),
+		with(healthy("n1", "flash crowd: ten times the clients, all served"), func(s *Scenario) { s.Clients, s.Burst = 20000, 10 }),
+		with(healthy("n2", "spoofed SYN flood"), func(s *Scenario) { s.Flood = 1000; s.Duration = 6 * minute }),
+		with(healthy("n3", "port scan from three hosts"), func(s *Scenario) { s.Scan = 100 }),
+		with(healthy("n4", "one broken host tries once a second"), func(s *Scenario) { s.Broken = true }),
+		with(healthy("n5", "SIP registrations refreshed every minute"), func(s *Scenario) {
+			s.Protocol, s.Intents, s.Hold, s.Refresh, s.Clients = "sip", 0, 0, minute, 500
+		}),
+		with(healthy("n6", "300 users behind one NAT"), func(s *Scenario) { s.NAT, s.Clients = true, 300 }),
+		with(healthy("n7", "5 % of packets missing at the tap"), func(s *Scenario) { s.Tap.Loss = 0.05 }),
+		with(healthy("n8", "20 % path loss, nodes healthy"), func(s *Scenario) {
+			s.PathLoss = 0.2
+			s.Policy = Policy{Family: "exponential", Base: second, Factor: 2, Cap: 30 * second, Timeout: 5 * second, Order: "random"}
+		}),
+		with(s2, func(s *Scenario) {
+			s.Name, s.About, s.Tap = "n9", "s2 with a hole of 90 s in the capture", Tap{GapAt: 4 * minute, GapFor: 90 * second}
+		}),
+		with(s2, func(s *Scenario) {
+			s.Name, s.About, s.Tap = "n10", "s2 with a clock step of one hour", Tap{StepAt: 5 * minute, StepBy: time.Hour}
+		}),
+		with(s2, func(s *Scenario) { s.Name, s.About, s.Tap.Side = "n11", "s2, packets of the clients only", "client" }),
+		with(s2, func(s *Scenario) { s.Name, s.About, s.Tap.Side = "n12", "s2, packets of the nodes only", "server" }),
+		with(s2, func(s *Scenario) {
+			s.Name, s.About = "n13", "s2, captured from the middle of the storm on"
+			s.Tap = Tap{GapAt: 0, GapFor: 4 * minute}
+		}),
+		with(healthy("n14", "every packet captured twice"), func(s *Scenario) { s.Tap.Duplicate = true }),
+		with(healthy("n15", "two parallel dials for every wish"), func(s *Scenario) { s.Dials = 2 }),
+		with(healthy("n16", "SIP, every REGISTER challenged"), func(s *Scenario) { s.Protocol, s.Challenge = "sip", true }),
+		with(base("n17", "a dead node, three SYNs and no second attempt"), func(s *Scenario) {
+			s.Intents, s.Hold = 20, 30*second
+			s.Policy = Policy{Family: "none", Timeout: 6 * second}
+			s.Script = []Step{{At: 5 * minute, Do: "down", Nodes: []int{0, 1, 2, 3, 4, 5, 6}}}
+		}),
+		with(healthy("n18", "load that doubles over half an hour"), func(s *Scenario) { s.Duration, s.Growth = 30*minute, 2 }),
+		with(s2, func(s *Scenario) { s.Name, s.About, s.Tap.Snaplen = "n20", "s2 with a snapshot length of 64", 64 }),
+		with(s1, func(s *Scenario) {
+			s.Name, s.About = "skype-2010", "the outage of December 2010 in small: eight supernodes, a client bug takes two, survivors protect themselves, mega-supernodes end it"
+			s.Nodes, s.Clients, s.Duration, s.Trigger = 8, 800, 9*minute, 3*minute
+			s.Versions = []Version{{"Skype/5.0.0.152", 0.5, 0.4}, {"Skype/4.2.0.187", 0.5, 0}}
+			s.Mu, s.Queue, s.ProtectAt, s.Recovery = 3, 60, 7, 50*second
+			s.Spread = 150 * second
+			s.Script = []Step{{At: 3 * minute, Do: "crash"}, {At: 3*minute + 4*second, Do: "down", Nodes: []int{0, 1}},
+				{At: 6 * minute, Do: "add", Factor: 2}}
+		}),
+		with(base("outage", "a small outage for a first look: 3 nodes, one dies, 60 clients try once a second"), func(s *Scenario) {
+			s.Protocol, s.Nodes, s.Clients, s.Duration, s.Trigger, s.Spread = "sip", 3, 60, 2*minute, 40*second, 20*second
+			s.Refresh = 20 * second
+			s.Policy = Policy{Family: "fixed", Base: second, Timeout: second, Order: "round_robin"}
+			s.Versions = []Version{{"Phone/2.1", 0.6, 0}, {"Phone/1.9", 0.4, 0}}
+			s.Script = []Step{{At: 40 * second, Do: "close", Nodes: []int{0, 1, 2}}, {At: 90 * second, Do: "up", Nodes: []int{0, 1, 2}}}
+		}),
+	}
+	return all
+}
+
+// Find is the scenario of that name.
+func Find(name string) (Scenario, bool) {
+	all := Scenarios()
+	i := slices.IndexFunc(all, func(s Scenario) bool { return s.Name == name })
+	if i < 0 {
+		return Scenario{}, false
+	}
+	return all[i], true
+}

@@ -1,0 +1,688 @@
+package samples
+
+import (
+	"container/heap"
+	"fmt"
+	"math"
+	"math/rand/v2"
+	"net/netip"
+	"time"
+
+	"squall/capture"
+)
+
+// Scenario is an outage (or a healthy hour) to simulate. The zero value of a
+// field means what its comment says; Scenarios has the named ones.
+type Scenario struct {
+	Name, About string
+	// Protocol is "tcp" (plain request and answer), "gnutella", "sip" or "udp".
+	Protocol string
+	Nodes    int
+	Clients  int
+	Duration time.Duration
+	// Intents is the rate at which idle clients wish to attach, per second,
+	// over all clients; 0 = everybody attaches once, spread over Spread.
+	Intents float64
+	Spread  time.Duration
+	// Hold is the mean time of a session; 0 = until the end.
+	Hold time.Duration
+	// Mu is what one node serves, per second; 0 = without limit.
+	Mu    float64
+	Queue int // requests that wait at a node, 0 = 2000
+	// Overload is what a node does when its queue is full: drop, refuse,
+	// throttle or reset (accept, then RST).
+	Overload string
+	// RetryAfter is what a throttling node announces.
+	RetryAfter time.Duration
+	// ProtectAt: a node under more requests per second than this closes all
+	// sessions and refuses for Recovery; 0 = never.
+	ProtectAt float64
+	Recovery  time.Duration
+	Policy    Policy
+	Versions  []Version
+	RTT       time.Duration // mean round trip between tap and client, 0 = 40 ms
+	PathLoss  float64       // packets lost between client and tap, each way
+	Dials     int           // simultaneous dials of one wish, 0 = 1
+	Script    []Step
+	// Flood sends spoofed SYNs, Scan probes of few sources, at a rate per second from Trigger on.
+	Flood, Scan float64
+	Trigger     time.Duration
+	Refresh     time.Duration // SIP: period of the re-registration, 0 = none
+	Challenge   bool          // SIP: every REGISTER is challenged with 401 first
+	NAT         bool          // all clients share one address
+	Broken      bool          // one client asks a closed port once a second for ever
+	Growth      float64       // intents rate grows linearly to this multiple by the end, 0 = constant
+	Burst       float64       // intents rate is multiplied by this from Trigger on, 0 = constant
+	Tap         Tap
+	Keepalive   time.Duration // TCP sessions show life this often, 0 = 20 s
+}
+
+// Version is a client version and its share of the clients.
+type Version struct {
+	Name  string
+	Share float64
+	Crash float64 // share of its members that Step "crash" takes down
+}
+
+// Step is something that happens to the nodes or clients.
+type Step struct {
+	At time.Duration
+	// Do is one of: down (silent), close (RST to everybody, ports closed), up,
+	// slow (Factor times the capacity), full (capacity again), restart (all
+	// clients drop their sessions within Within), crash (of the versions'
+	// Crash shares), add (Factor new nodes, each worth mega ordinary ones).
+	Do     string
+	Nodes  []int
+	Factor float64
+	Within time.Duration
+}
+
+// Tap is what the capture point does to the packets.
+type Tap struct {
+	Loss      float64       // share of packets not captured
+	LossAt    time.Duration // from when on, 0 = always
+	Duplicate bool          // every packet twice, 20 us apart
+	Snaplen   int
+	Side      string // "", "client" or "server": only packets sent by that side
+	GapAt     time.Duration
+	GapFor    time.Duration
+	StepAt    time.Duration // clock step
+	StepBy    time.Duration
+}
+
+// TrueAttempt is what a client of the simulation really did.
+type TrueAttempt struct {
+	Client   int           `json:"client"`
+	Node     int           `json:"node"`
+	Source   string        `json:"source"`
+	Target   string        `json:"target"`
+	Start    time.Duration `json:"start_ns"` // at the tap, from the beginning
+	Outcome  string        `json:"outcome"`
+	Relation string        `json:"relation"`
+	Intent   int           `json:"intent"`
+	Number   int           `json:"number"`
+	Late     bool          `json:"late"`
+	Sends    int           `json:"transmissions"`
+	Version  string        `json:"version,omitempty"`
+}
+
+// NodeEvent is a change of a node's state.
+type NodeEvent struct {
+	At   time.Duration `json:"at_ns"`
+	Node string        `json:"node"`
+	What string        `json:"what"`
+}
+
+// Truth is the ground truth of one run.
+type Truth struct {
+	Scenario string        `json:"scenario"`
+	Seed     uint64        `json:"seed"`
+	Policy   string        `json:"policy"`
+	Attempts []TrueAttempt `json:"attempts"`
+	Intents  int           `json:"intents"`
+	Events   []NodeEvent   `json:"node_events"`
+	Packets  int64         `json:"packets"`
+}
+
+// Epoch is the time at which every simulation starts: 22 December 2010, the
+// day of the Skype outage, 16:00 UTC.
+var Epoch = time.Date(2010, 12, 22, 16, 0, 0, 0, time.UTC).UnixNano()
+
+type event struct {
+	at  int64
+	seq int64
+	fn  func()
+}
+
+type agenda []event
+
+func (a agenda) Len() int { return len(a) }
+func (a agenda) Less(i, j int) bool {
+	return a[i].at < a[j].at || a[i].at == a[j].at && a[i].seq < a[j].seq
+}
+func (a agenda) Swap(i, j int) { a[i], a[j] = a[j], a[i] }
+func (a *agenda) Push(x any)   { *a = append(*a, x.(event)) }
+func (a *agenda) Pop() any {
+	old := *a
+	e := old[len(old)-1]
+	old[len(old)-1].fn = nil
+	*a = old[:len(old)-1]
+	return e
+}
+
+type simNode struct {
+	addr     netip.AddrPort
+	mu       float64
+	factor   float64 // of mu
+	state    string  // up, down, closed
+	queue    []func(at int64)
+	serving  bool
+	recent   []int64 // request times of the last second
+	sessions map[*simClient]func()
+}
+
+type simClient struct {
+	n        int
+	addr     netip.Addr
+	port     uint16
+	ts0      uint32
+	rtt      int64
+	version  string
+	attached *simNode
+	busy     bool
+	gone     int64 // crashed until then
+	tokens   float64
+	tries    int // since the last reset of the back-off
+	last     int // node used last
+	lost     bool
+	session  int // generation of the session
+}
+
+type world struct {
+	sc     Scenario
+	rng    *rand.Rand
+	now    int64
+	seq    int64
+	agenda agenda
+	f      *frames
+	emit   func(*capture.Packet)
+	frame  int64
+	nodes  []*simNode
+	live   []*simClient
+	truth  *Truth
+	end    int64
+	err    error
+}
+
+// Simulate runs the scenario and hands its packets, in the order of the tap's
+// clock, to emit; the packet is valid during the call, its bytes for ever.
+// The same scenario and seed give the same bytes.
+func Simulate(sc Scenario, seed uint64, emit func(*capture.Packet)) (*Truth, error) {
+	w := &world{sc: sc, rng: rand.New(rand.NewPCG(seed, 0x5c0a11)), f: newFrames(), emit: emit,
+		truth: &Truth{Scenario: sc.Name, Seed: seed, Policy: sc.Policy.String()}, end: int64(sc.Duration)}
+	switch sc.Protocol {
+	case "tcp", "gnutella", "sip", "udp":
+	default:
+		return nil, fmt.Errorf("scenario %s: protocol %q: want tcp, gnutella, sip or udp", sc.Name, sc.Protocol)
+	}
+	if sc.Clients > 1<<22 || sc.Nodes > 250 || sc.Nodes < 1 {
+		return nil, fmt.Errorf("scenario %s: want 1 to 250 nodes and at most %d clients", sc.Name, 1<<22)
+	}
+	w.setup()
+	for len(w.agenda) > 0 {
+		e := heap.Pop(&w.agenda).(event)
+		if e.at > w.end {
+			break
+		}
+		w.now = e.at
+		e.fn()
+	}
+	return w.truth, nil
+}
+
+func (w *world) after(d int64, fn func()) {
+	w.seq++
+	heap.Push(&w.agenda, event{w.now + max(d, 0), w.seq, fn})
+}
+
+func (w *world) exp(mean float64) int64 { return int64(w.rng.ExpFloat64() * mean) }
+
+func (w *world) addNode(mu float64) *simNode {
+	n := &simNode{addr: netip.AddrPortFrom(netip.AddrFrom4([4]byte{198, 51, 100, byte(1 + len(w.nodes))}), w.port()),
+		mu: mu, factor: 1, state: "up", sessions: map[*simClient]func(){}}
+	w.nodes = append(w.nodes, n)
+	return n
+}
+
+func (w *world) port() uint16 {
+	switch w.sc.Protocol {
+	case "sip":
+		return 5060
+	case "gnutella":
+		return 6346
+	}
+	return 33033
+}
+
+func (w *world) setup() {
+	sc := &w.sc
+	if sc.Queue == 0 {
+		sc.Queue = 2000
+	}
+	if sc.Keepalive == 0 {
+		sc.Keepalive = 20 * time.Second
+	}
+	if sc.RTT == 0 {
+		sc.RTT = 40 * time.Millisecond
+	}
+	if sc.Policy.Timeout == 0 {
+		sc.Policy.Timeout = time.Second
+	}
+	for range sc.Nodes {
+		w.addNode(sc.Mu)
+	}
+	for i := range sc.Clients {
+		c := &simClient{n: i, port: uint16(20000 + w.rng.IntN(20000)), ts0: w.rng.Uint32()>>1 + 1, last: i % sc.Nodes,
+			rtt: int64(float64(sc.RTT) * (0.5 + w.rng.Float64()))}
+		c.addr = netip.AddrFrom4([4]byte{10, byte(1 + i>>16), byte(i >> 8), byte(i)})
+		if sc.NAT {
+			c.addr = netip.AddrFrom4([4]byte{10, 1, 0, 1})
+			c.port = uint16(1024 + i*200%60000)
+		}
+		x := w.rng.Float64()
+		for _, v := range sc.Versions {
+			if x -= v.Share; x < 0 {
+				c.version = v.Name
+				break
+			}
+		}
+		w.live = append(w.live, c)
+		if sc.Intents == 0 {
+			w.after(int64(w.rng.Float64()*float64(sc.Spread)), func() { w.wish(c, "first") })
+		}
+	}
+	if sc.Intents > 0 {
+		w.arrive()
+	}
+	for _, s := range sc.Script {
+		w.after(int64(s.At), func() { w.step(s) })
+	}
+	if sc.Flood > 0 {
+		w.after(int64(sc.Trigger), w.flood)
+	}
+	if sc.Scan > 0 {
+		w.after(int64(sc.Trigger), func() { w.scan(0) })
+	}
+	if sc.Broken {
+		w.after(1e9, func() { w.broken(0) })
+	}
+}
+
+// arrive is the Poisson stream of wishes.
+func (w *world) arrive() {
+	rate := w.sc.Intents
+	if w.sc.Growth > 0 {
+		rate *= 1 + (w.sc.Growth-1)*float64(w.now)/float64(w.end)
+	}
+	if w.sc.Burst > 0 && w.now >= int64(w.sc.Trigger) {
+		rate *= w.sc.Burst
+	}
+	w.after(w.exp(1e9/rate), func() {
+		for range 50 { // a free client; a busy one already has its wish
+			c := w.live[w.rng.IntN(len(w.live))]
+			if !c.busy && c.attached == nil && c.gone <= w.now {
+				w.wish(c, "first")
+				break
+			}
+		}
+		w.arrive()
+	})
+}
+
+// wish begins an intent.
+func (w *world) wish(c *simClient, relation string) {
+	if c.busy || c.attached != nil || c.gone > w.now {
+		return
+	}
+	c.busy, c.lost = true, false
+	w.truth.Intents++
+	c.tokens = math.Min(c.tokens+w.sc.Policy.Budget, 10)
+	if !w.sc.Policy.ResetOnConnect {
+		c.tries = 0
+	}
+	w.try(c, w.truth.Intents, 1, relation)
+}
+
+// try makes the number-th attempt of an intent.
+func (w *world) try(c *simClient, intent, number int, relation string) {
+	if c.gone > w.now {
+		c.busy = false
+		return
+	}
+	k := c.last
+	if number > 1 || relation == "reattach" {
+		switch w.sc.Policy.Order {
+		case "random":
+			k = w.rng.IntN(len(w.nodes))
+		case "round_robin":
+			k = (c.last + 1) % len(w.nodes)
+		}
+	}
+	if number > 1 {
+		relation = "retry"
+		if k != c.last {
+			relation = "failover"
+		}
+	}
+	c.last = k
+	node := w.nodes[k]
+	c.tries++
+	a := &dial{w: w, c: c, n: node, i: len(w.truth.Attempts)}
+	c.port++
+	if c.port < 1024 {
+		c.port = 20000
+	}
+	if w.sc.Protocol == "sip" {
+		a.src = netip.AddrPortFrom(c.addr, 5060)
+		if w.sc.NAT {
+			a.src = netip.AddrPortFrom(c.addr, uint16(20000+c.n))
+		}
+	} else {
+		a.src = netip.AddrPortFrom(c.addr, c.port)
+	}
+	w.truth.Attempts = append(w.truth.Attempts, TrueAttempt{Client: c.n, Node: k, Source: a.src.String(), Target: node.addr.String(),
+		Outcome: "unknown", Relation: relation, Intent: intent, Number: number, Version: c.version})
+	a.done = func(outcome string, announced time.Duration) {
+		t := &w.truth.Attempts[a.i]
+		t.Outcome = outcome
+		if outcome == "accepted" {
+			c.busy = false
+			if !w.sc.Policy.ResetOnConnect {
+				c.tries = 0
+			}
+			w.attach(c, a)
+			return
+		}
+		if w.sc.Policy.ResetOnConnect && outcome == "dropped" {
+			c.tries = 0
+		}
+		p := &w.sc.Policy
+		stop := p.Family == "none" || p.Limit > 0 && number >= p.Limit
+		if p.Budget > 0 && !stop {
+			if c.tokens < 1 {
+				stop = true
+			} else {
+				c.tokens--
+			}
+		}
+		if stop {
+			c.busy = false
+			return
+		}
+		w.after(int64(p.wait(max(c.tries, 1), announced, w.rng)), func() { w.try(c, intent, number+1, "") })
+	}
+	a.start()
+	for range w.sc.Dials - 1 {
+		w.twin(c, intent, k)
+	}
+}
+
+// twin is a further dial of the same wish to another node, 50 ms later, that
+// the client drops as soon as its handshake is done.
+func (w *world) twin(c *simClient, intent, k int) {
+	c.port++
+	k = (k + 1 + w.rng.IntN(max(len(w.nodes)-1, 1))) % len(w.nodes)
+	a := &dial{w: w, c: c, n: w.nodes[k], i: len(w.truth.Attempts), src: netip.AddrPortFrom(c.addr, c.port), loser: true}
+	w.truth.Attempts = append(w.truth.Attempts, TrueAttempt{Client: c.n, Node: k, Source: a.src.String(), Target: a.n.addr.String(),
+		Outcome: "unknown", Relation: "parallel", Intent: intent, Number: 1, Version: c.version})
+	a.done = func(o string, _ time.Duration) { w.truth.Attempts[a.i].Outcome = o }
+	w.after(50e6, a.start)
+}
+
+// attach holds a session until it ends by itself or the node ends it.
+func (w *world) attach(c *simClient, a *dial) {
+	c.attached = a.n
+	c.session++
+	mine := c.session
+	over := func() bool { return c.session != mine || c.attached != a.n }
+	a.n.sessions[c] = func() { // the node's RST
+		a.fromNode(rst|ack, nil)
+		w.leave(c)
+		w.after(int64(w.rng.Float64()*2e9), func() { w.wish(c, "reattach") })
+	}
+	if w.sc.Hold > 0 {
+		w.after(w.exp(float64(w.sc.Hold)), func() {
+			if !over() {
+				a.bye()
+				w.leave(c)
+			}
+		})
+	}
+	// A node that is silent when life is shown is noticed.
+	if a.tcp() {
+		var beat func()
+		beat = func() {
+			if over() {
+				return
+			}
+			a.fromClient(psh|ack, []byte("ping\r\n"))
+			if a.n.state != "up" {
+				a.seq -= 6
+				w.after(3e9, func() {
+					if !over() {
+						a.fromClient(rst, nil)
+						w.leave(c)
+						w.after(int64(w.rng.Float64()*1e9), func() { w.wish(c, "reattach") })
+					}
+				})
+				return
+			}
+			w.after(c.rtt/4, func() { a.fromNode(psh|ack, []byte("pong\r\n")) })
+			w.after(int64(w.sc.Keepalive), beat)
+		}
+		w.after(int64(w.rng.Float64()*float64(w.sc.Keepalive)), beat)
+	} else if w.sc.Refresh > 0 {
+		w.refresh(c, a, over)
+	}
+}
+
+// refresh re-registers in a living session; one that stays unanswered has
+// lost it, and is itself the first attempt of the reattachment.
+func (w *world) refresh(c *simClient, old *dial, over func() bool) {
+	period := float64(w.sc.Refresh) * (0.95 + 0.1*w.rng.Float64())
+	w.after(int64(period), func() {
+		if over() {
+			return
+		}
+		a := &dial{w: w, c: c, n: old.n, src: old.src, i: len(w.truth.Attempts)}
+		w.truth.Attempts = append(w.truth.Attempts, TrueAttempt{Client: c.n, Node: c.last, Source: a.src.String(), Target: a.n.addr.String(),
+			Outcome: "unknown", Relation: "refresh", Number: 1, Version: c.version})
+		a.done = func(o string, announced time.Duration) {
+			t := &w.truth.Attempts[a.i]
+			t.Outcome = o
+			if o == "accepted" {
+				w.refresh(c, a, over)
+				return
+			}
+			w.leave(c)
+			c.busy = true
+			w.truth.Intents++
+			t.Relation, t.Intent = "reattach", w.truth.Intents
+			intent := w.truth.Intents
+			w.after(int64(w.sc.Policy.wait(1, announced, w.rng)), func() { w.try(c, intent, 2, "") })
+		}
+		a.start()
+	})
+}
+
+func (w *world) leave(c *simClient) {
+	if c.attached != nil {
+		delete(c.attached.sessions, c)
+	}
+	c.attached = nil
+	c.session++
+}
+
+func (w *world) note(n *simNode, what string) {
+	w.truth.Events = append(w.truth.Events, NodeEvent{time.Duration(w.now), n.addr.String(), what})
+}
+
+func (w *world) step(s Step) {
+	switch s.Do {
+	case "down", "close", "up", "slow", "full":
+		for _, i := range s.Nodes {
+			n := w.nodes[i%len(w.nodes)]
+			w.note(n, s.Do)
+			switch s.Do {
+			case "down":
+				n.state, n.queue = "down", nil
+				n.sessions = map[*simClient]func(){}
+			case "close":
+				w.closeAll(n)
+			case "up":
+				n.state = "up"
+			case "slow":
+				n.factor = s.Factor
+			case "full":
+				n.factor = 1
+			}
+		}
+	case "restart":
+		for _, c := range w.live {
+			w.after(int64(w.rng.Float64()*float64(s.Within)), func() {
+				w.leave(c)
+				w.after(1e9, func() { w.wish(c, "first") })
+			})
+		}
+	case "crash":
+		for _, c := range w.live {
+			for _, v := range w.sc.Versions {
+				if v.Name == c.version && w.rng.Float64() < v.Crash {
+					w.after(int64(w.rng.Float64()*20e9), func() {
+						w.leave(c)
+						c.busy = false
+						c.gone = w.now + 30e9 + int64(w.rng.Float64()*60e9)
+						w.after(c.gone-w.now, func() { w.wish(c, "reattach") })
+					})
+				}
+			}
+		}
+	case "add":
+		for range int(s.Factor) {
+			w.note(w.addNode(mega*w.sc.Mu), "add")
+		}
+	}
+}
+
+// closeAll ends every session and closes the port.
+func (w *world) closeAll(n *simNode) {
+	n.state, n.queue = "closed", nil
+	ends := make([]*simClient, 0, len(n.sessions))
+	for _, c := range w.live { // in the clients' order: a map has none
+		if n.sessions[c] != nil {
+			ends = append(ends, c)
+		}
+	}
+	for i, c := range ends {
+		end := n.sessions[c]
+		w.after(int64(i)*50e3, end)
+	}
+	n.sessions = map[*simClient]func(){}
+}
+
+func (w *world) flood() {
+	n := w.nodes[w.rng.IntN(len(w.nodes))]
+	src := netip.AddrPortFrom(netip.AddrFrom4([4]byte{byte(11 + w.rng.IntN(180)), byte(w.rng.Uint32()), byte(w.rng.Uint32()), byte(1 + w.rng.IntN(254))}), uint16(1024+w.rng.IntN(64000)))
+	isn := w.rng.Uint32()
+	w.packet(w.f.tcp(src, n.addr, syn, isn, 0, 0, nil), false)
+	if n.state == "up" {
+		w.packet(w.f.tcp(n.addr, src, syn|ack, w.rng.Uint32(), isn+1, 0, nil), true)
+	}
+	w.after(w.exp(1e9/w.sc.Flood), w.flood)
+}
+
+func (w *world) scan(k int) {
+	src := netip.AddrPortFrom(netip.AddrFrom4([4]byte{203, 0, 113, byte(1 + k%3)}), uint16(40000+k%20000))
+	dst := netip.AddrPortFrom(netip.AddrFrom4([4]byte{198, 51, 100, byte(1 + k/3%254)}), uint16(1+k/762))
+	isn := w.rng.Uint32()
+	w.packet(w.f.tcp(src, dst, syn, isn, 0, 0, nil), false)
+	if k%3 != 0 {
+		w.packet(w.f.tcp(dst, src, rst|ack, 0, isn+1, 0, nil), true)
+	}
+	w.after(w.exp(1e9/w.sc.Scan), func() { w.scan(k + 1) })
+}
+
+func (w *world) broken(k int) {
+	src := netip.AddrPortFrom(netip.AddrFrom4([4]byte{10, 250, 0, 1}), uint16(10000+k%50000))
+	dst := w.nodes[0].addr
+	isn := w.rng.Uint32()
+	w.packet(w.f.tcp(src, dst, syn, isn, 0, 0, nil), false)
+	w.packet(w.f.tcp(dst, src, rst|ack, 0, isn+1, 0, nil), true)
+	w.after(1e9, func() { w.broken(k + 1) })
+}
+
+// packet shows a frame to the tap.
+func (w *world) packet(data []byte, fromNode bool) {
+	t := &w.sc.Tap
+	if t.Loss > 0 && w.now >= int64(t.LossAt) && w.rng.Float64() < t.Loss {
+		return
+	}
+	if t.GapFor > 0 && w.now >= int64(t.GapAt) && w.now < int64(t.GapAt+t.GapFor) {
+		return
+	}
+	if t.Side == "client" && fromNode || t.Side == "server" && !fromNode {
+		return
+	}
+	at := Epoch + w.now
+	if t.StepBy != 0 && w.now >= int64(t.StepAt) {
+		at += int64(t.StepBy)
+	}
+	p := capture.Packet{Time: at, Data: data, OrigLen: len(data), Link: capture.LinkEthernet}
+	if t.Snaplen > 0 && len(data) > t.Snaplen {
+		p.Data = data[:t.Snaplen]
+	}
+	w.show(p)
+	if t.Duplicate {
+		p.Time += 20e3
+		w.show(p)
+	}
+}
+
+func (w *world) show(p capture.Packet) {
+	w.frame++
+	w.truth.Packets++
+	p.Frame = w.frame
+	w.emit(&p)
+}
+
+// request puts work into the node's queue; serve is called when it is done.
+func (n *simNode) request(w *world, serve func(at int64)) (full bool) {
+	n.recent = append(n.recent, w.now)
+	for len(n.recent) > 0 && n.recent[0] < w.now-1e9 {
+		n.recent = n.recent[1:]
+	}
+	if w.sc.ProtectAt > 0 && float64(len(n.recent)) > w.sc.ProtectAt && n.mu <= w.sc.Mu && n.state == "up" {
+		w.note(n, "protect")
+		w.closeAll(n)
+		n.recent = nil
+		w.after(int64(w.sc.Recovery), func() {
+			if n.state == "closed" {
+				n.state = "up"
+				w.note(n, "up")
+			}
+		})
+		return true
+	}
+	if n.mu == 0 {
+		w.after(2e6, func() { serve(w.now) })
+		return false
+	}
+	if len(n.queue) >= w.sc.Queue {
+		return true
+	}
+	n.queue = append(n.queue, serve)
+	n.next(w)
+	return false
+}
+
+func (n *simNode) next(w *world) {
+	if n.serving || len(n.queue) == 0 {
+		return
+	}
+	n.serving = true
+	w.after(w.exp(1e9/(n.mu*n.factor)), func() {
+		n.serving = false
+		if len(n.queue) == 0 {
+			return
+		}
+		serve := n.queue[0]
+		n.queue = n.queue[1:]
+		if n.state == "up" {
+			serve(w.now)
+		}
+		n.next(w)
+	})
+}
+
+// mega is what a "mega-supernode" serves, in ordinary nodes.
+const mega = 30
