@@ -328,6 +328,14 @@ func (a *dial) leg(credentials bool) {
 	}
 }
 
+// expires is the lifetime of a registration, seconds.
+func (a *dial) expires() int {
+	if a.w.sc.Hold > 0 {
+		return int(a.w.sc.Hold.Seconds())
+	}
+	return 3600
+}
+
 func (a *dial) register(credentials bool) []byte {
 	cseq, auth := 1, ""
 	if credentials {
@@ -335,8 +343,8 @@ func (a *dial) register(credentials bool) []byte {
 	}
 	return fmt.Appendf(nil, "REGISTER sip:example.org SIP/2.0\r\nVia: SIP/2.0/UDP %v;branch=z9hG4bK%s%d;rport\r\nMax-Forwards: 70\r\n"+
 		"From: <sip:u%d@example.org>;tag=%s\r\nTo: <sip:u%d@example.org>\r\nCall-ID: %s@example.org\r\nCSeq: %d REGISTER\r\n"+
-		"Contact: <sip:u%d@%v>\r\nExpires: 3600\r\nUser-Agent: %s\r\n%sContent-Length: 0\r\n\r\n",
-		a.src, a.txn, cseq, a.c.n, a.txn[:8], a.c.n, a.txn, cseq, a.c.n, a.src, a.version(), auth)
+		"Contact: <sip:u%d@%v>\r\nExpires: %d\r\nUser-Agent: %s\r\n%sContent-Length: 0\r\n\r\n",
+		a.src, a.txn, cseq, a.c.n, a.txn[:8], a.c.n, a.txn, cseq, a.c.n, a.src, a.expires(), a.version(), auth)
 }
 
 func (a *dial) reply(code int, reason string, credentials bool) []byte {
@@ -356,7 +364,7 @@ func (a *dial) reply(code int, reason string, credentials bool) []byte {
 	case 503:
 		extra = fmt.Sprintf("Retry-After: %d\r\n", int(a.w.sc.RetryAfter.Seconds()))
 	case 200:
-		extra = fmt.Sprintf("Contact: <sip:u%d@%v>;expires=3600\r\n", a.c.n, a.src)
+		extra = fmt.Sprintf("Contact: <sip:u%d@%v>;expires=%d\r\n", a.c.n, a.src, a.expires())
 	}
 	return fmt.Appendf(nil, "SIP/2.0 %d %s\r\nVia: SIP/2.0/UDP %v;branch=z9hG4bK%s%d;rport\r\nFrom: <sip:u%d@example.org>;tag=%s\r\n"+
 		"To: <sip:u%d@example.org>;tag=r\r\nCall-ID: %s@example.org\r\nCSeq: %d REGISTER\r\n%sContent-Length: 0\r\n\r\n",

@@ -431,7 +431,11 @@ func (w *world) attach(c *simClient, a *dial) {
 		w.after(int64(w.rng.Float64()*2e9), func() { w.wish(c, "reattach") })
 	}
 	if w.sc.Hold > 0 {
-		w.after(w.exp(float64(w.sc.Hold)), func() {
+		hold := w.exp(float64(w.sc.Hold))
+		if w.sc.Protocol == "sip" { // a registration that is not refreshed just expires
+			hold = int64(w.sc.Hold) + 1e9
+		}
+		w.after(hold, func() {
 			if !over() {
 				a.bye()
 				w.leave(c)

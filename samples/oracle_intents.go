@@ -1,0 +1,121 @@
+package samples
+
+import (
+	"cmp"
+	"slices"
+)
+
+// The waits that hold an intent together: storms.md 3.1.
+const (
+	waitUnlearned = 120e9
+	waitLeast     = 30e9
+	waitMost      = 900e9
+	gapsToLearn   = 10
+)
+
+// wait is W, learned from the gaps between the starts of a client's tries.
+func wait(gaps []int64) int64 {
+	if len(gaps) < gapsToLearn {
+		return waitUnlearned
+	}
+	sorted := slices.Sorted(slices.Values(gaps))
+	p95 := sorted[(len(sorted)*95+99)/100-1]
+	return min(max(waitLeast, 3*p95), waitMost)
+}
+
+// relate fills relation, number and intent of all rows.
+func relate(rows []Row, begin, end int64) {
+	groups := map[string][]*Row{}
+	for i := range rows {
+		r := &rows[i]
+		if r.Client == "" {
+			r.Client = r.Source.Addr().String()
+		}
+		groups[r.Client+" "+r.service] = append(groups[r.Client+" "+r.service], r)
+	}
+	keys := make([]string, 0, len(groups))
+	for k := range groups {
+		keys = append(keys, k)
+	}
+	slices.Sort(keys)
+	intents := 0
+	for _, k := range keys {
+		intents = chain(groups[k], intents)
+	}
+}
+
+// chain relates the tries of one client at one service.
+func chain(list []*Row, intents int) int {
+	slices.SortStableFunc(list, func(a, b *Row) int {
+		return cmp.Or(cmp.Compare(a.Start, b.Start), a.Source.Compare(b.Source), a.Target.Compare(b.Target))
+	})
+	twin := make([]bool, len(list))
+	for i, r := range list {
+		for j := i - 1; j >= 0 && r.Start-list[j].Start < parallel; j-- {
+			twin[i] = twin[i] || list[j].end > r.Start && !twin[j]
+		}
+	}
+	// An answer after the next try had begun is late.
+	for i, r := range list {
+		if r.Outcome != "accepted" || twin[i] {
+			continue
+		}
+		for j := i + 1; j < len(list); j++ {
+			if !twin[j] {
+				if r.answered > 0 && list[j].Start < r.answered {
+					r.Outcome, r.Evidence, r.Late = "timeout", "silence", true
+				}
+				break
+			}
+		}
+	}
+	var gaps []int64
+	var prev *Row
+	for i, r := range list {
+		if twin[i] {
+			continue
+		}
+		if prev != nil && prev.Outcome != "accepted" && r.Start-prev.Start <= waitMost {
+			gaps = append(gaps, r.Start-prev.Start)
+		}
+		prev = r
+	}
+	w := wait(gaps)
+
+	var open *Row // last counted try of the open intent
+	var session *Row
+	for i, r := range list {
+		if twin[i] {
+			r.Relation, r.Number, r.Intent = "parallel", 1, intents
+			continue
+		}
+		alive := session != nil && (session.sessionEnd == 0 || session.sessionEnd > r.Start)
+		switch {
+		case alive && r.Outcome == "accepted":
+			intents++
+			r.Relation, r.Number, r.Intent = "refresh", 1, intents
+		case alive:
+			intents++
+			r.Relation, r.Number, r.Intent = "reattach", 1, intents
+			session = nil
+			open = r
+		case open != nil && r.Start-open.end <= w:
+			r.Relation, r.Number, r.Intent = "retry", open.Number+1, open.Intent
+			if r.Target != open.Target {
+				r.Relation = "failover"
+			}
+			open = r
+		default:
+			intents++
+			r.Relation, r.Number, r.Intent = "first", 1, intents
+			if session != nil && !session.clientEnded {
+				r.Relation = "reattach"
+			}
+			open = r
+		}
+		if r.Outcome == "accepted" {
+			session, open = r, nil
+		}
+	}
+	return intents
+}
