@@ -1,0 +1,48 @@
+# make prints the targets; make check is what CI runs.
+export CGO_ENABLED = 0
+STATICCHECK = build/bin/staticcheck
+FUZZTIME ?= 5s
+
+.PHONY: help build test race fuzz bench lint check clean-tree
+
+help:
+	@echo 'build  bin/squall, where cmd/squall exists, and every package'
+	@echo 'test   unit and golden tests'
+	@echo 'race   the same under the race detector (needs a C compiler)'
+	@echo 'fuzz   each fuzz target for FUZZTIME (5s)'
+	@echo 'bench  benchmarks of every package'
+	@echo 'lint   gofmt, go vet, staticcheck'
+	@echo 'check  all of the above but bench, and a clean tree: what CI runs'
+
+build:
+	go build ./...
+	@if [ -f cmd/squall/main.go ]; then go build -trimpath -o bin/squall ./cmd/squall; fi
+
+test:
+	go test ./...
+
+race:
+	CGO_ENABLED=1 go test -race -short ./...
+
+fuzz:
+	@for p in $$(go list ./...); do \
+	  for f in $$(go test -list '^Fuzz' $$p | grep '^Fuzz'); do \
+	    echo "$$p $$f"; go test -run '^$$' -fuzz "^$$f\$$" -fuzztime $(FUZZTIME) $$p || exit 1; \
+	  done; \
+	done
+
+bench:
+	go test -run '^$$' -bench . -benchmem ./...
+
+$(STATICCHECK):
+	GOBIN=$(CURDIR)/build/bin go install honnef.co/go/tools/cmd/staticcheck@v0.8.2
+
+lint: $(STATICCHECK)
+	@test -z "$$(gofmt -l .)" || { gofmt -l .; echo 'gofmt -w these files'; exit 1; }
+	go vet ./...
+	$(STATICCHECK) ./...
+
+clean-tree:
+	@test -z "$$(git status --porcelain)" || { git status --short; echo 'the checks changed the tree'; exit 1; }
+
+check: build lint test race fuzz clean-tree

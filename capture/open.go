@@ -1,0 +1,454 @@
+package capture
+
+import (
+	"bufio"
+	"bytes"
+	"compress/bzip2"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync/atomic"
+
+	"github.com/klauspost/compress/gzip"
+	"github.com/klauspost/compress/zstd"
+	"github.com/pierrec/lz4/v4"
+)
+
+// Options of Open; the zero value reads files only.
+type Options struct {
+	// Stdin is what the input "-" reads; nil makes "-" an error.
+	Stdin io.Reader
+	// Skipped is told of files in a directory that are no captures; may be nil.
+	Skipped func(path string, why error)
+}
+
+// Open opens captures: files by content, never by name; directories, walked;
+// glob patterns; "-" for standard input. Several are merged by time. An input
+// that was named and cannot be read is an error; inside a directory it is
+// skipped and told to opt.Skipped. Files are opened when their time comes, so
+// that thousands of rotated ones cost no more memory than two.
+func Open(inputs []string, opt Options) (Source, error) {
+	m := &merge{}
+	for _, in := range inputs {
+		if err := m.add(in, opt); err != nil {
+			m.Close()
+			return nil, err
+		}
+	}
+	if len(m.inputs) == 0 {
+		return nil, errors.New("no input: give capture files, directories, or - for standard input")
+	}
+	return m.start(), nil
+}
+
+func (m *merge) add(in string, opt Options) error {
+	if in == "-" {
+		if opt.Stdin == nil {
+			return errors.New("-: standard input cannot be read here")
+		}
+		f, err := openStream(opt.Stdin, "-")
+		if err != nil {
+			return err
+		}
+		m.append(f)
+		return nil
+	}
+	info, err := os.Stat(in)
+	if err != nil {
+		if names, _ := filepath.Glob(in); len(names) > 0 && strings.ContainsAny(in, "*?[") {
+			for _, name := range names {
+				if err := m.add(name, opt); err != nil {
+					return err
+				}
+			}
+			return nil
+		}
+		if errors.Is(err, fs.ErrNotExist) {
+			return fmt.Errorf("%s: no such file or directory", in)
+		}
+		return fmt.Errorf("%s: %w", in, errors.Unwrap(err))
+	}
+	if !info.IsDir() {
+		f, err := openFile(in)
+		if err != nil {
+			return err
+		}
+		m.append(f)
+		return nil
+	}
+	before := len(m.inputs)
+	err = filepath.WalkDir(in, func(path string, d fs.DirEntry, err error) error {
+		if err != nil || !d.Type().IsRegular() {
+			return err
+		}
+		f, err := openFile(path)
+		if err != nil {
+			if opt.Skipped != nil {
+				opt.Skipped(path, err)
+			}
+			return nil
+		}
+		m.append(f)
+		return nil
+	})
+	if err == nil && len(m.inputs) == before {
+		err = fmt.Errorf("%s: no capture in this directory (pcap, pcapng, also gzip, zstd, lz4, bzip2)", in)
+	}
+	return err
+}
+
+// input is a file that may not be open at the moment.
+type input struct {
+	f     *file
+	first int64 // time of its first packet, for the order of opening
+	batch *Batch
+	at    int // next packet of batch
+}
+
+// append takes an opened file, looks at its first packet and closes it again
+// when it can be reopened.
+func (m *merge) append(f *file) {
+	f.index = uint32(len(m.inputs))
+	in := &input{f: f}
+	b, err := f.nextBatch()
+	if err == nil {
+		in.first = b.Packets[0].Time
+		if f.stats.Path != "-" && len(m.inputs) >= keepOpen {
+			b.Release()
+			f.close()
+			path := f.stats.Path
+			*f = file{index: f.index, stats: FileStats{Path: path, SizeOnDisk: f.stats.SizeOnDisk, Format: f.stats.Format, Drops: -1}, disk: f.disk}
+			f.disk.Store(0)
+		} else {
+			in.batch = b
+		}
+	}
+	m.inputs = append(m.inputs, in)
+}
+
+// keepOpen is how many files stay open with their first batch in memory.
+const keepOpen = 4
+
+func openFile(path string) (*file, error) {
+	h, err := os.Open(path)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", path, errors.Unwrap(err))
+	}
+	f, err := openStream(h, path)
+	if err != nil {
+		h.Close()
+		return nil, err
+	}
+	if info, err := h.Stat(); err == nil && info.Mode().IsRegular() {
+		f.stats.SizeOnDisk = info.Size()
+	}
+	stream := f.close
+	f.close = func() error { stream(); return h.Close() }
+	return f, nil
+}
+
+type counter struct {
+	r io.Reader
+	n *atomic.Int64
+}
+
+func (c counter) Read(p []byte) (int, error) {
+	n, err := c.r.Read(p)
+	c.n.Add(int64(n))
+	return n, err
+}
+
+// openStream recognises the compression and the format of a stream.
+func openStream(r io.Reader, path string) (*file, error) {
+	f := &file{stats: FileStats{Path: path, Drops: -1}, disk: new(atomic.Int64), close: func() error { return nil }}
+	r = counter{r, f.disk}
+	var head []byte
+	for depth := 0; ; depth++ {
+		br := bufio.NewReaderSize(r, 64<<10)
+		head, _ = br.Peek(64)
+		r = br
+		var name string
+		switch {
+		case bytes.HasPrefix(head, []byte{0x1f, 0x8b}):
+			name = "gzip"
+			z, err := gzip.NewReader(br)
+			if err != nil {
+				return nil, fmt.Errorf("%s: gzip: %w", path, err)
+			}
+			r = z
+		case bytes.HasPrefix(head, []byte{0x28, 0xb5, 0x2f, 0xfd}):
+			name = "zstd"
+			z, err := zstd.NewReader(br, zstd.WithDecoderConcurrency(1), zstd.WithDecoderMaxMemory(128<<20))
+			if err != nil {
+				return nil, fmt.Errorf("%s: zstd: %w", path, err)
+			}
+			f.close = func() error { z.Close(); return nil }
+			r = z
+		case bytes.HasPrefix(head, []byte{0x04, 0x22, 0x4d, 0x18}):
+			name = "lz4"
+			r = lz4.NewReader(br)
+		case bytes.HasPrefix(head, []byte("BZh")):
+			name = "bzip2"
+			r = bzip2.NewReader(br)
+		case bytes.HasPrefix(head, []byte{0xfd, '7', 'z', 'X', 'Z'}):
+			return nil, fmt.Errorf("%s: xz is not read here: xz -dc %s | squall analyze -", path, path)
+		}
+		if name == "" {
+			break
+		}
+		if depth == 2 {
+			return nil, fmt.Errorf("%s: %w: compressed more than twice", path, ErrFormat)
+		}
+		if f.stats.Compression != "" {
+			name = f.stats.Compression + "+" + name
+		}
+		f.stats.Compression = name
+	}
+	if len(head) < 4 {
+		return nil, fmt.Errorf("%s: %w: %d bytes", path, ErrFormat, len(head))
+	}
+	switch m := binary.BigEndian.Uint32(head); {
+	case m == magicSection:
+		f.stats.Format = "pcapng"
+		f.f = &ngFile{s: &f.stats}
+	case m == magicMicro, m == magicNano, m == magicModified, bytes.Equal(head[:4], []byte{0xd4, 0xc3, 0xb2, 0xa1}),
+		bytes.Equal(head[:4], []byte{0x4d, 0x3c, 0xb2, 0xa1}), bytes.Equal(head[:4], []byte{0x34, 0xcd, 0xb2, 0xa1}):
+		p, n, err := newPcap(head, &f.stats)
+		if err != nil {
+			return nil, fmt.Errorf("%s: %w", path, err)
+		}
+		if _, err := io.CopyN(io.Discard, r, int64(n)); err != nil {
+			return nil, fmt.Errorf("%s: %w", path, err)
+		}
+		f.f, f.off = p, int64(n)
+	default:
+		return nil, fmt.Errorf("%s: %w: begins with %s, expected pcap or pcapng (also in gzip, zstd, lz4, bzip2)", path, ErrFormat, begins(head))
+	}
+	f.r = r
+	return f, nil
+}
+
+// begins describes the first bytes of something that is not a capture.
+func begins(head []byte) string {
+	text := true
+	for _, c := range head {
+		text = text && (c >= ' ' && c < 0x7f || c == '\n' || c == '\r' || c == '\t')
+	}
+	if text {
+		line, _, _ := strings.Cut(string(head), "\n")
+		return fmt.Sprintf("the text %q", line[:min(len(line), 24)])
+	}
+	return fmt.Sprintf("the bytes % x", head[:4])
+}
+
+// merge is the Source over any number of files.
+type merge struct {
+	inputs []*input
+	wait   []*input // not begun, by time of the first packet, last one first
+	open   []*input // begun
+	ahead  chan *Batch
+	stop   chan struct{}
+	gone   chan struct{}
+}
+
+func (m *merge) start() *merge {
+	m.wait = slices.Clone(m.inputs)
+	slices.SortStableFunc(m.wait, func(a, b *input) int {
+		switch {
+		case a.first > b.first:
+			return -1
+		case a.first < b.first:
+			return 1
+		}
+		return int(b.f.index) - int(a.f.index)
+	})
+	m.ahead, m.stop, m.gone = make(chan *Batch, 2), make(chan struct{}), make(chan struct{})
+	go m.run()
+	return m
+}
+
+// run reads ahead of the consumer.
+func (m *merge) run() {
+	defer close(m.gone)
+	defer close(m.ahead)
+	for {
+		b := m.merged()
+		if b == nil {
+			return
+		}
+		select {
+		case m.ahead <- b:
+		case <-m.stop:
+			b.Release()
+			return
+		}
+	}
+}
+
+// refill gives an input its next batch, opening its file if need be; false
+// at the end of the file.
+func (in *input) refill() bool {
+	if in.batch != nil && in.at < len(in.batch.Packets) {
+		return true
+	}
+	if in.batch != nil {
+		in.batch.Release()
+		in.batch = nil
+	}
+	f := in.f
+	if f.r == nil && !f.done {
+		g, err := openFile(f.stats.Path)
+		f.mu.Lock()
+		if err != nil { // it was readable a moment ago
+			f.done = true
+			f.stats.Damage = &Damage{Frame: 1, Reason: err.Error()}
+		} else {
+			f.r, f.close, f.f, f.off, f.disk = g.r, g.close, g.f, g.off, g.disk
+			if ng, ok := f.f.(*ngFile); ok {
+				ng.s = &f.stats
+			}
+			f.stats.Compression, f.stats.Format, f.stats.Snaplen = g.stats.Compression, g.stats.Format, g.stats.Snaplen
+		}
+		f.mu.Unlock()
+	}
+	b, err := f.nextBatch()
+	if err != nil {
+		if f.close != nil {
+			f.close()
+			f.close = nil
+		}
+		return false
+	}
+	in.batch, in.at = b, 0
+	return true
+}
+
+// mergeBatch is how many packets a batch of several files holds.
+const mergeBatch = 4096
+
+// merged returns the next batch in time order, nil at the end.
+func (m *merge) merged() *Batch {
+	for {
+		m.admit()
+		if len(m.open) == 0 {
+			return nil
+		}
+		if len(m.open) == 1 {
+			in := m.open[0]
+			b := in.batch
+			if in.at == 0 && (len(m.wait) == 0 || m.wait[len(m.wait)-1].first >= b.Packets[len(b.Packets)-1].Time) {
+				in.batch = nil
+				if !in.refill() {
+					m.open = m.open[:0]
+				}
+				return b
+			}
+		}
+		return m.mix()
+	}
+}
+
+// admit begins every file whose first packet is due.
+func (m *merge) admit() {
+	for len(m.wait) > 0 {
+		next := m.wait[len(m.wait)-1]
+		if len(m.open) > 0 {
+			low := m.open[0].batch.Packets[m.open[0].at].Time
+			for _, in := range m.open[1:] {
+				low = min(low, in.batch.Packets[in.at].Time)
+			}
+			if next.first > low {
+				return
+			}
+		}
+		m.wait = m.wait[:len(m.wait)-1]
+		if next.refill() {
+			m.open = append(m.open, next)
+		}
+	}
+}
+
+// mix takes packets of several files in the order of their times; those of
+// one file keep their order, ties go by the order of the inputs.
+func (m *merge) mix() *Batch {
+	packets := make([]Packet, 0, mergeBatch)
+	var used []*Batch
+	for len(packets) < mergeBatch && len(m.open) > 0 {
+		best := 0
+		for i := 1; i < len(m.open); i++ {
+			a, b := m.open[i], m.open[best]
+			ta, tb := a.batch.Packets[a.at].Time, b.batch.Packets[b.at].Time
+			if ta < tb || ta == tb && a.f.index < b.f.index {
+				best = i
+			}
+		}
+		in := m.open[best]
+		p := in.batch.Packets[in.at]
+		if len(m.wait) > 0 && m.wait[len(m.wait)-1].first < p.Time {
+			m.admit()
+			continue
+		}
+		packets = append(packets, p)
+		if in.at++; in.at == len(in.batch.Packets) {
+			used = append(used, in.batch)
+			in.batch = nil
+			if !in.refill() {
+				m.open = slices.Delete(m.open, best, best+1)
+			}
+		}
+	}
+	for _, in := range m.open { // batches that go on stay alive for this one, too
+		if in.at > 0 {
+			in.batch.Retain(1)
+			used = append(used, in.batch)
+		}
+	}
+	return NewBatch(packets, func() {
+		for _, b := range used {
+			b.Release()
+		}
+	})
+}
+
+func (m *merge) Next() (*Batch, error) {
+	b, ok := <-m.ahead
+	if !ok {
+		return nil, io.EOF
+	}
+	return b, nil
+}
+
+func (m *merge) Files() []FileStats {
+	all := make([]FileStats, len(m.inputs))
+	for i, in := range m.inputs {
+		all[i] = in.f.snapshot()
+	}
+	return all
+}
+
+func (m *merge) Close() error {
+	if m.stop != nil {
+		select {
+		case <-m.stop:
+		default:
+			close(m.stop)
+		}
+		for b := range m.ahead {
+			b.Release()
+		}
+		<-m.gone
+	}
+	for _, in := range m.inputs {
+		if in.f.close != nil {
+			in.f.close()
+			in.f.close = nil
+		}
+	}
+	return nil
+}

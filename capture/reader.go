@@ -1,0 +1,294 @@
+package capture
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"io"
+	"sync"
+	"sync/atomic"
+)
+
+const (
+	// chunkSize is one read; a batch is the packets of one chunk.
+	chunkSize = 1 << 20
+	// maxRecord bounds one record or block that has to be held whole. The
+	// largest snapshot length of libpcap is 256 KiB; the rest is tolerance.
+	maxRecord = chunkSize / 2
+	// gapAfter is the silence that counts as a gap of the capture.
+	gapAfter = 30e9
+	// stepBack is the jump back in time that counts as a clock step.
+	stepBack = 1e9
+)
+
+// ErrFormat says that an input is no capture that squall reads.
+var ErrFormat = errors.New("not a capture")
+
+// errEnd is an orderly end inside a parser.
+var errNeed = errors.New("more bytes needed")
+
+// chunk is a buffer together with the packets that alias it.
+type chunk struct {
+	buf     []byte
+	packets []Packet
+}
+
+var chunks = sync.Pool{New: func() any {
+	return &chunk{buf: make([]byte, chunkSize), packets: make([]Packet, 0, 8192)}
+}}
+
+// format parses one kind of file. next reads the record at the start of b,
+// which lies at offset off of the file, and returns how many bytes it took; a
+// record without a packet leaves p.Data nil. errNeed asks for more bytes;
+// skip > 0 asks to drop that many bytes that need not be looked at.
+type format interface {
+	next(b []byte, p *Packet) (n int, skip int64, err error)
+}
+
+// file reads one capture file or stream.
+type file struct {
+	r     io.Reader
+	close func() error
+	f     format
+	index uint32
+
+	mu    sync.Mutex // guards stats
+	stats FileStats
+	disk  *atomic.Int64 // bytes read from the device
+
+	off   int64 // of the first byte of rest, in the uncompressed file
+	rest  []byte
+	eof   bool
+	fault error // why r stopped
+	done  bool
+	last  int64
+	keep  []byte // bytes carried from one chunk to the next
+}
+
+func (f *file) snapshot() FileStats {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	s := f.stats
+	if f.disk != nil {
+		s.ReadOnDisk = f.disk.Load()
+	}
+	return s
+}
+
+// nextBatch returns the packets of the next chunk, io.EOF at the end. It never
+// returns another error: what is wrong with the file is in its stats.
+func (f *file) nextBatch() (*Batch, error) {
+	for !f.done {
+		c := chunks.Get().(*chunk)
+		c.packets = c.packets[:0]
+		n := copy(c.buf, f.keep)
+		m, err := io.ReadFull(f.r, c.buf[n:])
+		if err != nil {
+			f.eof = true
+			if err != io.EOF && err != io.ErrUnexpectedEOF {
+				f.fault = err
+			}
+		}
+		b := c.buf[:n+m]
+		f.parse(c, b)
+		if len(c.packets) > 0 {
+			return NewBatch(c.packets, func() { chunks.Put(c) }), nil
+		}
+		chunks.Put(c)
+	}
+	return nil, io.EOF
+}
+
+// parse takes the records of b into c and keeps the remaining bytes.
+func (f *file) parse(c *chunk, b []byte) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	s := &f.stats
+	var p Packet
+	for {
+		if len(b) == 0 && f.eof {
+			f.finish(b, nil)
+			return
+		}
+		p = Packet{File: f.index, Frame: s.Packets + 1, Offset: f.off}
+		n, skip, err := f.f.next(b, &p)
+		if err == errNeed {
+			if f.eof {
+				f.finish(b, nil)
+				return
+			}
+			f.keep = append(f.keep[:0], b...)
+			return
+		}
+		if err != nil {
+			f.finish(b, err)
+			return
+		}
+		if skip > 0 {
+			f.off += skip
+			if skip <= int64(len(b)) {
+				b = b[skip:]
+				continue
+			}
+			skip -= int64(len(b))
+			b = nil
+			if m, err := io.CopyN(io.Discard, f.r, skip); err != nil {
+				f.off -= skip - m
+				f.eof = true
+				s.Damage = &Damage{Offset: f.off, Frame: s.Packets + 1, Reason: "the file ends inside a block", Tail: true}
+				f.done = true
+				return
+			}
+			continue
+		}
+		f.off += int64(n)
+		b = b[n:]
+		if p.Data == nil {
+			continue
+		}
+		f.count(&p)
+		c.packets = append(c.packets, p)
+	}
+}
+
+func (f *file) count(p *Packet) {
+	s := &f.stats
+	if s.Packets > 0 {
+		switch d := p.Time - f.last; {
+		case d < 0:
+			s.OutOfOrder++
+			if d < -stepBack {
+				s.ClockSteps++
+			}
+		case d > gapAfter:
+			s.Gaps++
+		}
+	}
+	if s.Packets == 0 || p.Time < s.First {
+		s.First = p.Time
+	}
+	if s.Packets == 0 || p.Time > s.Last {
+		s.Last = p.Time
+	}
+	f.last = p.Time
+	s.Packets++
+	s.Bytes += int64(p.OrigLen)
+	if len(p.Data) < p.OrigLen {
+		s.Truncated++
+	}
+	known := false
+	for _, l := range s.LinkTypes {
+		known = known || l == p.Link
+	}
+	if !known && len(s.LinkTypes) < 64 {
+		s.LinkTypes = append(s.LinkTypes, p.Link)
+	}
+}
+
+// finish ends the file; rest is what could not be read, err why.
+func (f *file) finish(rest []byte, err error) {
+	f.done = true
+	s := &f.stats
+	switch {
+	case err != nil:
+		s.Damage = &Damage{Offset: f.off, Frame: s.Packets + 1, Reason: err.Error()}
+	case f.fault != nil:
+		s.Damage = &Damage{Offset: f.off + int64(len(rest)), Frame: s.Packets + 1, Reason: f.fault.Error()}
+		if errors.Is(f.fault, io.ErrUnexpectedEOF) {
+			s.Damage.Tail = true
+		}
+	case len(rest) > 0:
+		s.Damage = &Damage{Offset: f.off, Frame: s.Packets + 1, Tail: true,
+			Reason: fmt.Sprintf("the file ends %d bytes into a record", len(rest))}
+	}
+}
+
+// pcapFile reads the classic format: tcpdump.org, pcap-savefile(5).
+type pcapFile struct {
+	order   binary.ByteOrder
+	big     bool
+	nano    bool
+	head    int  // bytes of a record header
+	swapped bool // files of version 2.2 and older may hold the lengths the other way round
+	link    LinkType
+	snaplen int64
+}
+
+func (f *pcapFile) u32(b []byte) uint32 {
+	if f.big {
+		return binary.BigEndian.Uint32(b)
+	}
+	return binary.LittleEndian.Uint32(b)
+}
+
+func (f *pcapFile) next(b []byte, p *Packet) (int, int64, error) {
+	if len(b) < f.head {
+		return 0, 0, errNeed
+	}
+	sec, frac := f.u32(b), f.u32(b[4:])
+	capLen, orig := int64(f.u32(b[8:])), int64(f.u32(b[12:]))
+	if f.swapped && capLen > orig {
+		capLen, orig = orig, capLen
+	}
+	if capLen > maxRecord {
+		return 0, 0, fmt.Errorf("record claims %d captured bytes, more than any capture has (%d)", capLen, maxRecord)
+	}
+	if f.nano {
+		if frac >= 1e9 {
+			frac, sec = frac%1e9, sec+frac/1e9
+		}
+		p.Time = int64(sec)*1e9 + int64(frac)
+	} else {
+		p.Time = int64(sec)*1e9 + int64(frac)*1e3
+	}
+	n := f.head + int(capLen)
+	if len(b) < n {
+		return 0, 0, errNeed
+	}
+	p.Data = b[f.head:n:n]
+	p.OrigLen = int(max(orig, capLen))
+	p.Link = f.link
+	return n, 0, nil
+}
+
+// magic numbers of the classic format, as read big-endian.
+const (
+	magicMicro    = 0xa1b2c3d4
+	magicNano     = 0xa1b23c4d
+	magicModified = 0xa1b2cd34 // Kuznetzov's patch: 24-byte record headers
+	magicSection  = 0x0a0d0d0a // pcapng
+)
+
+// newPcap reads the 24-byte file header.
+func newPcap(b []byte, s *FileStats) (*pcapFile, int, error) {
+	if len(b) < 24 {
+		return nil, 0, fmt.Errorf("%w: %d bytes, a pcap header has 24", ErrFormat, len(b))
+	}
+	f := &pcapFile{head: 16}
+	m := binary.BigEndian.Uint32(b)
+	if m != magicMicro && m != magicNano && m != magicModified {
+		m = binary.LittleEndian.Uint32(b)
+	} else {
+		f.big = true
+	}
+	switch m {
+	case magicNano:
+		f.nano = true
+	case magicModified:
+		f.head = 24
+	}
+	f.link = LinkType(f.u32(b[20:]) & 0xffff) // the upper half carries the FCS length
+	f.snaplen = int64(f.u32(b[16:]))
+	var major, minor uint16
+	if f.big {
+		major, minor = binary.BigEndian.Uint16(b[4:]), binary.BigEndian.Uint16(b[6:])
+	} else {
+		major, minor = binary.LittleEndian.Uint16(b[4:]), binary.LittleEndian.Uint16(b[6:])
+	}
+	if major != 2 && major != 543 { // 543: an old SuSE tcpdump
+		return nil, 0, fmt.Errorf("%w: pcap version %d.%d, 2.4 is read", ErrFormat, major, minor)
+	}
+	f.swapped = major == 2 && minor <= 3 || major == 543
+	s.Format, s.Snaplen = "pcap", f.snaplen
+	return f, 24, nil
+}
