@@ -128,6 +128,9 @@ func (m *merge) append(f *file) {
 		} else {
 			in.batch = b
 		}
+	} else if f.close != nil { // nothing to come back for: thousands of empty files hold no descriptor
+		f.close()
+		f.close = nil
 	}
 	m.inputs = append(m.inputs, in)
 }
