@@ -56,6 +56,7 @@ func (m *merge) add(in string, opt Options) error {
 		if err != nil {
 			return err
 		}
+		f.stream = true
 		m.append(f)
 		return nil
 	}
@@ -338,6 +339,9 @@ const mergeBatch = 4096
 // merged returns the next batch in time order, nil at the end.
 func (m *merge) merged() *Batch {
 	for {
+		if len(m.open) == 1 && m.open[0].batch == nil && !m.open[0].refill() {
+			m.open = m.open[:0]
+		}
 		m.admit()
 		if len(m.open) == 0 {
 			return nil
@@ -346,10 +350,7 @@ func (m *merge) merged() *Batch {
 			in := m.open[0]
 			b := in.batch
 			if in.at == 0 && (len(m.wait) == 0 || m.wait[len(m.wait)-1].first >= b.Packets[len(b.Packets)-1].Time) {
-				in.batch = nil
-				if !in.refill() {
-					m.open = m.open[:0]
-				}
+				in.batch = nil // the next one is fetched when it is asked for: on a pipe it may be long in coming
 				return b
 			}
 		}
@@ -435,23 +436,42 @@ func (m *merge) Files() []FileStats {
 	return all
 }
 
+// Close ends reading and closes the files. It does not wait for standard
+// input: a read that blocks there cannot be called back, its goroutine ends
+// when the read does.
 func (m *merge) Close() error {
-	if m.stop != nil {
-		select {
-		case <-m.stop:
-		default:
-			close(m.stop)
-		}
+	if m.stop == nil {
+		m.closeFiles()
+		return nil
+	}
+	select {
+	case <-m.stop:
+		return nil
+	default:
+		close(m.stop)
+	}
+	end := func() {
 		for b := range m.ahead {
 			b.Release()
 		}
 		<-m.gone
+		m.closeFiles()
 	}
+	for _, in := range m.inputs {
+		if in.f.stream {
+			go end()
+			return nil
+		}
+	}
+	end()
+	return nil
+}
+
+func (m *merge) closeFiles() {
 	for _, in := range m.inputs {
 		if in.f.close != nil {
 			in.f.close()
 			in.f.close = nil
 		}
 	}
-	return nil
 }

@@ -47,10 +47,11 @@ type format interface {
 
 // file reads one capture file or stream.
 type file struct {
-	r     io.Reader
-	close func() error
-	f     format
-	index uint32
+	r      io.Reader
+	close  func() error
+	f      format
+	index  uint32
+	stream bool // a pipe: what has come is given at once, not when a chunk is full
 
 	mu    sync.Mutex // guards stats
 	stats FileStats
@@ -82,7 +83,11 @@ func (f *file) nextBatch() (*Batch, error) {
 		c := chunks.Get().(*chunk)
 		c.packets = c.packets[:0]
 		n := copy(c.buf, f.keep)
-		m, err := io.ReadFull(f.r, c.buf[n:])
+		least := len(c.buf) - n
+		if f.stream {
+			least = 1
+		}
+		m, err := io.ReadAtLeast(f.r, c.buf[n:], least)
 		if err != nil {
 			f.eof = true
 			if err != io.EOF && err != io.ErrUnexpectedEOF {

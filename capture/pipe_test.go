@@ -1,0 +1,60 @@
+package capture_test
+
+import (
+	"bytes"
+	"io"
+	"testing"
+	"time"
+
+	"squall/capture"
+)
+
+// TestPipe: packets written to a pipe come through while it stays open, and
+// Close does not wait for its end.
+func TestPipe(t *testing.T) {
+	for _, opt := range []capture.WriterOptions{{Format: "pcap"}, {Format: "pcapng"}} {
+		want := random(3, 8)
+		var whole bytes.Buffer
+		w, err := capture.NewWriter(&whole, opt)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for i := range want {
+			if err := w.WritePacket(&want[i], ""); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if err := w.Close(); err != nil {
+			t.Fatal(err)
+		}
+		r, in := io.Pipe()
+		go in.Write(whole.Bytes())
+		ended := make(chan error, 1)
+		go func() {
+			src, err := capture.Open([]string{"-"}, capture.Options{Stdin: r})
+			if err != nil {
+				ended <- err
+				return
+			}
+			for n := 0; n < len(want); {
+				b, err := src.Next()
+				if err != nil {
+					ended <- err
+					return
+				}
+				n += len(b.Packets)
+				b.Release()
+			}
+			ended <- src.Close()
+		}()
+		select {
+		case err := <-ended:
+			if err != nil {
+				t.Errorf("%s: %v", opt.Format, err)
+			}
+		case <-time.After(20 * time.Second): // only a reader that waits for the end gets here
+			t.Errorf("%s: the packets stay in the pipe", opt.Format)
+		}
+		in.Close()
+	}
+}
