@@ -73,6 +73,8 @@ type Datagram struct {
 	Time  int64  // nanoseconds since the epoch
 	File  uint32 // index of the input, see capture.Packet.File
 	Frame int64  // 1-based number in that file, as Wireshark counts
+	// Offset is the byte offset of the record in its uncompressed file, see capture.Packet.Offset.
+	Offset int64
 
 	Class  Class
 	Proto  uint8 // IP protocol of the innermost header: ProtoTCP, ProtoUDP, …

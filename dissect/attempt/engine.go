@@ -1,0 +1,573 @@
+package attempt
+
+import "squall/dissect"
+
+// The waits of attempt-rules.md and of design.md section 1, in nanoseconds.
+const (
+	second       = int64(1e9)
+	synWait      = 10 * second // rule 1: at least, after the last SYN
+	answerWait   = 10 * second // rule 30: requests without a better rule
+	quietAccept  = 5 * second  // rule 8
+	dropWithin   = 5 * second  // rule 6
+	stallAfter   = 30 * second // rule 8b
+	lateWithin   = 60 * second // rule 30
+	udpQuiet     = 60 * second // rule 23
+	reorderHold  = 1 * second  // rule 14
+	sessionIdle  = 900 * second
+	exchangeIdle = 300 * second // UDP flows of a known protocol
+)
+
+const (
+	// defaultMaxFlows bounds the memory of an engine to some 200 MB.
+	defaultMaxFlows = 1 << 18
+	// maxTxns is how many exchanges of one flow are told apart at a time.
+	maxTxns = 32
+	// evictSample is how many flows are compared to find an idle one.
+	evictSample = 16
+	orphanSlots = 1 << 10
+	wheelSlots  = 1 << 9
+	wheelShift  = 30 // a slot is 2^30 ns, about a second
+	none        = int32(-1)
+	unknown     = int16(-1)
+	never       = int64(1<<63 - 1)
+)
+
+// Config of an engine.
+type Config struct {
+	// Protocols are asked in this order; the first Yes wins, else the first Maybe.
+	Protocols []dissect.Protocol
+	// KeepDuplicates treats frames that a tap saw twice as packets of their own.
+	KeepDuplicates bool
+	// MaxFlows bounds the flows held at a time; 0 = 262144. Over it idle flows
+	// are emitted early, undecided ones as unknown.
+	MaxFlows int
+}
+
+type state uint8
+
+const (
+	stateOpen state = iota // waiting for an answer
+	stateConn              // TCP: connected, the yes is not there
+	stateDone              // decided; late answers and bytes are still counted
+)
+
+// txn is one attempt under way.
+type txn struct {
+	rec          Record
+	chain        uint64
+	deadline     int64 // of stateOpen
+	connected    int64 // when the SYN-ACK came
+	doneAt       int64
+	gap          int64 // between the last two SYNs
+	lastSend     int64
+	timeout      int64
+	isn, peerISN uint32
+	synLen       uint32
+	next         int32 // older exchange of the flow
+	seen         uint16
+	letters      uint8
+	state        state
+	clientData   bool
+	clientA      bool // the client is side A of the flow's key
+	silent       bool // decided by a wait, so that answers are late
+}
+
+type flow struct {
+	key          flowKey
+	due, last    int64
+	head         int32 // newest exchange
+	stream       int32
+	wnext, wprev int32
+	slot         int32 // of the wheel, none = not in it
+	proto        int16 // index of Config.Protocols, or unknown
+	probes       uint8
+	txns         uint8
+	used         bool
+	openerA      bool
+	over         bool // FIN or RST
+}
+
+type flowKey struct {
+	a, b  dissect.Endpoint
+	net   uint64 // of overlay networks with address spaces of their own
+	proto uint8
+}
+
+// makeKey orders the endpoints. VXLAN and GENEVE networks may use the same
+// addresses for different hosts (rule 20); VLANs and other tunnels do not
+// split a flow.
+func makeKey(src, dst dissect.Endpoint, proto uint8, d *dissect.Datagram) flowKey {
+	k := flowKey{a: src, b: dst, proto: proto}
+	if dst.Compare(src) < 0 {
+		k.a, k.b = dst, src
+	}
+	if d.Tunnel == dissect.TunnelVXLAN || d.Tunnel == dissect.TunnelGENEVE {
+		k.net = uint64(d.Tunnel)<<32 | uint64(d.TunnelID)
+	}
+	return k
+}
+
+// Engine is the first pass for one shard: datagrams in, records out. It is for
+// one goroutine. It holds open attempts and live flows, bounded by MaxFlows.
+type Engine struct {
+	cfg    Config
+	names  *Names
+	emit   func(*Record)
+	cache  map[string]Name
+	protos []Name
+	tcp    []int16 // protocols by transport
+	udp    []int16
+
+	index    map[flowKey]int32
+	flows    []flow
+	freeFlow []int32
+	txns     []txn
+	freeTxn  []int32
+	streams  []*stream
+	freeStr  []int32
+	flowMem  []dissect.Flow // scratch of the protocols, indexed like flows
+	hand     int
+
+	wheel   [wheelSlots]int32
+	tick    int64
+	now     int64
+	started bool
+
+	dups       duplicates
+	orphans    [orphanSlots]orphan
+	msg        dissect.Message
+	view       dissect.Datagram
+	ledgers    map[uint32]*dissect.Ledger
+	ledger     *dissect.Ledger
+	ledgerFile uint32
+	stats      Stats
+}
+
+// NewEngine makes an engine; emit gets each record when its flow is over, the
+// pointer is valid during the call.
+func NewEngine(cfg Config, names *Names, emit func(*Record)) *Engine {
+	if cfg.MaxFlows <= 0 {
+		cfg.MaxFlows = defaultMaxFlows
+	}
+	e := &Engine{cfg: cfg, names: names, emit: emit, cache: map[string]Name{},
+		index: map[flowKey]int32{}, ledgers: map[uint32]*dissect.Ledger{}}
+	for i := range e.wheel {
+		e.wheel[i] = none
+	}
+	for i, p := range cfg.Protocols {
+		e.protos = append(e.protos, names.Intern([]byte(p.Name())))
+		if p.Transports()&dissect.TCP != 0 {
+			e.tcp = append(e.tcp, int16(i))
+		}
+		if p.Transports()&dissect.UDP != 0 {
+			e.udp = append(e.udp, int16(i))
+		}
+	}
+	return e
+}
+
+// Datagram takes the next packet and counts it in one bucket of its file's
+// ledger. Packets come in time order; a clock that steps back is tolerated.
+func (e *Engine) Datagram(d *dissect.Datagram) {
+	e.advance(d.Time)
+	e.count(d.File, e.datagram(d))
+}
+
+func (e *Engine) datagram(d *dissect.Datagram) dissect.Bucket {
+	switch d.Class {
+	case dissect.ClassTCP, dissect.ClassUDP, dissect.ClassICMPError:
+	case dissect.ClassFragment:
+		return dissect.BucketFragment
+	case dissect.ClassUndecodable:
+		return dissect.BucketUndecodable
+	case dissect.ClassMalformed:
+		return dissect.BucketMalformed
+	case dissect.ClassCut:
+		return dissect.BucketCut
+	default:
+		return dissect.BucketOther
+	}
+	if e.dups.seen(d) {
+		e.stats.Duplicates++
+		if !e.cfg.KeepDuplicates {
+			return dissect.BucketDuplicate
+		}
+	}
+	switch d.Class {
+	case dissect.ClassTCP:
+		return e.tcpSegment(d)
+	case dissect.ClassUDP:
+		return e.udpDatagram(d)
+	}
+	return e.icmp(d)
+}
+
+// Finish decides and emits all that is open. end is the time of the last
+// packet of the whole capture: what had not waited long enough by then is
+// unknown, for the capture cannot tell.
+func (e *Engine) Finish(end int64) {
+	e.advance(end)
+	for i := range e.flows {
+		if e.flows[i].used {
+			e.release(int32(i), max(end, e.now))
+		}
+	}
+}
+
+// advance moves the clock and serves the flows whose time has come. A long
+// silence costs one turn of the wheel.
+func (e *Engine) advance(t int64) {
+	if !e.started {
+		e.started, e.now, e.tick = true, t, t>>wheelShift
+		return
+	}
+	if t <= e.now {
+		return
+	}
+	e.now = t
+	to := t >> wheelShift
+	if to == e.tick {
+		return
+	}
+	from := max(e.tick, to-wheelSlots)
+	e.tick = to
+	for ; from < to; from++ {
+		slot := from & (wheelSlots - 1)
+		fi := e.wheel[slot]
+		e.wheel[slot] = none
+		for fi != none {
+			next := e.flows[fi].wnext
+			e.flows[fi].slot = none
+			e.serve(fi)
+			fi = next
+		}
+	}
+}
+
+// serve expires what is due in a flow, and the flow itself. The flow is not in
+// the wheel when it is called.
+func (e *Engine) serve(fi int32) {
+	f := &e.flows[fi]
+	if f.due > e.now {
+		e.schedule(fi)
+		return
+	}
+	prev := none
+	for ti := f.head; ti != none; {
+		t := &e.txns[ti]
+		next := t.next
+		e.expire(f, t, e.now)
+		// The newest stays to count the session; older ones leave when no
+		// late answer can come any more.
+		if prev != none && t.state == stateDone && t.doneAt+lateWithin <= e.now {
+			e.txns[prev].next = next
+			e.send(ti)
+			f.txns--
+		} else {
+			prev = ti
+		}
+		ti = next
+	}
+	if e.idle(f) <= e.now {
+		e.release(fi, e.now)
+		return
+	}
+	e.schedule(fi)
+}
+
+// waitsUntil is when an undecided exchange is decided by silence.
+func (e *Engine) waitsUntil(f *flow, t *txn) int64 {
+	if t.state == stateOpen {
+		return t.deadline
+	}
+	if f.proto == unknown && !t.clientData {
+		return max(f.last, t.connected) + quietAccept
+	}
+	return t.connected + stallAfter
+}
+
+// expire decides what silence decides by the time now.
+func (e *Engine) expire(f *flow, t *txn, now int64) {
+	if t.state == stateDone {
+		return
+	}
+	at := e.waitsUntil(f, t)
+	if at > now {
+		return
+	}
+	switch {
+	case t.state == stateOpen:
+		e.decide(t, dissect.OutcomeTimeout, dissect.EvidenceSilence, at)
+	case t.rec.Flags&FlagOneSided != 0:
+		e.decide(t, dissect.OutcomeUnknown, dissect.EvidenceEdge, at)
+	case f.proto == unknown && !t.clientData:
+		e.decide(t, dissect.OutcomeAccepted, dissect.EvidenceHandshake, at)
+		return
+	default:
+		e.decide(t, dissect.OutcomeStalled, dissect.EvidenceSilence, at)
+	}
+	t.silent = true
+}
+
+// idle is when a flow with nothing undecided is forgotten.
+func (e *Engine) idle(f *flow) int64 {
+	at := f.last
+	live := false
+	for ti := f.head; ti != none; ti = e.txns[ti].next {
+		t := &e.txns[ti]
+		if t.state != stateDone {
+			return never
+		}
+		at = max(at, t.doneAt)
+		live = live || t.rec.Outcome == dissect.OutcomeAccepted
+	}
+	switch {
+	case f.key.proto == dissect.ProtoUDP && f.proto == unknown:
+		return f.last + udpQuiet + 1
+	case f.key.proto == dissect.ProtoUDP:
+		return at + exchangeIdle
+	case live && !f.over:
+		return at + sessionIdle
+	}
+	return at + lateWithin + 1
+}
+
+// schedule puts a flow into the wheel for the next thing that silence decides.
+// A call that comes too early costs little, so a later time leaves it in place.
+func (e *Engine) schedule(fi int32) {
+	f := &e.flows[fi]
+	due := e.idle(f)
+	for ti := f.head; ti != none; ti = e.txns[ti].next {
+		t := &e.txns[ti]
+		if t.state != stateDone {
+			due = min(due, e.waitsUntil(f, t))
+		} else if ti != f.head {
+			due = min(due, t.doneAt+lateWithin)
+		}
+	}
+	if f.slot != none && due >= f.due {
+		return
+	}
+	e.unlink(fi)
+	f.due = due
+	tick := min(max(due>>wheelShift, e.tick), e.tick+wheelSlots-1)
+	f.slot = int32(tick & (wheelSlots - 1))
+	f.wprev, f.wnext = none, e.wheel[f.slot]
+	if f.wnext != none {
+		e.flows[f.wnext].wprev = fi
+	}
+	e.wheel[f.slot] = fi
+}
+
+func (e *Engine) unlink(fi int32) {
+	f := &e.flows[fi]
+	if f.slot == none {
+		return
+	}
+	if f.wprev != none {
+		e.flows[f.wprev].wnext = f.wnext
+	} else {
+		e.wheel[f.slot] = f.wnext
+	}
+	if f.wnext != none {
+		e.flows[f.wnext].wprev = f.wprev
+	}
+	f.slot = none
+}
+
+// lookup finds a flow and brings it up to the engine's time.
+func (e *Engine) lookup(k flowKey) int32 {
+	fi, ok := e.index[k]
+	if !ok {
+		return none
+	}
+	if f := &e.flows[fi]; f.due <= e.now {
+		e.unlink(fi)
+		e.serve(fi)
+		if !f.used {
+			return none
+		}
+	}
+	return fi
+}
+
+func (e *Engine) newFlow(k flowKey, d *dissect.Datagram) int32 {
+	if len(e.index) >= e.cfg.MaxFlows {
+		e.evict()
+	}
+	fi := int32(len(e.flows))
+	if n := len(e.freeFlow); n > 0 {
+		fi = e.freeFlow[n-1]
+		e.freeFlow = e.freeFlow[:n-1]
+	} else {
+		e.flows = append(e.flows, flow{})
+		if len(e.protos) > 0 {
+			e.flowMem = append(e.flowMem, dissect.Flow{})
+		}
+	}
+	e.flows[fi] = flow{key: k, last: d.Time, due: never, head: none, stream: none, slot: none, wnext: none, wprev: none,
+		proto: unknown, used: true, openerA: k.a == d.Source()}
+	if len(e.protos) > 0 {
+		e.flowMem[fi] = dissect.Flow{}
+	}
+	e.index[k] = fi
+	return fi
+}
+
+// evict gives up the idlest of a few flows.
+func (e *Engine) evict() {
+	best := none
+	for n := 0; n < evictSample || best == none; n++ {
+		e.hand = (e.hand + 1) % len(e.flows)
+		if f := &e.flows[e.hand]; f.used && (best == none || f.last < e.flows[best].last) {
+			best = int32(e.hand)
+		}
+	}
+	e.stats.Evicted++
+	e.release(best, e.now)
+}
+
+// release emits all exchanges of a flow and forgets it.
+func (e *Engine) release(fi int32, now int64) {
+	f := &e.flows[fi]
+	for ti := f.head; ti != none; {
+		t := &e.txns[ti]
+		next := t.next
+		e.expire(f, t, now)
+		e.leaveOpen(t, now)
+		e.send(ti)
+		ti = next
+	}
+	e.unlink(fi)
+	e.dropStream(f)
+	delete(e.index, f.key)
+	f.used, f.head, f.txns = false, none, 0
+	e.freeFlow = append(e.freeFlow, fi)
+}
+
+// leaveOpen ends an exchange that nothing has decided.
+func (e *Engine) leaveOpen(t *txn, now int64) {
+	if t.state != stateDone {
+		t.rec.Flags |= FlagEdge
+		e.decide(t, dissect.OutcomeUnknown, dissect.EvidenceEdge, max(now, t.rec.LastSeen))
+	}
+}
+
+func (e *Engine) send(ti int32) {
+	e.stats.Records++
+	e.emit(&e.txns[ti].rec)
+	e.freeTxn = append(e.freeTxn, ti)
+}
+
+// newTxn opens an exchange whose first transmission is d. It may move e.txns.
+func (e *Engine) newTxn(fi int32, d *dissect.Datagram, clientA bool, id uint64) int32 {
+	f := &e.flows[fi]
+	if f.txns >= maxTxns {
+		e.dropOldest(f)
+	}
+	ti := int32(len(e.txns))
+	if n := len(e.freeTxn); n > 0 {
+		ti = e.freeTxn[n-1]
+		e.freeTxn = e.freeTxn[:n-1]
+	} else {
+		e.txns = append(e.txns, txn{})
+	}
+	t := &e.txns[ti]
+	*t = txn{next: f.head, clientA: clientA, lastSend: d.Time, timeout: answerWait, deadline: d.Time + answerWait}
+	f.head = ti
+	f.txns++
+	r := &t.rec
+	r.Start, r.End, r.LastSeen = d.Time, d.Time, d.Time
+	r.Source, r.Destination = f.key.a, f.key.b
+	if !clientA {
+		r.Source, r.Destination = f.key.b, f.key.a
+	}
+	r.HandshakeRTT, r.Txn = -1, id
+	r.Digest = foldBytes(fold(uint64(d.Proto), uint64(d.Seq)), d.Payload[:min(len(d.Payload), duplicateBytes)])
+	r.FirstFrame, r.LastFrame, r.FirstOffset, r.File = d.Frame, d.Frame, d.Offset, d.File
+	r.Proto, r.VLAN, r.Tunnel, r.TunnelID = f.key.proto, d.VLAN, d.Tunnel, d.TunnelID
+	r.Transmissions = 1
+	if d.HasTS {
+		r.TSBase = d.Time - int64(d.TSVal)*1e6 // 1 kHz, what nearly all stacks use
+	}
+	if f.proto != unknown {
+		r.Protocol = e.protos[f.proto]
+	}
+	return ti
+}
+
+func (e *Engine) dropOldest(f *flow) {
+	prev, ti := none, f.head
+	for e.txns[ti].next != none {
+		prev, ti = ti, e.txns[ti].next
+	}
+	t := &e.txns[ti]
+	e.expire(f, t, e.now)
+	e.leaveOpen(t, e.now)
+	e.send(ti)
+	f.txns--
+	if prev == none {
+		f.head = none
+	} else {
+		e.txns[prev].next = none
+	}
+}
+
+// note adds a packet to the newest exchange of its flow.
+func (e *Engine) note(f *flow, d *dissect.Datagram, fromA bool) {
+	f.last = max(f.last, d.Time)
+	if f.head == none {
+		return
+	}
+	t := &e.txns[f.head]
+	r := &t.rec
+	if fromA == t.clientA {
+		r.SourcePackets++
+		r.SourceBytes += int64(d.IPLen)
+	} else {
+		r.DestinationPackets++
+		r.DestinationBytes += int64(d.IPLen)
+	}
+	r.LastSeen = max(r.LastSeen, d.Time)
+	if d.File == r.File {
+		r.LastFrame = d.Frame
+	}
+}
+
+func (e *Engine) decide(t *txn, o dissect.Outcome, ev dissect.Evidence, at int64) {
+	t.state = stateDone
+	t.rec.Outcome, t.rec.Evidence = o, ev
+	t.rec.End = max(at, t.rec.Start)
+	t.doneAt = t.rec.End
+}
+
+func (e *Engine) late(t *txn) {
+	t.rec.Flags |= FlagLate
+	e.stats.LateAnswers++
+}
+
+// intern goes through the engine's own cache.
+func (e *Engine) intern(b []byte) Name {
+	if len(b) > maxNameLen {
+		b = b[:maxNameLen]
+	}
+	if len(b) == 0 {
+		return 0
+	}
+	if n, ok := e.cache[string(b)]; ok {
+		return n
+	}
+	n := e.names.Intern(b)
+	if len(e.cache) >= 1<<14 {
+		clear(e.cache)
+	}
+	e.cache[string(b)] = n
+	return n
+}
+
+func (e *Engine) internString(s string) Name {
+	if n, ok := e.cache[s]; ok {
+		return n
+	}
+	return e.intern([]byte(s))
+}

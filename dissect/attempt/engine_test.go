@@ -1,0 +1,338 @@
+package attempt
+
+import (
+	"bytes"
+	"math/rand/v2"
+	"testing"
+
+	"squall/dissect"
+)
+
+var (
+	hostC = dissect.Endpoint{Addr: dissect.Addr4([]byte{10, 0, 0, 1}), Port: 40000}
+	hostS = dissect.Endpoint{Addr: dissect.Addr4([]byte{10, 0, 0, 9}), Port: 443}
+)
+
+// pk is a hand-built packet; at is in milliseconds.
+func pk(at int64, toServer bool, flags uint8, seq, ack uint32, payload string) *dissect.Datagram {
+	d := &dissect.Datagram{Time: at * 1e6, Frame: at + 1, Class: dissect.ClassTCP, Proto: dissect.ProtoTCP, Flags: flags,
+		Src: hostC.Addr, SrcPort: hostC.Port, Dst: hostS.Addr, DstPort: hostS.Port, Seq: seq, Ack: ack,
+		IPID: uint16(at), IPLen: 40 + len(payload), Payload: []byte(payload), PayloadLen: len(payload)}
+	if !toServer {
+		d.Src, d.SrcPort, d.Dst, d.DstPort = d.Dst, d.DstPort, d.Src, d.SrcPort
+	}
+	return d
+}
+
+func udp(at int64, toServer bool, payload string) *dissect.Datagram {
+	d := pk(at, toServer, 0, 0, 0, payload)
+	d.Class, d.Proto = dissect.ClassUDP, dissect.ProtoUDP
+	return d
+}
+
+func icmpError(at int64, of *dissect.Datagram, kind, code uint8) *dissect.Datagram {
+	return &dissect.Datagram{Time: at * 1e6, Frame: at + 1, Class: dissect.ClassICMPError, Proto: dissect.ProtoICMP, Src: of.Dst, Dst: of.Src,
+		ICMPType: kind, ICMPCode: code, Quoted: dissect.Quoted{Src: of.Src, Dst: of.Dst, SrcPort: of.SrcPort, DstPort: of.DstPort,
+			Proto: of.Proto, HasSeq: of.Proto == dissect.ProtoTCP, Seq: of.Seq}}
+}
+
+const (
+	sa = dissect.SYN | dissect.ACK
+	ra = dissect.RST | dissect.ACK
+	fa = dissect.FIN | dissect.ACK
+)
+
+func run(t *testing.T, cfg Config, end int64, packets ...*dissect.Datagram) ([]Record, *Engine) {
+	t.Helper()
+	var got []Record
+	e := NewEngine(cfg, NewNames(), func(r *Record) { got = append(got, *r) })
+	for _, d := range packets {
+		e.Datagram(d)
+	}
+	e.Finish(end * 1e6)
+	l := e.Ledger(0)
+	if l.Total() != int64(len(packets)) {
+		t.Errorf("the ledger holds %d of %d packets", l.Total(), len(packets))
+	}
+	return got, e
+}
+
+// line is a register protocol of text lines: REG id, OK id, NO id, BUSY id, AUTH id, BYE.
+type line struct{}
+
+func (line) Name() string                  { return "line" }
+func (line) Transports() dissect.Transport { return dissect.TCP | dissect.UDP }
+func (line) Probe(d *dissect.Datagram) dissect.Verdict {
+	if bytes.HasPrefix(d.Payload, []byte("REG ")) {
+		return dissect.Yes
+	}
+	return dissect.No
+}
+
+func (line) Dissect(d *dissect.Datagram, f *dissect.Flow, m *dissect.Message) (int, error) {
+	n := bytes.IndexByte(d.Payload, '\n')
+	if n < 0 {
+		return 0, dissect.ErrShort
+	}
+	verb, rest, _ := bytes.Cut(d.Payload[:n], []byte(" "))
+	id, _, _ := bytes.Cut(rest, []byte("."))
+	m.Chain = dissect.Hash64(1, id)
+	m.Txn = dissect.Hash64(0, rest)
+	switch string(verb) {
+	case "REG":
+		m.Kind, m.Op, m.ClientID = dissect.KindRequest, "REG", id
+	case "OK":
+		m.Kind = dissect.KindAccept
+	case "NO":
+		m.Kind = dissect.KindRefuse
+	case "BUSY":
+		m.Kind, m.RetryAfter = dissect.KindThrottle, 7e9
+	case "AUTH":
+		m.Kind = dissect.KindChallenge
+	case "BYE":
+		m.Kind = dissect.KindClose
+	}
+	return n + 1, nil
+}
+
+type row struct {
+	o  dissect.Outcome
+	ev dissect.Evidence
+	a  dissect.Answer
+	n  int32
+}
+
+func TestRules(t *testing.T) {
+	type P = *dissect.Datagram
+	S, A, R := uint8(dissect.SYN), uint8(dissect.ACK), uint8(dissect.RST)
+	open := func(more ...P) []P {
+		return append([]P{pk(0, true, S, 1, 0, ""), pk(100, false, sa, 50, 2, ""), pk(101, true, A, 2, 51, "")}, more...)
+	}
+	line := Config{Protocols: []dissect.Protocol{line{}}}
+	for _, c := range []struct {
+		name string
+		cfg  Config
+		end  int64 // ms
+		in   []P
+		want []row
+	}{
+		{"1 silence", Config{}, 60000, []P{pk(0, true, S, 1, 0, ""), pk(1000, true, S, 1, 0, ""), pk(3000, true, S, 1, 0, "")},
+			[]row{{dissect.OutcomeTimeout, dissect.EvidenceSilence, dissect.AnswerNone, 3}}},
+		{"1 the wait is twice the last gap", Config{}, 90000, []P{pk(0, true, S, 1, 0, ""), pk(8000, true, S, 1, 0, ""), pk(24000, true, S, 1, 0, ""), pk(55500, false, ra, 0, 2, "")},
+			[]row{{dissect.OutcomeRefused, dissect.EvidenceRST, dissect.AnswerRST, 3}}},
+		{"2 accepted", Config{}, 60000, open(pk(110, true, A, 2, 51, "hi"), pk(200, false, A, 51, 4, "x")),
+			[]row{{dissect.OutcomeAccepted, dissect.EvidenceSynAck, dissect.AnswerSynAck, 1}}},
+		{"3 refused", Config{}, 60000, []P{pk(0, true, S, 1, 0, ""), pk(9, false, ra, 0, 2, "")},
+			[]row{{dissect.OutcomeRefused, dissect.EvidenceRST, dissect.AnswerRST, 1}}},
+		{"4 odd RST", Config{}, 60000, append([]P{pk(0, true, S, 1, 0, ""), pk(5, false, ra, 0, 99, "")}, open(pk(110, true, A, 2, 51, "hi"), pk(200, false, A, 51, 4, "x"))[1:]...),
+			[]row{{dissect.OutcomeAccepted, dissect.EvidenceSynAck, dissect.AnswerSynAck, 1}}},
+		{"5 port unreachable", Config{}, 60000, []P{pk(0, true, S, 1, 0, ""), icmpError(9, pk(0, true, S, 1, 0, ""), 3, 3)},
+			[]row{{dissect.OutcomeRefused, dissect.EvidenceICMP, dissect.AnswerICMP, 1}}},
+		{"5 prohibited", Config{}, 60000, []P{pk(0, true, S, 1, 0, ""), icmpError(9, pk(0, true, S, 1, 0, ""), 3, 13)},
+			[]row{{dissect.OutcomeUnreachable, dissect.EvidenceICMP, dissect.AnswerICMP, 1}}},
+		{"5 TTL", Config{}, 60000, []P{pk(0, true, S, 1, 0, ""), icmpError(9, pk(0, true, S, 1, 0, ""), 11, 0)},
+			[]row{{dissect.OutcomeUnreachable, dissect.EvidenceICMP, dissect.AnswerICMP, 1}}},
+		{"5 another ISN", Config{}, 60000, []P{pk(0, true, S, 1, 0, ""), icmpError(9, pk(0, true, S, 3, 0, ""), 3, 3)},
+			[]row{{dissect.OutcomeTimeout, dissect.EvidenceSilence, dissect.AnswerNone, 1}}},
+		{"6 dropped", Config{}, 60000, open(pk(110, true, A, 2, 51, "hi"), pk(111, false, ra, 51, 4, "")),
+			[]row{{dissect.OutcomeDropped, dissect.EvidenceRST, dissect.AnswerSynAck, 1}}},
+		{"7 stalled", Config{}, 60000, open(pk(110, true, A, 2, 51, "hi"), pk(900, true, A, 2, 51, "hi"), pk(15000, true, fa, 4, 51, "")),
+			[]row{{dissect.OutcomeStalled, dissect.EvidenceFIN, dissect.AnswerSynAck, 1}}},
+		{"8 quiet", Config{}, 60000, open(), []row{{dissect.OutcomeAccepted, dissect.EvidenceHandshake, dissect.AnswerSynAck, 1}}},
+		{"8 quiet, too early to tell", Config{}, 3000, open(), []row{{dissect.OutcomeUnknown, dissect.EvidenceEdge, dissect.AnswerSynAck, 1}}},
+		{"8b wedged", Config{}, 60000, open(pk(110, true, A, 2, 51, "hi"), pk(150, false, A, 51, 4, "")),
+			[]row{{dissect.OutcomeStalled, dissect.EvidenceSilence, dissect.AnswerSynAck, 1}}},
+		{"9 no", line, 60000, open(pk(110, true, A, 2, 51, "REG a\n"), pk(200, false, A, 51, 8, "NO a\n")),
+			[]row{{dissect.OutcomeRefused, dissect.EvidenceApp, dissect.AnswerSynAck, 1}}},
+		{"9 busy", line, 60000, open(pk(110, true, A, 2, 51, "REG a\n"), pk(200, false, A, 51, 8, "BUSY a\n")),
+			[]row{{dissect.OutcomeThrottled, dissect.EvidenceApp, dissect.AnswerSynAck, 1}}},
+		{"10 ports reused", Config{}, 60000, []P{pk(0, true, S, 1, 0, ""), pk(9, false, ra, 0, 2, ""), pk(500, true, S, 7, 0, ""), pk(509, false, ra, 0, 8, "")},
+			[]row{{dissect.OutcomeRefused, dissect.EvidenceRST, dissect.AnswerRST, 1}, {dissect.OutcomeRefused, dissect.EvidenceRST, dissect.AnswerRST, 1}}},
+		{"11 another server ISN", Config{}, 60000, open(pk(140, false, sa, 60, 2, "")),
+			[]row{{dissect.OutcomeAccepted, dissect.EvidenceHandshake, dissect.AnswerSynAck, 1}}},
+		{"12 fast open", Config{}, 60000, []P{pk(0, true, S, 1, 0, "data"), pk(90, false, sa, 50, 6, ""), pk(95, false, A, 51, 6, "x")},
+			[]row{{dissect.OutcomeAccepted, dissect.EvidenceSynAck, dissect.AnswerSynAck, 1}}},
+		{"13 simultaneous", Config{}, 60000, []P{pk(0, true, S, 1, 0, ""), pk(5, false, S, 9, 0, ""), pk(20, true, sa, 1, 10, ""), pk(21, false, sa, 9, 2, "")},
+			[]row{{dissect.OutcomeAccepted, dissect.EvidenceHandshake, dissect.AnswerSynAck, 1}}},
+		{"14 reordered", Config{}, 60000, []P{pk(0, false, sa, 50, 2, ""), pk(1, true, S, 1, 0, ""), pk(2, true, A, 2, 51, "")},
+			[]row{{dissect.OutcomeAccepted, dissect.EvidenceHandshake, dissect.AnswerSynAck, 1}}},
+		{"15 no SYN", Config{}, 60000, []P{pk(0, false, sa, 50, 2, ""), pk(100, true, A, 2, 51, "x"), pk(200, false, R, 51, 0, "")}, nil},
+		{"16 only the client's side", Config{}, 60000, []P{pk(0, true, S, 1, 0, ""), pk(100, true, A, 2, 51, ""), pk(110, true, A, 2, 51, "hi")},
+			[]row{{dissect.OutcomeUnknown, dissect.EvidenceEdge, dissect.AnswerSynAck, 1}}},
+		{"18 tap duplicate", Config{}, 60000, []P{pk(0, true, S, 1, 0, ""), pk(0, true, S, 1, 0, "")},
+			[]row{{dissect.OutcomeTimeout, dissect.EvidenceSilence, dissect.AnswerNone, 1}}},
+		{"18 kept", Config{KeepDuplicates: true}, 60000, []P{pk(0, true, S, 1, 0, ""), pk(0, true, S, 1, 0, "")},
+			[]row{{dissect.OutcomeTimeout, dissect.EvidenceSilence, dissect.AnswerNone, 2}}},
+		{"19 edge", Config{}, 5000, []P{pk(5000, true, S, 1, 0, "")}, []row{{dissect.OutcomeUnknown, dissect.EvidenceEdge, dissect.AnswerNone, 1}}},
+		{"abort", Config{}, 60000, []P{pk(0, true, S, 1, 0, ""), pk(50, true, R, 2, 0, "")},
+			[]row{{dissect.OutcomeTimeout, dissect.EvidenceRST, dissect.AnswerAbort, 1}}},
+		{"21 one id", line, 60000, []P{udp(0, true, "REG a\n"), udp(500, true, "REG a\n"), udp(1500, true, "REG a\n"), udp(3500, true, "REG a\n")},
+			[]row{{dissect.OutcomeTimeout, dissect.EvidenceSilence, dissect.AnswerNone, 4}}},
+		{"22 an id each", line, 60000, []P{udp(0, true, "REG a\n"), udp(4000, true, "REG b\n")},
+			[]row{{dissect.OutcomeTimeout, dissect.EvidenceSilence, dissect.AnswerNone, 1}, {dissect.OutcomeTimeout, dissect.EvidenceSilence, dissect.AnswerNone, 1}}},
+		{"23 unknown UDP", Config{}, 200000, []P{udp(0, true, "x"), udp(100, false, "y"), udp(61000, true, "x"), udp(125000, true, "x")},
+			[]row{{dissect.OutcomeAccepted, dissect.EvidenceHandshake, dissect.AnswerReply, 1}, {dissect.OutcomeTimeout, dissect.EvidenceSilence, dissect.AnswerNone, 1},
+				{dissect.OutcomeTimeout, dissect.EvidenceSilence, dissect.AnswerNone, 1}}},
+		{"24 UDP refused", Config{}, 60000, []P{udp(0, true, "x"), icmpError(9, udp(0, true, "x"), 3, 3)},
+			[]row{{dissect.OutcomeRefused, dissect.EvidenceICMP, dissect.AnswerICMP, 1}}},
+		{"26 challenge, then yes", line, 60000, []P{udp(0, true, "REG a.1\n"), udp(50, false, "AUTH a.1\n"), udp(100, true, "REG a.2\n"), udp(150, false, "OK a.2\n")},
+			[]row{{dissect.OutcomeAccepted, dissect.EvidenceApp, dissect.AnswerReply, 1}}},
+		{"27 challenge, then no", line, 60000, []P{udp(0, true, "REG a.1\n"), udp(50, false, "AUTH a.1\n"), udp(100, true, "REG a.2\n"), udp(150, false, "NO a.2\n")},
+			[]row{{dissect.OutcomeRefused, dissect.EvidenceApp, dissect.AnswerReply, 1}}},
+		{"28 two on one connection", line, 60000, open(pk(110, true, A, 2, 51, "REG a\n"), pk(200, false, A, 51, 8, "OK a\n"), pk(5110, true, A, 8, 56, "REG b\n"), pk(5200, false, A, 56, 14, "NO b\n")),
+			[]row{{dissect.OutcomeRefused, dissect.EvidenceApp, dissect.AnswerReply, 1}, {dissect.OutcomeAccepted, dissect.EvidenceApp, dissect.AnswerSynAck, 1}}},
+		{"28 a message in two segments, out of order", line, 60000, open(pk(110, true, A, 5, 51, " a\n"), pk(115, true, A, 2, 51, "REG"), pk(200, false, A, 51, 8, "OK a\n")),
+			[]row{{dissect.OutcomeAccepted, dissect.EvidenceApp, dissect.AnswerSynAck, 1}}},
+		{"a known protocol waits for its yes", line, 60000, open(pk(110, true, A, 2, 51, "REG a\n"), pk(200, false, A, 51, 8, "hm\n")),
+			[]row{{dissect.OutcomeStalled, dissect.EvidenceSilence, dissect.AnswerSynAck, 1}}},
+		{"30 late", Config{}, 200000, []P{udp(0, true, "x"), udp(15000, false, "y")},
+			[]row{{dissect.OutcomeTimeout, dissect.EvidenceSilence, dissect.AnswerReply, 1}}},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			got, _ := run(t, c.cfg, c.end, c.in...)
+			if len(got) != len(c.want) {
+				t.Fatalf("%d rows, want %d", len(got), len(c.want))
+			}
+			for i, w := range c.want {
+				g := row{got[i].Outcome, got[i].Evidence, got[i].Answer, got[i].Transmissions}
+				if g != w {
+					t.Errorf("row %d: %v %v %v %d, want %v %v %v %d", i, g.o, g.ev, g.a, g.n, w.o, w.ev, w.a, w.n)
+				}
+			}
+		})
+	}
+}
+
+func TestFacts(t *testing.T) {
+	S, A := uint8(dissect.SYN), uint8(dissect.ACK)
+	got, e := run(t, Config{}, 60000, pk(0, true, S, 1, 0, ""), pk(5, false, ra, 0, 99, ""), pk(100, false, sa, 50, 2, ""), pk(140, false, sa, 60, 2, ""),
+		pk(150, true, A, 2, 51, "hi"), pk(200, false, A, 51, 4, "x"), pk(900, false, fa, 52, 4, ""))
+	r := got[0]
+	if h := string(bytes.TrimRight(r.History[:], "\x00")); h != "SrhDdaf" && h != "SrhDdf" {
+		t.Errorf("history %q", h)
+	}
+	if r.HandshakeRTT != 100e6 || r.SessionEnded != dissect.SessionByNode || r.SessionEnd != 900e6 || r.SourcePackets != 2 || r.DestinationPackets != 5 {
+		t.Errorf("%+v", r)
+	}
+	if s := e.Stats(); s.InvalidRST != 1 || s.ServerISN != 1 {
+		t.Errorf("%+v", s)
+	}
+	got, _ = run(t, Config{}, 200000, udp(0, true, "x"), udp(15000, false, "y"))
+	if got[0].Flags&FlagLate == 0 || got[0].AnsweredAt != 15000e6 || got[0].End != 10000e6 {
+		t.Errorf("late answer: %+v", got[0])
+	}
+	d := udp(0, true, "x")
+	d.Dst = dissect.Addr4([]byte{224, 0, 0, 251})
+	got, e = run(t, Config{}, 60000, d)
+	if l := e.Ledger(0); len(got) != 0 || l[dissect.BucketOther] != 1 {
+		t.Errorf("rule 25: %d rows, %v", len(got), l)
+	}
+	// Rule 20: VLANs are one network, VXLANs are not.
+	for _, c := range []struct {
+		tunnel dissect.Tunnel
+		want   int
+	}{{dissect.TunnelNone, 1}, {dissect.TunnelGRE, 1}, {dissect.TunnelVXLAN, 2}, {dissect.TunnelGENEVE, 2}} {
+		a, b := pk(0, true, S, 1, 0, ""), pk(50, true, S, 1, 0, "")
+		a.Tunnel, b.Tunnel, a.TunnelID, b.TunnelID, a.VLAN, b.VLAN = c.tunnel, c.tunnel, 1, 2, 1, 2
+		if got, _ := run(t, Config{}, 60000, a, b); len(got) != c.want {
+			t.Errorf("rule 20, %v: %d rows, want %d", c.tunnel, len(got), c.want)
+		}
+	}
+}
+
+func TestBounded(t *testing.T) {
+	rows := 0
+	e := NewEngine(Config{MaxFlows: 1000}, NewNames(), func(*Record) { rows++ })
+	for i := range 200000 {
+		d := pk(int64(i/100), true, dissect.SYN, uint32(i), 0, "")
+		d.Src[13], d.Src[14], d.Src[15] = byte(i>>16), byte(i>>8), byte(i)
+		e.Datagram(d)
+	}
+	if s := e.Stats(); s.Live > 1000 || s.Evicted == 0 || len(e.flows) > 1001 || len(e.txns) > 1001 {
+		t.Errorf("%+v, %d flows, %d exchanges", s, len(e.flows), len(e.txns))
+	}
+	e.Finish(1e12)
+	if rows != 200000 {
+		t.Errorf("%d rows of 200000 sources", rows)
+	}
+}
+
+func randomRun(t *testing.T, data []byte) {
+	rows := 0
+	e := NewEngine(Config{Protocols: []dissect.Protocol{line{}}, MaxFlows: 8}, NewNames(), func(r *Record) {
+		rows++
+		if r.Start > r.End {
+			t.Fatalf("start %d after end %d", r.Start, r.End)
+		}
+		if r.Transmissions < 1 {
+			t.Fatalf("%d transmissions", r.Transmissions)
+		}
+		if r.Outcome == dissect.OutcomeUnknown && r.Evidence != dissect.EvidenceEdge {
+			t.Fatalf("unknown by %v", r.Evidence)
+		}
+		if r.Outcome == dissect.OutcomeRefused && r.Answer == dissect.AnswerNone {
+			t.Fatalf("refused without an answer: %+v", *r)
+		}
+	})
+	words := []string{"", "x", "REG a\n", "REG b.1\n", "OK a\n", "NO b.1\n", "AUTH b.1\n", "BYE\n", "REG", "BUSY a\n"}
+	n, now := int64(0), int64(0)
+	for len(data) >= 8 {
+		b := data[:8]
+		data = data[8:]
+		now += int64(int8(b[0])) * int64(b[1]) * 1e6 * int64(1+b[7]&7)
+		d := pk(0, b[2]&1 == 0, b[3]&31, uint32(b[4]&15), uint32(b[5]&15), words[int(b[6])%len(words)])
+		d.Time, d.File, d.IPID = now, uint32(b[2]>>1&1), uint16(n)
+		d.SrcPort += uint16(b[7] >> 6)
+		switch b[2] >> 2 & 7 {
+		case 0, 1:
+			d.Class, d.Proto = dissect.ClassUDP, dissect.ProtoUDP
+		case 2:
+			d = icmpError(0, d, b[3]&15, b[4]&15)
+			d.Time = now
+		case 3:
+			d.Class = dissect.Class(b[3] & 7)
+		}
+		e.Datagram(d)
+		n++
+	}
+	e.Finish(now)
+	a, b := e.Ledger(0), e.Ledger(1)
+	if a.Total()+b.Total() != n {
+		t.Fatalf("ledger %d of %d", a.Total()+b.Total(), n)
+	}
+	if s := e.Stats(); s.Live != 0 || s.Records != int64(rows) || len(e.freeTxn) != len(e.txns) {
+		t.Fatalf("left over: %+v, %d of %d exchanges free", s, len(e.freeTxn), len(e.txns))
+	}
+}
+
+func TestRandom(t *testing.T) {
+	for seed := range uint64(200) {
+		r := rand.New(rand.NewPCG(seed, 1))
+		data := make([]byte, 8*400)
+		for i := range data {
+			data[i] = byte(r.Uint32())
+		}
+		randomRun(t, data)
+	}
+}
+
+func FuzzEngine(f *testing.F) {
+	f.Add([]byte("squall: attempts of eight bytes each, some of them odd"))
+	f.Fuzz(randomRun)
+}
+
+func BenchmarkEngine(b *testing.B) {
+	b.ReportAllocs()
+	e := NewEngine(Config{}, NewNames(), func(*Record) {})
+	syn, rst := pk(0, true, dissect.SYN, 1, 0, ""), pk(0, false, ra, 0, 2, "")
+	for i := 0; b.Loop(); i++ { // one attempt of two packets, 20000 a second
+		at := int64(i) * 50000
+		syn.Time, rst.Time = at, at+1000
+		for _, a := range []*dissect.Addr{&syn.Src, &rst.Dst} {
+			a[13], a[14], a[15] = byte(i>>16), byte(i>>8), byte(i)
+		}
+		syn.Seq, rst.Ack = uint32(i), uint32(i)+1
+		e.Datagram(syn)
+		e.Datagram(rst)
+	}
+}

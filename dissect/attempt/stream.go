@@ -1,0 +1,194 @@
+package attempt
+
+import "squall/dissect"
+
+const (
+	// streamBytes is how much of a direction is kept while a message is incomplete.
+	streamBytes = 4 << 10
+	// maxHeld is how many segments may wait for an earlier one.
+	maxHeld = 4
+	// probeBytes of a direction that no protocol knows end the asking.
+	probeBytes = 512
+	// maxStreams bounds the buffers of an engine.
+	maxStreams = 1 << 15
+)
+
+// stream puts the first bytes of both directions of a connection in order.
+type stream struct{ dir [2]half }
+
+type half struct {
+	buf     []byte // not consumed yet
+	next    uint32 // sequence number after buf
+	seen    int64  // consumed
+	started bool
+	dead    bool
+	held    []heldSegment
+}
+
+type heldSegment struct {
+	seq  uint32
+	data []byte
+}
+
+func (e *Engine) dropStream(f *flow) {
+	if f.stream == none {
+		return
+	}
+	s := e.streams[f.stream]
+	for i := range s.dir {
+		s.dir[i] = half{buf: s.dir[i].buf[:0]}
+	}
+	e.freeStr = append(e.freeStr, f.stream)
+	f.stream = none
+}
+
+// tcpPayload shows the bytes of a segment to the protocol of its flow.
+func (e *Engine) tcpPayload(fi int32, d *dissect.Datagram, fromA bool) (changed bool) {
+	f := &e.flows[fi]
+	if f.probes >= maxProbes && f.proto == unknown || e.flowMem[fi].Done {
+		e.dropStream(f)
+		return false
+	}
+	if f.stream == none {
+		if f.over {
+			return false
+		}
+		n := len(e.freeStr)
+		switch {
+		case n > 0:
+			f.stream = e.freeStr[n-1]
+			e.freeStr = e.freeStr[:n-1]
+		case len(e.streams) < maxStreams:
+			f.stream = int32(len(e.streams))
+			e.streams = append(e.streams, new(stream))
+		default:
+			e.stats.GivenUp++
+			f.probes = maxProbes
+			e.flowMem[fi].Done = true
+			return false
+		}
+	}
+	side := 0
+	if fromA {
+		side = 1
+	}
+	h := &e.streams[f.stream].dir[side]
+	if h.dead {
+		return false
+	}
+	if !h.started {
+		h.started, h.next = true, d.Seq
+		// The sequence numbers of the handshake say where the bytes begin.
+		base := &e.txns[f.head]
+		for base.next != none {
+			base = &e.txns[base.next]
+		}
+		if fromA == base.clientA {
+			h.next = base.isn + 1
+		} else if base.peerISN != 0 {
+			h.next = base.peerISN + 1
+		}
+	}
+	data, seq := d.Payload, d.Seq
+	if off := int32(h.next - seq); off > 0 {
+		if int(off) >= len(data) {
+			return false // a repeat
+		}
+		data, seq = data[off:], h.next
+	}
+	if seq != h.next {
+		if len(h.held) >= maxHeld || len(data) > streamBytes || seq-h.next > 1<<16 {
+			e.giveUp(h)
+			return false
+		}
+		h.held = append(h.held, heldSegment{seq, append([]byte(nil), data...)})
+		return false
+	}
+	changed = e.feed(fi, h, d, data, fromA)
+	h.next += uint32(len(data))
+	if d.Cut && d.PayloadLen > len(d.Payload) {
+		e.giveUp(h)
+	}
+	for again := true; again && !h.dead; {
+		again = false
+		for i := 0; i < len(h.held); i++ {
+			s := h.held[i]
+			off := int32(h.next - s.seq)
+			if off < 0 {
+				continue
+			}
+			h.held = append(h.held[:i], h.held[i+1:]...)
+			if int(off) < len(s.data) {
+				if e.feed(fi, h, d, s.data[off:], fromA) {
+					changed = true
+				}
+				h.next += uint32(len(s.data) - int(off))
+			}
+			again = true
+			break
+		}
+	}
+	return changed
+}
+
+func (e *Engine) giveUp(h *half) {
+	e.stats.GivenUp++
+	h.dead, h.held, h.buf = true, nil, h.buf[:0]
+}
+
+// feed adds bytes in order and reads the messages that are complete.
+func (e *Engine) feed(fi int32, h *half, d *dissect.Datagram, data []byte, fromA bool) (changed bool) {
+	f := &e.flows[fi]
+	if len(h.buf)+len(data) > 1<<16 {
+		e.giveUp(h)
+		return false
+	}
+	bytes := data
+	if len(h.buf) > 0 {
+		h.buf = append(h.buf, data...)
+		bytes = h.buf
+	}
+	e.view = *d
+	v := &e.view
+	for len(bytes) > 0 && !h.dead {
+		v.Payload, v.PayloadLen = bytes, len(bytes)
+		if f.proto == unknown {
+			f.proto = e.probe(e.tcp, v)
+			if f.proto == unknown {
+				if f.probes++; len(bytes) > probeBytes {
+					h.dead = true
+				}
+				break
+			}
+			for ti := f.head; ti != none; ti = e.txns[ti].next {
+				e.txns[ti].rec.Protocol = e.protos[f.proto]
+			}
+			changed = true
+		}
+		mem := &e.flowMem[fi]
+		if mem.Done {
+			break
+		}
+		mem.FromClient, mem.SegLen, mem.Seen, mem.Established = fromA == f.openerA, d.PayloadLen, h.seen, true
+		e.msg = dissect.Message{FromClient: mem.FromClient}
+		n, err := e.cfg.Protocols[f.proto].Dissect(v, mem, &e.msg)
+		if err == dissect.ErrShort {
+			break
+		}
+		if err != nil || n <= 0 || n > len(bytes) {
+			e.giveUp(h)
+			return changed
+		}
+		if e.message(fi, d, fromA) == dissect.BucketAttempt {
+			changed = true
+		}
+		h.seen += int64(n)
+		bytes = bytes[n:]
+	}
+	if len(bytes) > streamBytes {
+		e.giveUp(h)
+		return changed
+	}
+	h.buf = append(h.buf[:0], bytes...)
+	return changed
+}

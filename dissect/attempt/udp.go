@@ -1,0 +1,284 @@
+package attempt
+
+import "squall/dissect"
+
+// maxProbes is how many datagrams of a flow are shown to the protocols before
+// it counts as unknown.
+const maxProbes = 6
+
+// probe asks the protocols of a transport about a datagram.
+func (e *Engine) probe(list []int16, d *dissect.Datagram) int16 {
+	best := unknown
+	for _, i := range list {
+		switch e.cfg.Protocols[i].Probe(d) {
+		case dissect.Yes:
+			return i
+		case dissect.Maybe:
+			if best == unknown {
+				best = i
+			}
+		}
+	}
+	return best
+}
+
+func (e *Engine) udpDatagram(d *dissect.Datagram) dissect.Bucket {
+	if d.Dst.Multicast() || d.Src.Multicast() {
+		return dissect.BucketOther // rule 25
+	}
+	k := makeKey(d.Source(), d.Destination(), dissect.ProtoUDP, d)
+	fi := e.lookup(k)
+	fresh := fi == none
+	if fresh {
+		fi = e.newFlow(k, d)
+	}
+	f := &e.flows[fi]
+	fromA := k.a == d.Source()
+	if f.proto == unknown && f.probes < maxProbes && len(e.udp) > 0 {
+		f.probes++
+		if f.proto = e.probe(e.udp, d); f.proto != unknown && f.head != none {
+			e.txns[f.head].rec.Protocol = e.protos[f.proto]
+		}
+	}
+	var bucket dissect.Bucket
+	if f.proto != unknown {
+		bucket = e.udpMessage(fi, d, fromA)
+	} else {
+		bucket = e.udpUnknown(fi, d, fromA)
+	}
+	e.note(f, d, fromA)
+	if fresh || bucket == dissect.BucketAttempt {
+		e.schedule(fi)
+	}
+	return bucket
+}
+
+// udpUnknown is rule 23: one attempt for each 5-tuple, until it is quiet.
+func (e *Engine) udpUnknown(fi int32, d *dissect.Datagram, fromA bool) dissect.Bucket {
+	f := &e.flows[fi]
+	if f.head == none {
+		e.newTxn(fi, d, fromA, 0)
+		return dissect.BucketAttempt
+	}
+	t := &e.txns[f.head]
+	if t.rec.Answer != dissect.AnswerNone {
+		return dissect.BucketSession
+	}
+	open := t.state != stateDone
+	if fromA == t.clientA {
+		t.rec.Transmissions++
+	} else {
+		e.stats.Answers++
+		t.rec.Answer, t.rec.AnsweredAt = dissect.AnswerReply, d.Time
+		if open {
+			t.rec.HandshakeRTT = d.Time - t.rec.Start
+			e.decide(t, dissect.OutcomeAccepted, dissect.EvidenceHandshake, d.Time)
+		} else {
+			e.late(t)
+		}
+	}
+	if open {
+		return dissect.BucketAttempt
+	}
+	return dissect.BucketSession
+}
+
+func (e *Engine) udpMessage(fi int32, d *dissect.Datagram, fromA bool) dissect.Bucket {
+	f := &e.flows[fi]
+	mem := &e.flowMem[fi]
+	mem.FromClient, mem.SegLen, mem.Established = fromA == f.openerA, d.PayloadLen, true
+	if mem.Done {
+		return dissect.BucketSession
+	}
+	m := &e.msg
+	*m = dissect.Message{FromClient: mem.FromClient}
+	if _, err := e.cfg.Protocols[f.proto].Dissect(d, mem, m); err != nil {
+		return dissect.BucketSession
+	}
+	return e.message(fi, d, fromA)
+}
+
+// find is the exchange that a message belongs to.
+func (e *Engine) find(f *flow, m *dissect.Message) int32 {
+	for ti := f.head; ti != none; ti = e.txns[ti].next {
+		if t := &e.txns[ti]; t.rec.Txn == m.Txn {
+			return ti
+		}
+	}
+	if m.Chain != 0 {
+		for ti := f.head; ti != none; ti = e.txns[ti].next {
+			if e.txns[ti].chain == m.Chain {
+				return ti
+			}
+		}
+	}
+	if m.Txn == 0 {
+		return f.head
+	}
+	return none
+}
+
+// describe copies what a message says about client and node into its row.
+func (e *Engine) describe(t *txn, m *dissect.Message) {
+	r := &t.rec
+	if m.Role != dissect.RoleUnknown && (r.Role == dissect.RoleUnknown || !m.ByPort) {
+		r.Role, r.RoleSource = m.Role, dissect.RoleSourceContent
+		if m.ByPort {
+			r.RoleSource = dissect.RoleSourcePort
+		}
+	}
+	if r.ClientKey == 0 && len(m.ClientID) > 0 {
+		r.ClientKey, r.ClientName = dissect.Hash64(uint64(r.Protocol), m.ClientID), e.intern(printable(m.ClientID))
+	}
+	if m.FromClient && len(m.Version) > 0 {
+		r.Version = e.intern(m.Version)
+	}
+	if m.Rung != "" {
+		r.Rung = e.internString(m.Rung)
+	}
+	if m.RetryAfter > 0 {
+		r.RetryAfter = m.RetryAfter
+	}
+}
+
+// message applies e.msg, which d carried, to its exchange.
+func (e *Engine) message(fi int32, d *dissect.Datagram, fromA bool) dissect.Bucket {
+	f := &e.flows[fi]
+	m := &e.msg
+	clientA := fromA == m.FromClient
+	switch m.Kind {
+	case dissect.KindData:
+		return dissect.BucketSession
+	case dissect.KindRequest, dissect.KindRefresh:
+		return e.request(fi, d, clientA)
+	case dissect.KindClose, dissect.KindLost:
+		for ti := f.head; ti != none; ti = e.txns[ti].next {
+			t := &e.txns[ti]
+			if t.rec.Outcome == dissect.OutcomeAccepted && t.rec.SessionEnd == 0 {
+				t.rec.SessionEnd, t.rec.SessionEnded = d.Time, dissect.SessionByNode
+				if m.FromClient {
+					t.rec.SessionEnded = dissect.SessionByClient
+				}
+				if m.Kind == dissect.KindLost {
+					t.rec.SessionEnded = dissect.SessionLost
+				}
+			}
+		}
+		return dissect.BucketSession
+	}
+	ti := e.find(f, m)
+	if ti == none {
+		return dissect.BucketSession
+	}
+	t := &e.txns[ti]
+	e.describe(t, m)
+	if t.rec.Answer == dissect.AnswerNone {
+		t.rec.Answer = dissect.AnswerReply
+		t.rec.HandshakeRTT = d.Time - t.lastSend
+	}
+	if t.state == stateDone {
+		if t.silent && t.rec.Flags&FlagLate == 0 && d.Time-t.doneAt <= lateWithin {
+			t.rec.AnsweredAt = d.Time
+			e.stats.Answers++
+			e.late(t)
+		}
+		return dissect.BucketSession
+	}
+	t.rec.AnsweredAt = d.Time
+	switch m.Kind {
+	case dissect.KindProgress, dissect.KindChallenge:
+		t.deadline = d.Time + t.timeout
+		return dissect.BucketAttempt
+	case dissect.KindAccept:
+		t.rec.Lifetime = m.Lifetime
+		e.decide(t, dissect.OutcomeAccepted, dissect.EvidenceApp, d.Time)
+	case dissect.KindRefuse:
+		e.decide(t, dissect.OutcomeRefused, dissect.EvidenceApp, d.Time)
+	default:
+		e.decide(t, dissect.OutcomeThrottled, dissect.EvidenceApp, d.Time)
+	}
+	e.stats.Answers++
+	return dissect.BucketAttempt
+}
+
+// request opens an attempt, repeats a transmission or goes on with a leg.
+func (e *Engine) request(fi int32, d *dissect.Datagram, clientA bool) dissect.Bucket {
+	f := &e.flows[fi]
+	m := &e.msg
+	ti := none
+	for i := f.head; i != none; i = e.txns[i].next {
+		t := &e.txns[i]
+		same := t.rec.Txn == m.Txn && (m.Txn != 0 || t.state != stateDone)
+		leg := m.Chain != 0 && t.chain == m.Chain && t.state != stateDone
+		if t.clientA == clientA && (same || leg) {
+			ti = i
+			break
+		}
+	}
+	if ti == none && f.head != none {
+		// The connection itself becomes the row of its first request (rule 28).
+		if t := &e.txns[f.head]; t.state != stateDone && t.rec.Op == 0 && t.clientA == clientA {
+			ti = f.head
+			if f.key.proto == dissect.ProtoTCP {
+				t.rec.Transmissions-- // counted again below
+			}
+		}
+	}
+	wait := m.Timeout
+	if wait <= 0 {
+		wait = answerWait
+	}
+	if ti == none {
+		ti = e.newTxn(fi, d, clientA, m.Txn)
+		if f.key.proto == dissect.ProtoTCP {
+			e.txns[ti].rec.Flags |= e.sharedFlags(f, ti)
+		}
+	} else {
+		t := &e.txns[ti]
+		if t.rec.Txn == m.Txn || t.rec.Op == 0 {
+			t.rec.Transmissions++
+		}
+		if t.state == stateDone && t.rec.Answer != dissect.AnswerNone {
+			return dissect.BucketSession // a repeat that crossed its answer
+		}
+	}
+	t := &e.txns[ti]
+	if f.key.proto == dissect.ProtoUDP && t.state == stateDone {
+		t.state, t.silent = stateOpen, false // sent again: the client still waits
+	}
+	t.rec.Txn, t.chain = m.Txn, m.Chain
+	t.lastSend, t.timeout, t.deadline = d.Time, wait, d.Time+wait
+	if t.rec.Op == 0 {
+		t.rec.Op = e.internString(m.Op)
+	}
+	if m.Kind == dissect.KindRefresh {
+		t.rec.Flags |= FlagRefresh
+	}
+	t.rec.Protocol = e.protos[f.proto]
+	e.describe(t, m)
+	return dissect.BucketAttempt
+}
+
+// sharedFlags are the facts of a connection that its later rows inherit.
+func (e *Engine) sharedFlags(f *flow, ti int32) RecordFlags {
+	if older := e.txns[ti].next; older != none {
+		return e.txns[older].rec.Flags & FlagOneSided
+	}
+	return 0
+}
+
+// printable gives identities that are text as they are, others in hex.
+func printable(b []byte) []byte {
+	for _, c := range b {
+		if c < 0x20 || c > 0x7e {
+			const digits = "0123456789abcdef"
+			var out [2 * 64]byte
+			n := min(len(b), 64)
+			for i, c := range b[:n] {
+				out[2*i], out[2*i+1] = digits[c>>4], digits[c&15]
+			}
+			return append([]byte(nil), out[:2*n]...)
+		}
+	}
+	return b
+}
