@@ -4,17 +4,19 @@ import "squall/dissect"
 
 // The waits of attempt-rules.md and of design.md section 1, in nanoseconds.
 const (
-	second       = int64(1e9)
-	synWait      = 10 * second // rule 1: at least, after the last SYN
-	answerWait   = 10 * second // rule 30: requests without a better rule
-	quietAccept  = 5 * second  // rule 8
-	dropWithin   = 5 * second  // rule 6
-	stallAfter   = 30 * second // rule 8b
-	lateWithin   = 60 * second // rule 30
-	udpQuiet     = 60 * second // rule 23
-	reorderHold  = 1 * second  // rule 14
-	sessionIdle  = 900 * second
-	exchangeIdle = 300 * second // UDP flows of a known protocol
+	second      = int64(1e9)
+	synWait     = 10 * second  // rule 1: at least, after the last SYN
+	answerWait  = 10 * second  // rule 30: requests without a better rule
+	quietAccept = 5 * second   // rule 8
+	dropWithin  = 5 * second   // rule 6
+	stallAfter  = 30 * second  // rule 8b
+	lateWithin  = 60 * second  // rule 30
+	udpQuiet    = 60 * second  // rule 23
+	reorderHold = 1 * second   // rule 14
+	sessionIdle = 900 * second // a silent connection is forgotten, not ended
+	// refusedLinger is how long a refused attempt still collects its stray segments.
+	refusedLinger = 10 * second
+	exchangeIdle  = 300 * second // UDP flows of a known protocol
 )
 
 const (
@@ -118,15 +120,13 @@ type Engine struct {
 	tcp    []int16 // protocols by transport
 	udp    []int16
 
-	index    map[flowKey]int32
-	flows    []flow
-	freeFlow []int32
-	txns     []txn
-	freeTxn  []int32
-	streams  []*stream
-	freeStr  []int32
-	flowMem  []dissect.Flow // scratch of the protocols, indexed like flows
-	hand     int
+	index   map[flowKey]int32
+	flows   slab[flow]
+	txns    slab[txn]
+	streams []*stream
+	freeStr []int32
+	flowMem []dissect.Flow // scratch of the protocols, indexed like flows
+	hand    int32
 
 	wheel   [wheelSlots]int32
 	tick    int64
@@ -207,9 +207,9 @@ func (e *Engine) datagram(d *dissect.Datagram) dissect.Bucket {
 // unknown, for the capture cannot tell.
 func (e *Engine) Finish(end int64) {
 	e.advance(end)
-	for i := range e.flows {
-		if e.flows[i].used {
-			e.release(int32(i), max(end, e.now))
+	for i := range e.flows.n {
+		if e.flows.at(i).used {
+			e.release(i, max(end, e.now))
 		}
 	}
 }
@@ -236,8 +236,8 @@ func (e *Engine) advance(t int64) {
 		fi := e.wheel[slot]
 		e.wheel[slot] = none
 		for fi != none {
-			next := e.flows[fi].wnext
-			e.flows[fi].slot = none
+			next := e.flows.at(fi).wnext
+			e.flows.at(fi).slot = none
 			e.serve(fi)
 			fi = next
 		}
@@ -247,20 +247,20 @@ func (e *Engine) advance(t int64) {
 // serve expires what is due in a flow, and the flow itself. The flow is not in
 // the wheel when it is called.
 func (e *Engine) serve(fi int32) {
-	f := &e.flows[fi]
+	f := e.flows.at(fi)
 	if f.due > e.now {
 		e.schedule(fi)
 		return
 	}
 	prev := none
 	for ti := f.head; ti != none; {
-		t := &e.txns[ti]
+		t := e.txns.at(ti)
 		next := t.next
 		e.expire(f, t, e.now)
 		// The newest stays to count the session; older ones leave when no
 		// late answer can come any more.
 		if prev != none && t.state == stateDone && t.doneAt+lateWithin <= e.now {
-			e.txns[prev].next = next
+			e.txns.at(prev).next = next
 			e.send(ti)
 			f.txns--
 		} else {
@@ -313,8 +313,8 @@ func (e *Engine) expire(f *flow, t *txn, now int64) {
 func (e *Engine) idle(f *flow) int64 {
 	at := f.last
 	live := false
-	for ti := f.head; ti != none; ti = e.txns[ti].next {
-		t := &e.txns[ti]
+	for ti := f.head; ti != none; ti = e.txns.at(ti).next {
+		t := e.txns.at(ti)
 		if t.state != stateDone {
 			return never
 		}
@@ -329,16 +329,21 @@ func (e *Engine) idle(f *flow) int64 {
 	case live && !f.over:
 		return at + sessionIdle
 	}
-	return at + lateWithin + 1
+	for ti := f.head; ti != none; ti = e.txns.at(ti).next {
+		if o := e.txns.at(ti).rec.Outcome; o != dissect.OutcomeRefused && o != dissect.OutcomeUnreachable {
+			return at + lateWithin + 1
+		}
+	}
+	return at + refusedLinger
 }
 
 // schedule puts a flow into the wheel for the next thing that silence decides.
 // A call that comes too early costs little, so a later time leaves it in place.
 func (e *Engine) schedule(fi int32) {
-	f := &e.flows[fi]
+	f := e.flows.at(fi)
 	due := e.idle(f)
-	for ti := f.head; ti != none; ti = e.txns[ti].next {
-		t := &e.txns[ti]
+	for ti := f.head; ti != none; ti = e.txns.at(ti).next {
+		t := e.txns.at(ti)
 		if t.state != stateDone {
 			due = min(due, e.waitsUntil(f, t))
 		} else if ti != f.head {
@@ -354,23 +359,23 @@ func (e *Engine) schedule(fi int32) {
 	f.slot = int32(tick & (wheelSlots - 1))
 	f.wprev, f.wnext = none, e.wheel[f.slot]
 	if f.wnext != none {
-		e.flows[f.wnext].wprev = fi
+		e.flows.at(f.wnext).wprev = fi
 	}
 	e.wheel[f.slot] = fi
 }
 
 func (e *Engine) unlink(fi int32) {
-	f := &e.flows[fi]
+	f := e.flows.at(fi)
 	if f.slot == none {
 		return
 	}
 	if f.wprev != none {
-		e.flows[f.wprev].wnext = f.wnext
+		e.flows.at(f.wprev).wnext = f.wnext
 	} else {
 		e.wheel[f.slot] = f.wnext
 	}
 	if f.wnext != none {
-		e.flows[f.wnext].wprev = f.wprev
+		e.flows.at(f.wnext).wprev = f.wprev
 	}
 	f.slot = none
 }
@@ -381,7 +386,7 @@ func (e *Engine) lookup(k flowKey) int32 {
 	if !ok {
 		return none
 	}
-	if f := &e.flows[fi]; f.due <= e.now {
+	if f := e.flows.at(fi); f.due <= e.now {
 		e.unlink(fi)
 		e.serve(fi)
 		if !f.used {
@@ -395,17 +400,11 @@ func (e *Engine) newFlow(k flowKey, d *dissect.Datagram) int32 {
 	if len(e.index) >= e.cfg.MaxFlows {
 		e.evict()
 	}
-	fi := int32(len(e.flows))
-	if n := len(e.freeFlow); n > 0 {
-		fi = e.freeFlow[n-1]
-		e.freeFlow = e.freeFlow[:n-1]
-	} else {
-		e.flows = append(e.flows, flow{})
-		if len(e.protos) > 0 {
-			e.flowMem = append(e.flowMem, dissect.Flow{})
-		}
+	fi := e.flows.take()
+	if len(e.protos) > 0 && int(fi) == len(e.flowMem) {
+		e.flowMem = append(e.flowMem, dissect.Flow{})
 	}
-	e.flows[fi] = flow{key: k, last: d.Time, due: never, head: none, stream: none, slot: none, wnext: none, wprev: none,
+	*e.flows.at(fi) = flow{key: k, last: d.Time, due: never, head: none, stream: none, slot: none, wnext: none, wprev: none,
 		proto: unknown, used: true, openerA: k.a == d.Source()}
 	if len(e.protos) > 0 {
 		e.flowMem[fi] = dissect.Flow{}
@@ -418,9 +417,9 @@ func (e *Engine) newFlow(k flowKey, d *dissect.Datagram) int32 {
 func (e *Engine) evict() {
 	best := none
 	for n := 0; n < evictSample || best == none; n++ {
-		e.hand = (e.hand + 1) % len(e.flows)
-		if f := &e.flows[e.hand]; f.used && (best == none || f.last < e.flows[best].last) {
-			best = int32(e.hand)
+		e.hand = (e.hand + 1) % e.flows.n
+		if f := e.flows.at(e.hand); f.used && (best == none || f.last < e.flows.at(best).last) {
+			best = e.hand
 		}
 	}
 	e.stats.Evicted++
@@ -429,9 +428,9 @@ func (e *Engine) evict() {
 
 // release emits all exchanges of a flow and forgets it.
 func (e *Engine) release(fi int32, now int64) {
-	f := &e.flows[fi]
+	f := e.flows.at(fi)
 	for ti := f.head; ti != none; {
-		t := &e.txns[ti]
+		t := e.txns.at(ti)
 		next := t.next
 		e.expire(f, t, now)
 		e.leaveOpen(t, now)
@@ -442,7 +441,7 @@ func (e *Engine) release(fi int32, now int64) {
 	e.dropStream(f)
 	delete(e.index, f.key)
 	f.used, f.head, f.txns = false, none, 0
-	e.freeFlow = append(e.freeFlow, fi)
+	e.flows.put(fi)
 }
 
 // leaveOpen ends an exchange that nothing has decided.
@@ -455,24 +454,18 @@ func (e *Engine) leaveOpen(t *txn, now int64) {
 
 func (e *Engine) send(ti int32) {
 	e.stats.Records++
-	e.emit(&e.txns[ti].rec)
-	e.freeTxn = append(e.freeTxn, ti)
+	e.emit(&e.txns.at(ti).rec)
+	e.txns.put(ti)
 }
 
-// newTxn opens an exchange whose first transmission is d. It may move e.txns.
+// newTxn opens an exchange whose first transmission is d.
 func (e *Engine) newTxn(fi int32, d *dissect.Datagram, clientA bool, id uint64) int32 {
-	f := &e.flows[fi]
+	f := e.flows.at(fi)
 	if f.txns >= maxTxns {
 		e.dropOldest(f)
 	}
-	ti := int32(len(e.txns))
-	if n := len(e.freeTxn); n > 0 {
-		ti = e.freeTxn[n-1]
-		e.freeTxn = e.freeTxn[:n-1]
-	} else {
-		e.txns = append(e.txns, txn{})
-	}
-	t := &e.txns[ti]
+	ti := e.txns.take()
+	t := e.txns.at(ti)
 	*t = txn{next: f.head, clientA: clientA, lastSend: d.Time, timeout: answerWait, deadline: d.Time + answerWait}
 	f.head = ti
 	f.txns++
@@ -498,10 +491,10 @@ func (e *Engine) newTxn(fi int32, d *dissect.Datagram, clientA bool, id uint64) 
 
 func (e *Engine) dropOldest(f *flow) {
 	prev, ti := none, f.head
-	for e.txns[ti].next != none {
-		prev, ti = ti, e.txns[ti].next
+	for e.txns.at(ti).next != none {
+		prev, ti = ti, e.txns.at(ti).next
 	}
-	t := &e.txns[ti]
+	t := e.txns.at(ti)
 	e.expire(f, t, e.now)
 	e.leaveOpen(t, e.now)
 	e.send(ti)
@@ -509,7 +502,7 @@ func (e *Engine) dropOldest(f *flow) {
 	if prev == none {
 		f.head = none
 	} else {
-		e.txns[prev].next = none
+		e.txns.at(prev).next = none
 	}
 }
 
@@ -519,7 +512,7 @@ func (e *Engine) note(f *flow, d *dissect.Datagram, fromA bool) {
 	if f.head == none {
 		return
 	}
-	t := &e.txns[f.head]
+	t := e.txns.at(f.head)
 	r := &t.rec
 	if fromA == t.clientA {
 		r.SourcePackets++

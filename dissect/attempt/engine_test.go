@@ -248,8 +248,8 @@ func TestBounded(t *testing.T) {
 		d.Src[13], d.Src[14], d.Src[15] = byte(i>>16), byte(i>>8), byte(i)
 		e.Datagram(d)
 	}
-	if s := e.Stats(); s.Live > 1000 || s.Evicted == 0 || len(e.flows) > 1001 || len(e.txns) > 1001 {
-		t.Errorf("%+v, %d flows, %d exchanges", s, len(e.flows), len(e.txns))
+	if s := e.Stats(); s.Live > 1000 || s.Evicted == 0 || e.flows.n > 1001 || e.txns.n > 1001 {
+		t.Errorf("%+v, %d flows, %d exchanges", s, e.flows.n, e.txns.n)
 	}
 	e.Finish(1e12)
 	if rows != 200000 {
@@ -300,8 +300,8 @@ func randomRun(t *testing.T, data []byte) {
 	if a.Total()+b.Total() != n {
 		t.Fatalf("ledger %d of %d", a.Total()+b.Total(), n)
 	}
-	if s := e.Stats(); s.Live != 0 || s.Records != int64(rows) || len(e.freeTxn) != len(e.txns) {
-		t.Fatalf("left over: %+v, %d of %d exchanges free", s, len(e.freeTxn), len(e.txns))
+	if s := e.Stats(); s.Live != 0 || s.Records != int64(rows) || len(e.txns.free) != int(e.txns.n) {
+		t.Fatalf("left over: %+v, %d of %d exchanges free", s, len(e.txns.free), e.txns.n)
 	}
 }
 

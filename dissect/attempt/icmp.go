@@ -42,9 +42,9 @@ func (e *Engine) icmp(d *dissect.Datagram) dissect.Bucket {
 	dst := dissect.Endpoint{Addr: q.Dst, Port: q.DstPort}
 	fi := e.lookup(makeKey(src, dst, q.Proto, d))
 	if fi != none {
-		f := &e.flows[fi]
-		for ti := f.head; ti != none; ti = e.txns[ti].next {
-			t := &e.txns[ti]
+		f := e.flows.at(fi)
+		for ti := f.head; ti != none; ti = e.txns.at(ti).next {
+			t := e.txns.at(ti)
 			if t.rec.Source != src || t.rec.Answer != dissect.AnswerNone || t.state == stateDone && t.rec.Outcome != dissect.OutcomeTimeout {
 				continue
 			}

@@ -44,7 +44,7 @@ func (e *Engine) dropStream(f *flow) {
 
 // tcpPayload shows the bytes of a segment to the protocol of its flow.
 func (e *Engine) tcpPayload(fi int32, d *dissect.Datagram, fromA bool) (changed bool) {
-	f := &e.flows[fi]
+	f := e.flows.at(fi)
 	if f.probes >= maxProbes && f.proto == unknown || e.flowMem[fi].Done {
 		e.dropStream(f)
 		return false
@@ -79,9 +79,9 @@ func (e *Engine) tcpPayload(fi int32, d *dissect.Datagram, fromA bool) (changed 
 	if !h.started {
 		h.started, h.next = true, d.Seq
 		// The sequence numbers of the handshake say where the bytes begin.
-		base := &e.txns[f.head]
+		base := e.txns.at(f.head)
 		for base.next != none {
-			base = &e.txns[base.next]
+			base = e.txns.at(base.next)
 		}
 		if fromA == base.clientA {
 			h.next = base.isn + 1
@@ -138,7 +138,7 @@ func (e *Engine) giveUp(h *half) {
 
 // feed adds bytes in order and reads the messages that are complete.
 func (e *Engine) feed(fi int32, h *half, d *dissect.Datagram, data []byte, fromA bool) (changed bool) {
-	f := &e.flows[fi]
+	f := e.flows.at(fi)
 	if len(h.buf)+len(data) > 1<<16 {
 		e.giveUp(h)
 		return false
@@ -160,8 +160,8 @@ func (e *Engine) feed(fi int32, h *half, d *dissect.Datagram, data []byte, fromA
 				}
 				break
 			}
-			for ti := f.head; ti != none; ti = e.txns[ti].next {
-				e.txns[ti].rec.Protocol = e.protos[f.proto]
+			for ti := f.head; ti != none; ti = e.txns.at(ti).next {
+				e.txns.at(ti).rec.Protocol = e.protos[f.proto]
 			}
 			changed = true
 		}

@@ -30,8 +30,8 @@ func (e *Engine) tcpSegment(d *dissect.Datagram) dissect.Bucket {
 		}
 		return dissect.BucketSession // rule 15
 	}
-	f := &e.flows[fi]
-	before := e.txns[f.head].state
+	f := e.flows.at(fi)
+	before := e.txns.at(f.head).state
 	e.note(f, d, fromA)
 	changed := e.segment(f, d, fromA)
 	if d.PayloadLen > 0 && len(e.tcp) > 0 && d.Flags&dissect.RST == 0 && e.base(f).rec.Answer == dissect.AnswerSynAck {
@@ -54,9 +54,9 @@ func (e *Engine) tcpSegment(d *dissect.Datagram) dissect.Bucket {
 
 // base is the oldest exchange of a flow.
 func (e *Engine) base(f *flow) *txn {
-	t := &e.txns[f.head]
+	t := e.txns.at(f.head)
 	for t.next != none {
-		t = &e.txns[t.next]
+		t = e.txns.at(t.next)
 	}
 	return t
 }
@@ -64,8 +64,8 @@ func (e *Engine) base(f *flow) *txn {
 // syn opens an attempt or repeats its transmission.
 func (e *Engine) syn(fi int32, k flowKey, d *dissect.Datagram, fromA bool) dissect.Bucket {
 	if fi != none {
-		f := &e.flows[fi]
-		t := &e.txns[f.head]
+		f := e.flows.at(fi)
+		t := e.txns.at(f.head)
 		if fromA == t.clientA && d.Seq == t.isn && f.txns == 1 {
 			return e.synAgain(fi, d, fromA)
 		}
@@ -74,8 +74,8 @@ func (e *Engine) syn(fi int32, k flowKey, d *dissect.Datagram, fromA bool) disse
 			return dissect.BucketAttempt
 		}
 		// Ports reused: the new attempt ends what was there (rule 10).
-		for ti := f.head; ti != none; ti = e.txns[ti].next {
-			o := &e.txns[ti]
+		for ti := f.head; ti != none; ti = e.txns.at(ti).next {
+			o := e.txns.at(ti)
 			e.expire(f, o, d.Time)
 			switch o.state {
 			case stateOpen:
@@ -94,10 +94,10 @@ func (e *Engine) syn(fi int32, k flowKey, d *dissect.Datagram, fromA bool) disse
 	}
 	fi = e.newFlow(k, d)
 	ti := e.newTxn(fi, d, fromA, uint64(d.Seq))
-	t := &e.txns[ti]
+	t := e.txns.at(ti)
 	t.isn, t.synLen = d.Seq, uint32(max(d.PayloadLen, 0))
 	t.history(d, true)
-	e.note(&e.flows[fi], d, fromA)
+	e.note(e.flows.at(fi), d, fromA)
 	o := &e.orphans[k.slot()]
 	if o.key == k && o.ack == d.Seq+1 && d.Time >= o.time && d.Time-o.time <= reorderHold {
 		t.peerISN = o.seq
@@ -110,8 +110,8 @@ func (e *Engine) syn(fi int32, k flowKey, d *dissect.Datagram, fromA bool) disse
 }
 
 func (e *Engine) synAgain(fi int32, d *dissect.Datagram, fromA bool) dissect.Bucket {
-	f := &e.flows[fi]
-	t := &e.txns[f.head]
+	f := e.flows.at(fi)
+	t := e.txns.at(f.head)
 	e.note(f, d, fromA)
 	t.rec.Transmissions++
 	t.gap, t.lastSend = max(d.Time-t.lastSend, 0), d.Time
@@ -137,7 +137,7 @@ func (t *txn) fits(ack uint32) bool { return ack-t.isn-1 <= t.synLen }
 
 // segment is the handshake.
 func (e *Engine) segment(f *flow, d *dissect.Datagram, fromA bool) (changed bool) {
-	t := &e.txns[f.head]
+	t := e.txns.at(f.head)
 	client := fromA == t.clientA
 	t.history(d, client)
 	if !client && t.state != stateDone {
@@ -223,7 +223,7 @@ func (e *Engine) synAck(t *txn, d *dissect.Datagram) (changed bool) {
 // nodeByte accepts a connection of no known protocol at the node's first byte,
 // and notes a byte to a client that had given up.
 func (e *Engine) nodeByte(f *flow, d *dissect.Datagram, fromA bool) bool {
-	t := &e.txns[f.head]
+	t := e.txns.at(f.head)
 	if fromA == t.clientA {
 		return false
 	}
@@ -241,14 +241,14 @@ func (e *Engine) nodeByte(f *flow, d *dissect.Datagram, fromA bool) bool {
 
 // closing is FIN and RST of a connection, for all that happens on it.
 func (e *Engine) closing(fi int32, d *dissect.Datagram, fromA bool) (changed bool) {
-	f := &e.flows[fi]
+	f := e.flows.at(fi)
 	reset := d.Flags&dissect.RST != 0
 	ev := dissect.EvidenceFIN
 	if reset {
 		ev = dissect.EvidenceRST
 	}
-	for ti := f.head; ti != none; ti = e.txns[ti].next {
-		t := &e.txns[ti]
+	for ti := f.head; ti != none; ti = e.txns.at(ti).next {
+		t := e.txns.at(ti)
 		client := fromA == t.clientA
 		if t.state == stateOpen && f.txns == 1 && t.connected == 0 && t.rec.Op == 0 {
 			continue // not connected: the handshake has judged it
@@ -274,7 +274,7 @@ func (e *Engine) closing(fi int32, d *dissect.Datagram, fromA bool) (changed boo
 			}
 		}
 	}
-	if e.txns[f.head].state == stateDone && !f.over {
+	if e.txns.at(f.head).state == stateDone && !f.over {
 		f.over = true
 		changed = true
 	}

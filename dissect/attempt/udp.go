@@ -32,12 +32,12 @@ func (e *Engine) udpDatagram(d *dissect.Datagram) dissect.Bucket {
 	if fresh {
 		fi = e.newFlow(k, d)
 	}
-	f := &e.flows[fi]
+	f := e.flows.at(fi)
 	fromA := k.a == d.Source()
 	if f.proto == unknown && f.probes < maxProbes && len(e.udp) > 0 {
 		f.probes++
 		if f.proto = e.probe(e.udp, d); f.proto != unknown && f.head != none {
-			e.txns[f.head].rec.Protocol = e.protos[f.proto]
+			e.txns.at(f.head).rec.Protocol = e.protos[f.proto]
 		}
 	}
 	var bucket dissect.Bucket
@@ -55,12 +55,12 @@ func (e *Engine) udpDatagram(d *dissect.Datagram) dissect.Bucket {
 
 // udpUnknown is rule 23: one attempt for each 5-tuple, until it is quiet.
 func (e *Engine) udpUnknown(fi int32, d *dissect.Datagram, fromA bool) dissect.Bucket {
-	f := &e.flows[fi]
+	f := e.flows.at(fi)
 	if f.head == none {
 		e.newTxn(fi, d, fromA, 0)
 		return dissect.BucketAttempt
 	}
-	t := &e.txns[f.head]
+	t := e.txns.at(f.head)
 	if t.rec.Answer != dissect.AnswerNone {
 		return dissect.BucketSession
 	}
@@ -84,7 +84,7 @@ func (e *Engine) udpUnknown(fi int32, d *dissect.Datagram, fromA bool) dissect.B
 }
 
 func (e *Engine) udpMessage(fi int32, d *dissect.Datagram, fromA bool) dissect.Bucket {
-	f := &e.flows[fi]
+	f := e.flows.at(fi)
 	mem := &e.flowMem[fi]
 	mem.FromClient, mem.SegLen, mem.Established = fromA == f.openerA, d.PayloadLen, true
 	if mem.Done {
@@ -100,14 +100,14 @@ func (e *Engine) udpMessage(fi int32, d *dissect.Datagram, fromA bool) dissect.B
 
 // find is the exchange that a message belongs to.
 func (e *Engine) find(f *flow, m *dissect.Message) int32 {
-	for ti := f.head; ti != none; ti = e.txns[ti].next {
-		if t := &e.txns[ti]; t.rec.Txn == m.Txn {
+	for ti := f.head; ti != none; ti = e.txns.at(ti).next {
+		if t := e.txns.at(ti); t.rec.Txn == m.Txn {
 			return ti
 		}
 	}
 	if m.Chain != 0 {
-		for ti := f.head; ti != none; ti = e.txns[ti].next {
-			if e.txns[ti].chain == m.Chain {
+		for ti := f.head; ti != none; ti = e.txns.at(ti).next {
+			if e.txns.at(ti).chain == m.Chain {
 				return ti
 			}
 		}
@@ -143,7 +143,7 @@ func (e *Engine) describe(t *txn, m *dissect.Message) {
 
 // message applies e.msg, which d carried, to its exchange.
 func (e *Engine) message(fi int32, d *dissect.Datagram, fromA bool) dissect.Bucket {
-	f := &e.flows[fi]
+	f := e.flows.at(fi)
 	m := &e.msg
 	clientA := fromA == m.FromClient
 	switch m.Kind {
@@ -152,8 +152,8 @@ func (e *Engine) message(fi int32, d *dissect.Datagram, fromA bool) dissect.Buck
 	case dissect.KindRequest, dissect.KindRefresh:
 		return e.request(fi, d, clientA)
 	case dissect.KindClose, dissect.KindLost:
-		for ti := f.head; ti != none; ti = e.txns[ti].next {
-			t := &e.txns[ti]
+		for ti := f.head; ti != none; ti = e.txns.at(ti).next {
+			t := e.txns.at(ti)
 			if t.rec.Outcome == dissect.OutcomeAccepted && t.rec.SessionEnd == 0 {
 				t.rec.SessionEnd, t.rec.SessionEnded = d.Time, dissect.SessionByNode
 				if m.FromClient {
@@ -170,7 +170,7 @@ func (e *Engine) message(fi int32, d *dissect.Datagram, fromA bool) dissect.Buck
 	if ti == none {
 		return dissect.BucketSession
 	}
-	t := &e.txns[ti]
+	t := e.txns.at(ti)
 	e.describe(t, m)
 	if t.rec.Answer == dissect.AnswerNone {
 		t.rec.Answer = dissect.AnswerReply
@@ -203,11 +203,11 @@ func (e *Engine) message(fi int32, d *dissect.Datagram, fromA bool) dissect.Buck
 
 // request opens an attempt, repeats a transmission or goes on with a leg.
 func (e *Engine) request(fi int32, d *dissect.Datagram, clientA bool) dissect.Bucket {
-	f := &e.flows[fi]
+	f := e.flows.at(fi)
 	m := &e.msg
 	ti := none
-	for i := f.head; i != none; i = e.txns[i].next {
-		t := &e.txns[i]
+	for i := f.head; i != none; i = e.txns.at(i).next {
+		t := e.txns.at(i)
 		same := t.rec.Txn == m.Txn && (m.Txn != 0 || t.state != stateDone)
 		leg := m.Chain != 0 && t.chain == m.Chain && t.state != stateDone
 		if t.clientA == clientA && (same || leg) {
@@ -217,7 +217,7 @@ func (e *Engine) request(fi int32, d *dissect.Datagram, clientA bool) dissect.Bu
 	}
 	if ti == none && f.head != none {
 		// The connection itself becomes the row of its first request (rule 28).
-		if t := &e.txns[f.head]; t.state != stateDone && t.rec.Op == 0 && t.clientA == clientA {
+		if t := e.txns.at(f.head); t.state != stateDone && t.rec.Op == 0 && t.clientA == clientA {
 			ti = f.head
 			if f.key.proto == dissect.ProtoTCP {
 				t.rec.Transmissions-- // counted again below
@@ -231,10 +231,10 @@ func (e *Engine) request(fi int32, d *dissect.Datagram, clientA bool) dissect.Bu
 	if ti == none {
 		ti = e.newTxn(fi, d, clientA, m.Txn)
 		if f.key.proto == dissect.ProtoTCP {
-			e.txns[ti].rec.Flags |= e.sharedFlags(f, ti)
+			e.txns.at(ti).rec.Flags |= e.sharedFlags(f, ti)
 		}
 	} else {
-		t := &e.txns[ti]
+		t := e.txns.at(ti)
 		if t.rec.Txn == m.Txn || t.rec.Op == 0 {
 			t.rec.Transmissions++
 		}
@@ -242,7 +242,7 @@ func (e *Engine) request(fi int32, d *dissect.Datagram, clientA bool) dissect.Bu
 			return dissect.BucketSession // a repeat that crossed its answer
 		}
 	}
-	t := &e.txns[ti]
+	t := e.txns.at(ti)
 	if f.key.proto == dissect.ProtoUDP && t.state == stateDone {
 		t.state, t.silent = stateOpen, false // sent again: the client still waits
 	}
@@ -261,8 +261,8 @@ func (e *Engine) request(fi int32, d *dissect.Datagram, clientA bool) dissect.Bu
 
 // sharedFlags are the facts of a connection that its later rows inherit.
 func (e *Engine) sharedFlags(f *flow, ti int32) RecordFlags {
-	if older := e.txns[ti].next; older != none {
-		return e.txns[older].rec.Flags & FlagOneSided
+	if older := e.txns.at(ti).next; older != none {
+		return e.txns.at(older).rec.Flags & FlagOneSided
 	}
 	return 0
 }
