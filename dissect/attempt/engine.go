@@ -120,7 +120,7 @@ type Engine struct {
 	tcp    []int16 // protocols by transport
 	udp    []int16
 
-	index   map[flowKey]int32
+	index   flowIndex
 	flows   slab[flow]
 	txns    slab[txn]
 	streams []*stream
@@ -150,7 +150,7 @@ func NewEngine(cfg Config, names *Names, emit func(*Record)) *Engine {
 		cfg.MaxFlows = defaultMaxFlows
 	}
 	e := &Engine{cfg: cfg, names: names, emit: emit, cache: map[string]Name{},
-		index: map[flowKey]int32{}, ledgers: map[uint32]*dissect.Ledger{}}
+		index: newFlowIndex(), ledgers: map[uint32]*dissect.Ledger{}}
 	for i := range e.wheel {
 		e.wheel[i] = none
 	}
@@ -382,8 +382,8 @@ func (e *Engine) unlink(fi int32) {
 
 // lookup finds a flow and brings it up to the engine's time.
 func (e *Engine) lookup(k flowKey) int32 {
-	fi, ok := e.index[k]
-	if !ok {
+	fi := e.index.find(&k, &e.flows)
+	if fi == none {
 		return none
 	}
 	if f := e.flows.at(fi); f.due <= e.now {
@@ -397,7 +397,7 @@ func (e *Engine) lookup(k flowKey) int32 {
 }
 
 func (e *Engine) newFlow(k flowKey, d *dissect.Datagram) int32 {
-	if len(e.index) >= e.cfg.MaxFlows {
+	if e.index.n >= e.cfg.MaxFlows {
 		e.evict()
 	}
 	fi := e.flows.take()
@@ -409,7 +409,7 @@ func (e *Engine) newFlow(k flowKey, d *dissect.Datagram) int32 {
 	if len(e.protos) > 0 {
 		e.flowMem[fi] = dissect.Flow{}
 	}
-	e.index[k] = fi
+	e.index.add(&k, fi)
 	return fi
 }
 
@@ -439,7 +439,7 @@ func (e *Engine) release(fi int32, now int64) {
 	}
 	e.unlink(fi)
 	e.dropStream(f)
-	delete(e.index, f.key)
+	e.index.remove(&f.key, fi)
 	f.used, f.head, f.txns = false, none, 0
 	e.flows.put(fi)
 }

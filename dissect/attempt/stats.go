@@ -29,7 +29,7 @@ func (e *Engine) Ledger(file uint32) dissect.Ledger {
 // Stats gives the counters so far.
 func (e *Engine) Stats() Stats {
 	s := e.stats
-	s.Live = len(e.index)
+	s.Live = e.index.n
 	return s
 }
 
