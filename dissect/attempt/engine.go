@@ -70,6 +70,7 @@ type txn struct {
 	letters      uint8
 	state        state
 	clientData   bool
+	proven       bool // the client acknowledged the SYN-ACK
 	clientA      bool // the client is side A of the flow's key
 	silent       bool // decided by a wait, so that answers are late
 }
@@ -280,7 +281,7 @@ func (e *Engine) waitsUntil(f *flow, t *txn) int64 {
 	if t.state == stateOpen {
 		return t.deadline
 	}
-	if f.proto == unknown && !t.clientData {
+	if f.proto == unknown && t.proven && !t.clientData {
 		return max(f.last, t.connected) + quietAccept
 	}
 	return t.connected + stallAfter
@@ -300,7 +301,7 @@ func (e *Engine) expire(f *flow, t *txn, now int64) {
 		e.decide(t, dissect.OutcomeTimeout, dissect.EvidenceSilence, at)
 	case t.rec.Flags&FlagOneSided != 0:
 		e.decide(t, dissect.OutcomeUnknown, dissect.EvidenceEdge, at)
-	case f.proto == unknown && !t.clientData:
+	case f.proto == unknown && t.proven && !t.clientData:
 		e.decide(t, dissect.OutcomeAccepted, dissect.EvidenceHandshake, at)
 		return
 	default:

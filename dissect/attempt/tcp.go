@@ -71,6 +71,7 @@ func (e *Engine) syn(fi int32, k flowKey, d *dissect.Datagram, fromA bool) disse
 		}
 		if fromA != t.clientA && t.state == stateOpen {
 			e.note(f, d, fromA) // rule 13: both sides open; the first seen is the initiator
+			t.proven = true     // each SYN-ACK acknowledges the other's SYN
 			return dissect.BucketAttempt
 		}
 		// Ports reused: the new attempt ends what was there (rule 10).
@@ -155,10 +156,13 @@ func (e *Engine) segment(f *flow, d *dissect.Datagram, fromA bool) (changed bool
 		// Rule 16: only a SYN-ACK makes a client go on like this.
 		e.connect(t, d.Time)
 		t.rec.Flags |= FlagOneSided
-		changed = true
+		t.proven, changed = true, true
 	case !client && d.PayloadLen > 0 && d.Ack-t.isn-1 < 1<<16:
 		e.connect(t, d.Time) // the capture lost the SYN-ACK
 		changed = true
+	}
+	if client && t.state == stateConn && !t.proven && d.Flags&(dissect.SYN|dissect.ACK|dissect.RST) == dissect.ACK && d.Ack-t.peerISN-1 < 1<<16 {
+		t.proven, changed = true, true
 	}
 	if client && d.PayloadLen > 0 && t.state == stateConn && !t.clientData {
 		t.clientData = true
