@@ -52,6 +52,11 @@ func (m *merge) add(in string, opt Options) error {
 		if opt.Stdin == nil {
 			return errors.New("-: standard input cannot be read here")
 		}
+		for _, other := range m.inputs {
+			if other.f.stats.Path == "-" {
+				return errors.New("-: standard input can be given once")
+			}
+		}
 		f, err := openStream(opt.Stdin, "-")
 		if err != nil {
 			return err
@@ -120,7 +125,7 @@ func (m *merge) append(f *file) {
 	b, err := f.nextBatch()
 	if err == nil {
 		in.first = b.Packets[0].Time
-		if f.stats.Path != "-" && len(m.inputs) >= keepOpen {
+		if !f.stream && len(m.inputs) >= keepOpen {
 			b.Release()
 			f.close()
 			path := f.stats.Path
@@ -151,6 +156,8 @@ func openFile(path string) (*file, error) {
 	}
 	if info, err := h.Stat(); err == nil && info.Mode().IsRegular() {
 		f.stats.SizeOnDisk = info.Size()
+	} else {
+		f.stream = true // a named pipe cannot be opened twice
 	}
 	stream := f.close
 	f.close = func() error { stream(); return h.Close() }

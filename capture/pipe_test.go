@@ -3,6 +3,8 @@ package capture_test
 import (
 	"bytes"
 	"io"
+	"os"
+	"strconv"
 	"testing"
 	"time"
 
@@ -57,4 +59,41 @@ func TestPipe(t *testing.T) {
 		}
 		in.Close()
 	}
+}
+
+// TestNamedPipes: pipes given by name are read once, however many inputs there
+// are, and merged like files.
+func TestNamedPipes(t *testing.T) {
+	want := random(600, 4)
+	var names []string
+	for i := range 6 {
+		r, w, err := os.Pipe()
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer r.Close()
+		name := "/dev/fd/" + strconv.Itoa(int(r.Fd()))
+		if _, err := os.Stat(name); err != nil {
+			t.Skip("needs /dev/fd")
+		}
+		names = append(names, name)
+		out, err := capture.NewWriter(w, capture.WriterOptions{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		go func() {
+			for k := i; k < len(want); k += 6 {
+				if out.WritePacket(&want[k], "") != nil {
+					break
+				}
+			}
+			out.Close()
+			w.Close()
+		}()
+	}
+	got, _, err := readAll(t, names, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	same(t, "six pipes", got, want)
 }
