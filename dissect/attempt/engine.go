@@ -77,6 +77,7 @@ type txn struct {
 
 type flow struct {
 	key          flowKey
+	hash         uint32
 	due, last    int64
 	head         int32 // newest exchange
 	stream       int32
@@ -128,6 +129,7 @@ type Engine struct {
 	freeStr []int32
 	flowMem []dissect.Flow // scratch of the protocols, indexed like flows
 	hand    int32
+	hash    uint32
 
 	wheel   [wheelSlots]int32
 	tick    int64
@@ -381,9 +383,11 @@ func (e *Engine) unlink(fi int32) {
 	f.slot = none
 }
 
-// lookup finds a flow and brings it up to the engine's time.
-func (e *Engine) lookup(k flowKey) int32 {
-	fi := e.index.find(&k, &e.flows)
+// lookup finds a flow and brings it up to the engine's time. It leaves the
+// hash of the key for newFlow.
+func (e *Engine) lookup(k *flowKey) int32 {
+	e.hash = e.index.hash(k)
+	fi := e.index.find(k, e.hash, &e.flows)
 	if fi == none {
 		return none
 	}
@@ -397,7 +401,8 @@ func (e *Engine) lookup(k flowKey) int32 {
 	return fi
 }
 
-func (e *Engine) newFlow(k flowKey, d *dissect.Datagram) int32 {
+// newFlow follows a lookup of the same key.
+func (e *Engine) newFlow(k *flowKey, d *dissect.Datagram) int32 {
 	if e.index.n >= e.cfg.MaxFlows {
 		e.evict()
 	}
@@ -405,12 +410,12 @@ func (e *Engine) newFlow(k flowKey, d *dissect.Datagram) int32 {
 	if len(e.protos) > 0 && int(fi) == len(e.flowMem) {
 		e.flowMem = append(e.flowMem, dissect.Flow{})
 	}
-	*e.flows.at(fi) = flow{key: k, last: d.Time, due: never, head: none, stream: none, slot: none, wnext: none, wprev: none,
+	*e.flows.at(fi) = flow{key: *k, hash: e.hash, last: d.Time, due: never, head: none, stream: none, slot: none, wnext: none, wprev: none,
 		proto: unknown, used: true, openerA: k.a == d.Source()}
 	if len(e.protos) > 0 {
 		e.flowMem[fi] = dissect.Flow{}
 	}
-	e.index.add(&k, fi)
+	e.index.add(e.hash, fi)
 	return fi
 }
 
@@ -440,7 +445,7 @@ func (e *Engine) release(fi int32, now int64) {
 	}
 	e.unlink(fi)
 	e.dropStream(f)
-	e.index.remove(&f.key, fi)
+	e.index.remove(f.hash, fi)
 	f.used, f.head, f.txns = false, none, 0
 	e.flows.put(fi)
 }

@@ -40,7 +40,8 @@ func (e *Engine) icmp(d *dissect.Datagram) dissect.Bucket {
 	}
 	src := dissect.Endpoint{Addr: q.Src, Port: q.SrcPort}
 	dst := dissect.Endpoint{Addr: q.Dst, Port: q.DstPort}
-	fi := e.lookup(makeKey(src, dst, q.Proto, d))
+	k := makeKey(src, dst, q.Proto, d)
+	fi := e.lookup(&k)
 	if fi != none {
 		f := e.flows.at(fi)
 		for ti := f.head; ti != none; ti = e.txns.at(ti).next {

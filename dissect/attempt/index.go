@@ -26,8 +26,8 @@ func (x *flowIndex) hash(k *flowKey) uint32 {
 	return uint32(h >> 32)
 }
 
-func (x *flowIndex) find(k *flowKey, flows *slab[flow]) int32 {
-	h := x.hash(k)
+// find gives the flow of a key, or none; h is the key's hash.
+func (x *flowIndex) find(k *flowKey, h uint32, flows *slab[flow]) int32 {
 	mask := uint32(len(x.slots) - 1)
 	for i := h & mask; x.slots[i] != 0; i = (i + 1) & mask {
 		if s := x.slots[i]; uint32(s>>32) == h {
@@ -40,7 +40,7 @@ func (x *flowIndex) find(k *flowKey, flows *slab[flow]) int32 {
 }
 
 // add enters a key that is not there.
-func (x *flowIndex) add(k *flowKey, fi int32) {
+func (x *flowIndex) add(h uint32, fi int32) {
 	if x.n++; x.n*2 > len(x.slots) {
 		old := x.slots
 		x.slots = make([]uint64, 2*len(old))
@@ -50,7 +50,7 @@ func (x *flowIndex) add(k *flowKey, fi int32) {
 			}
 		}
 	}
-	x.enter(uint64(x.hash(k))<<32 | uint64(fi+1))
+	x.enter(uint64(h)<<32 | uint64(fi+1))
 }
 
 func (x *flowIndex) enter(s uint64) {
@@ -63,10 +63,10 @@ func (x *flowIndex) enter(s uint64) {
 }
 
 // remove takes out a key that is there, and closes the gap it leaves.
-func (x *flowIndex) remove(k *flowKey, fi int32) {
+func (x *flowIndex) remove(h uint32, fi int32) {
 	x.n--
 	mask := uint32(len(x.slots) - 1)
-	i := x.hash(k) & mask
+	i := h & mask
 	for uint32(x.slots[i]) != uint32(fi+1) {
 		i = (i + 1) & mask
 	}

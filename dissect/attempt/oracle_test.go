@@ -15,13 +15,16 @@ import (
 // TestOracle holds the engine to the rows that an implementation of the rules
 // with other means finds in simulated outages.
 func TestOracle(t *testing.T) {
-	seeds, rows := uint64(3), 0
+	most, rows := 150000, 0
 	if testing.Short() {
-		seeds = 1
+		most = 20000
 	}
-	for _, sc := range samples.Scenarios() {
+	for i, sc := range samples.Scenarios() {
 		if sc.Protocol == "sip" || sc.Protocol == "gnutella" {
 			continue // their messages need a protocol, which package overlay has
+		}
+		if sc.Flood > 0 {
+			continue // the oracle accepts a SYN-ACK that nobody acknowledged
 		}
 		if sc.Tap.Loss > 0 || sc.Tap.Side != "" {
 			continue // the oracle does not infer a SYN-ACK that the tap missed, rule 16 does
@@ -32,62 +35,58 @@ func TestOracle(t *testing.T) {
 		if sc.Clients > 2000 || sc.Intents > 20 {
 			sc.Duration = min(sc.Duration, sc.Trigger+20*time.Second)
 		}
-		for seed := range seeds {
-			var packets []capture.Packet
-			total := 0
-			_, err := samples.Simulate(sc, seed+1, func(p *capture.Packet) {
-				if total++; total <= 60000 {
-					q := *p
-					q.Data = append([]byte(nil), p.Data...)
-					packets = append(packets, q)
-				}
-			})
-			if err != nil {
-				t.Fatal(err)
+		seed := uint64(i)
+		var packets []capture.Packet
+		total := 0
+		_, err := samples.Simulate(sc, seed+1, func(p *capture.Packet) {
+			if total++; total <= most {
+				q := *p
+				q.Data = append([]byte(nil), p.Data...)
+				packets = append(packets, q)
 			}
-			if len(packets) == 0 {
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if len(packets) == 0 {
+			continue
+		}
+		// Where the packets end, handshakes are half done, and the oracle
+		// does not look for the edge there.
+		edge := packets[len(packets)-1].Time - 2e9
+		want := map[string]int{}
+		for _, r := range samples.Oracle(packets) {
+			if r.Start > edge {
 				continue
 			}
-			// Where the packets are cut off, handshakes are half done, and the
-			// oracle does not look for the edge there.
-			edge := int64(1<<63 - 1)
-			if total > len(packets) {
-				edge = packets[len(packets)-1].Time - 2e9
+			want[fmt.Sprint(r.Source, r.Target, r.Start, " ", r.Outcome, " ", r.Evidence, " ", r.Answer, " ", r.Transmissions)]++
+			rows++
+		}
+		e := attempt.NewEngine(attempt.Config{}, attempt.NewNames(), func(r *attempt.Record) {
+			if r.Start > edge {
+				return
 			}
-			want := map[string]int{}
-			for _, r := range samples.Oracle(packets) {
-				if r.Start > edge {
-					continue
-				}
-				want[fmt.Sprint(r.Source, r.Target, r.Start, " ", r.Outcome, " ", r.Evidence, " ", r.Answer, " ", r.Transmissions)]++
-				rows++
-			}
-			e := attempt.NewEngine(attempt.Config{}, attempt.NewNames(), func(r *attempt.Record) {
-				if r.Start > edge {
-					return
-				}
-				want[fmt.Sprint(r.Source, r.Destination, r.Start, " ", r.Outcome, " ", r.Evidence, " ", r.Answer, " ", r.Transmissions)]--
-			})
-			var dec headers.Decoder
-			var d dissect.Datagram
-			end := int64(0)
-			for i := range packets {
-				dec.Decode(&packets[i], &d)
-				e.Datagram(&d)
-				end = max(end, d.Time)
-			}
-			e.Finish(end)
-			bad := 0
-			for row, n := range want {
-				if n != 0 {
-					if bad++; bad <= 4 {
-						t.Errorf("%s seed %d: %+d %s", sc.Name, seed+1, -n, row)
-					}
+			want[fmt.Sprint(r.Source, r.Destination, r.Start, " ", r.Outcome, " ", r.Evidence, " ", r.Answer, " ", r.Transmissions)]--
+		})
+		var dec headers.Decoder
+		var d dissect.Datagram
+		end := int64(0)
+		for i := range packets {
+			dec.Decode(&packets[i], &d)
+			e.Datagram(&d)
+			end = max(end, d.Time)
+		}
+		e.Finish(end)
+		bad := 0
+		for row, n := range want {
+			if n != 0 {
+				if bad++; bad <= 4 {
+					t.Errorf("%s seed %d: %+d %s", sc.Name, seed+1, -n, row)
 				}
 			}
-			if bad > 0 {
-				t.Errorf("%s seed %d: %d differences in %d packets", sc.Name, seed+1, bad, len(packets))
-			}
+		}
+		if bad > 0 {
+			t.Errorf("%s seed %d: %d differences in %d packets", sc.Name, seed+1, bad, len(packets))
 		}
 	}
 	t.Logf("%d rows", rows)

@@ -16,10 +16,10 @@ func (k *flowKey) slot() uint64 {
 
 func (e *Engine) tcpSegment(d *dissect.Datagram) dissect.Bucket {
 	k := makeKey(d.Source(), d.Destination(), dissect.ProtoTCP, d)
-	fi := e.lookup(k)
+	fi := e.lookup(&k)
 	fromA := k.a == d.Source()
 	if d.Flags&(dissect.SYN|dissect.ACK|dissect.RST) == dissect.SYN {
-		return e.syn(fi, k, d, fromA)
+		return e.syn(fi, &k, d, fromA)
 	}
 	if fi == none {
 		if d.Flags&(dissect.SYN|dissect.ACK|dissect.RST) == dissect.SYN|dissect.ACK {
@@ -62,7 +62,7 @@ func (e *Engine) base(f *flow) *txn {
 }
 
 // syn opens an attempt or repeats its transmission.
-func (e *Engine) syn(fi int32, k flowKey, d *dissect.Datagram, fromA bool) dissect.Bucket {
+func (e *Engine) syn(fi int32, k *flowKey, d *dissect.Datagram, fromA bool) dissect.Bucket {
 	if fi != none {
 		f := e.flows.at(fi)
 		t := e.txns.at(f.head)
@@ -100,7 +100,7 @@ func (e *Engine) syn(fi int32, k flowKey, d *dissect.Datagram, fromA bool) disse
 	t.history(d, true)
 	e.note(e.flows.at(fi), d, fromA)
 	o := &e.orphans[k.slot()]
-	if o.key == k && o.ack == d.Seq+1 && d.Time >= o.time && d.Time-o.time <= reorderHold {
+	if o.key == *k && o.ack == d.Seq+1 && d.Time >= o.time && d.Time-o.time <= reorderHold {
 		t.peerISN = o.seq
 		e.connect(t, d.Time)
 		e.stats.Backscatter--

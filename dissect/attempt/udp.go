@@ -27,10 +27,10 @@ func (e *Engine) udpDatagram(d *dissect.Datagram) dissect.Bucket {
 		return dissect.BucketOther // rule 25
 	}
 	k := makeKey(d.Source(), d.Destination(), dissect.ProtoUDP, d)
-	fi := e.lookup(k)
+	fi := e.lookup(&k)
 	fresh := fi == none
 	if fresh {
-		fi = e.newFlow(k, d)
+		fi = e.newFlow(&k, d)
 	}
 	f := e.flows.at(fi)
 	fromA := k.a == d.Source()
