@@ -166,3 +166,22 @@ func TestBigEndianPcap(t *testing.T) {
 		}
 	}
 }
+
+// TestSimplePackets: a block without a time takes that of the packet before,
+// so that it is no jump of the clock.
+func TestSimplePackets(t *testing.T) {
+	b := written(t, WriterOptions{})
+	simple := le32(le32(le32(nil, blockSimple), 20), 9)
+	simple = le32(append(simple, 1, 2, 3, 4), 20)
+	packets, stats, err := drain(t, bytes.NewReader(append(b, simple...)))
+	if err != nil || len(packets) != 4 || stats.Damage != nil {
+		t.Fatalf("%d packets, damage %v, %v", len(packets), stats.Damage, err)
+	}
+	p := packets[3]
+	if p.Time != packets[2].Time || len(p.Data) != 4 || p.OrigLen != 9 || p.Link != LinkEthernet {
+		t.Errorf("%+v", p)
+	}
+	if stats.ClockSteps != 0 || stats.OutOfOrder != 0 || stats.Truncated != 2 {
+		t.Errorf("%+v", stats)
+	}
+}

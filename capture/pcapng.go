@@ -33,6 +33,7 @@ type ngFile struct {
 	drops  []int64 // latest counter of each interface of the section
 	before int64   // drops of finished sections
 	seen   bool    // a section header was read
+	now    int64   // time of the latest packet that had one
 }
 
 func (f *ngFile) u16(b []byte) uint16 {
@@ -169,6 +170,7 @@ func (f *ngFile) next(b []byte, p *Packet) (int, int64, error) {
 		}
 		i := &f.ifaces[id]
 		p.Time = i.when(uint64(f.u32(body[4:]))<<32 | uint64(f.u32(body[8:])))
+		f.now = p.Time
 		capLen := int64(f.u32(body[12:]))
 		if capLen > int64(len(body)-20) {
 			return 0, 0, fmt.Errorf("packet block of %d bytes claims %d captured ones", total, capLen)
@@ -188,6 +190,7 @@ func (f *ngFile) next(b []byte, p *Packet) (int, int64, error) {
 		}
 		p.Data = body[4 : 4+capLen : 4+capLen]
 		p.OrigLen, p.Link = int(max(orig, capLen)), i.link
+		p.Time = f.now // it has none of its own; 1970 would be a clock step and break merging
 	}
 	return int(padded), 0, err
 }
