@@ -73,6 +73,7 @@ type txn struct {
 	proven       bool // the client acknowledged the SYN-ACK
 	clientA      bool // the client is side A of the flow's key
 	silent       bool // decided by a wait, so that answers are late
+	used         bool // bytes followed the decision
 }
 
 type flow struct {
@@ -286,7 +287,7 @@ func (e *Engine) waitsUntil(f *flow, t *txn) int64 {
 	if f.proto == unknown && t.proven && !t.clientData {
 		return max(f.last, t.connected) + quietAccept
 	}
-	return t.connected + stallAfter
+	return max(t.connected, t.lastSend) + stallAfter
 }
 
 // expire decides what silence decides by the time now.
@@ -527,6 +528,7 @@ func (e *Engine) note(f *flow, d *dissect.Datagram, fromA bool) {
 		r.DestinationPackets++
 		r.DestinationBytes += int64(d.IPLen)
 	}
+	t.used = t.used || t.state == stateDone && d.PayloadLen > 0 && d.Time > t.doneAt
 	r.LastSeen = max(r.LastSeen, d.Time)
 	if d.File == r.File {
 		r.LastFrame = d.Frame

@@ -183,6 +183,20 @@ func TestRules(t *testing.T) {
 			[]row{{dissect.OutcomeRefused, dissect.EvidenceApp, dissect.AnswerReply, 1}, {dissect.OutcomeAccepted, dissect.EvidenceApp, dissect.AnswerSynAck, 1}}},
 		{"28 a message in two segments, out of order", line, 60000, open(pk(110, true, A, 5, 51, " a\n"), pk(115, true, A, 2, 51, "REG"), pk(200, false, A, 51, 8, "OK a\n")),
 			[]row{{dissect.OutcomeAccepted, dissect.EvidenceApp, dissect.AnswerSynAck, 1}}},
+		{"29 legs of one chain", line, 60000, []P{udp(0, true, "REG t.connect\n"), udp(50, false, "AUTH t.connect\n"), udp(100, true, "REG t.announce\n"), udp(150, false, "OK t.announce\n")},
+			[]row{{dissect.OutcomeAccepted, dissect.EvidenceApp, dissect.AnswerReply, 1}}},
+		{"28 a greeting before the request", line, 60000, open(pk(110, false, A, 51, 2, "hi\n"), pk(200, true, A, 2, 54, "REG a\n"), pk(300, false, A, 54, 8, "NO a\n")),
+			[]row{{dissect.OutcomeRefused, dissect.EvidenceApp, dissect.AnswerSynAck, 1}}},
+		{"28 a long pause before the request", line, 90000, open(pk(25000, true, A, 2, 51, "REG a\n"), pk(35000, false, A, 51, 8, "OK a\n")),
+			[]row{{dissect.OutcomeAccepted, dissect.EvidenceApp, dissect.AnswerSynAck, 1}}},
+		{"accepted, then reset at once", line, 60000, open(pk(110, true, A, 2, 51, "REG a\n"), pk(200, false, A, 51, 8, "OK a\n"), pk(900, false, ra, 56, 8, "")),
+			[]row{{dissect.OutcomeDropped, dissect.EvidenceRST, dissect.AnswerSynAck, 1}}},
+		{"a SYN-ACK that nobody acknowledges", Config{}, 60000, []P{pk(0, true, S, 1, 0, ""), pk(100, false, sa, 50, 2, "")},
+			[]row{{dissect.OutcomeStalled, dissect.EvidenceSilence, dissect.AnswerSynAck, 1}}},
+		{"the same id, answered, a minute later", line, 300000, []P{udp(0, true, "REG a\n"), udp(50, false, "OK a\n"), udp(70000, true, "REG a\n")},
+			[]row{{dissect.OutcomeAccepted, dissect.EvidenceApp, dissect.AnswerReply, 1}, {dissect.OutcomeTimeout, dissect.EvidenceSilence, dissect.AnswerNone, 1}}},
+		{"17 only the client's side, no ACK: that it is one-sided only the whole capture shows", Config{}, 60000, []P{pk(0, true, S, 1, 0, ""), pk(1000, true, S, 5, 0, "")},
+			[]row{{dissect.OutcomeTimeout, dissect.EvidenceSilence, dissect.AnswerNone, 1}, {dissect.OutcomeTimeout, dissect.EvidenceSilence, dissect.AnswerNone, 1}}},
 		{"a known protocol waits for its yes", line, 60000, open(pk(110, true, A, 2, 51, "REG a\n"), pk(200, false, A, 51, 8, "hm\n")),
 			[]row{{dissect.OutcomeStalled, dissect.EvidenceSilence, dissect.AnswerSynAck, 1}}},
 		{"30 late", Config{}, 200000, []P{udp(0, true, "x"), udp(15000, false, "y")},
@@ -254,6 +268,31 @@ func TestBounded(t *testing.T) {
 	e.Finish(1e12)
 	if rows != 200000 {
 		t.Errorf("%d rows of 200000 sources", rows)
+	}
+}
+
+// TestAllocations: a storm that the engine has grown for costs no memory.
+func TestAllocations(t *testing.T) {
+	e := NewEngine(Config{Protocols: []dissect.Protocol{line{}}, MaxFlows: 500}, NewNames(), func(*Record) {})
+	syn, ack, data, rst := pk(0, true, dissect.SYN, 1, 0, ""), pk(0, false, sa, 50, 2, ""), pk(0, true, dissect.ACK, 2, 51, "REG a\n"), pk(0, false, ra, 51, 8, "")
+	i := 0
+	step := func() {
+		i++
+		for n, d := range []*dissect.Datagram{syn, ack, data, rst} {
+			d.Time = int64(i*4+n) * 1e6
+			a := &d.Src
+			if n&1 == 1 {
+				a = &d.Dst
+			}
+			a[14], a[15] = byte(i>>8), byte(i)
+			e.Datagram(d)
+		}
+	}
+	for range 30000 {
+		step()
+	}
+	if n := testing.AllocsPerRun(5000, step); n > 0 {
+		t.Errorf("%.2f allocations for four packets", n)
 	}
 }
 

@@ -10,7 +10,7 @@ const (
 	// probeBytes of a direction that no protocol knows end the asking.
 	probeBytes = 512
 	// maxStreams bounds the buffers of an engine.
-	maxStreams = 1 << 15
+	maxStreams = 1 << 14
 )
 
 // stream puts the first bytes of both directions of a connection in order.
@@ -36,7 +36,11 @@ func (e *Engine) dropStream(f *flow) {
 	}
 	s := e.streams[f.stream]
 	for i := range s.dir {
-		s.dir[i] = half{buf: s.dir[i].buf[:0]}
+		buf := s.dir[i].buf[:0]
+		if cap(buf) > 2*streamBytes {
+			buf = nil
+		}
+		s.dir[i] = half{buf: buf}
 	}
 	e.freeStr = append(e.freeStr, f.stream)
 	f.stream = none
@@ -156,7 +160,7 @@ func (e *Engine) feed(fi int32, h *half, d *dissect.Datagram, data []byte, fromA
 			f.proto = e.probe(e.tcp, v)
 			if f.proto == unknown {
 				if f.probes++; len(bytes) > probeBytes {
-					h.dead = true
+					h.dead, f.probes = true, maxProbes
 				}
 				break
 			}

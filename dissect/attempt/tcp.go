@@ -275,6 +275,8 @@ func (e *Engine) closing(fi int32, d *dissect.Datagram, fromA bool) (changed boo
 			t.rec.SessionEnd, t.rec.SessionEnded = d.Time, dissect.SessionByNode
 			if client {
 				t.rec.SessionEnded = dissect.SessionByClient
+			} else if reset { // a FIN after a reply may be the protocol's habit
+				e.dropped(t, ev, d.Time)
 			}
 		}
 	}

@@ -161,6 +161,8 @@ func (e *Engine) message(fi int32, d *dissect.Datagram, fromA bool) dissect.Buck
 				}
 				if m.Kind == dissect.KindLost {
 					t.rec.SessionEnded = dissect.SessionLost
+				} else if !m.FromClient {
+					e.dropped(t, dissect.EvidenceApp, d.Time)
 				}
 			}
 		}
@@ -208,7 +210,7 @@ func (e *Engine) request(fi int32, d *dissect.Datagram, clientA bool) dissect.Bu
 	ti := none
 	for i := f.head; i != none; i = e.txns.at(i).next {
 		t := e.txns.at(i)
-		same := t.rec.Txn == m.Txn && (m.Txn != 0 || t.state != stateDone)
+		same := t.rec.Txn == m.Txn && (t.state != stateDone || m.Txn != 0 && d.Time-max(t.lastSend, t.doneAt) <= lateWithin)
 		leg := m.Chain != 0 && t.chain == m.Chain && t.state != stateDone
 		if t.clientA == clientA && (same || leg) {
 			ti = i
@@ -217,7 +219,12 @@ func (e *Engine) request(fi int32, d *dissect.Datagram, clientA bool) dissect.Bu
 	}
 	if ti == none && f.head != none {
 		// The connection itself becomes the row of its first request (rule 28).
-		if t := e.txns.at(f.head); t.state != stateDone && t.rec.Op == 0 && t.clientA == clientA {
+		t := e.txns.at(f.head)
+		early := t.state == stateDone && t.rec.Outcome == dissect.OutcomeAccepted && f.key.proto == dissect.ProtoTCP && !f.over
+		if t.rec.Op == 0 && t.clientA == clientA && (t.state != stateDone || early) {
+			if early { // a greeting or a pause looked like the yes; it comes yet
+				t.state, t.rec.Outcome, t.rec.Evidence = stateConn, dissect.OutcomeUnknown, dissect.EvidenceEdge
+			}
 			ti = f.head
 			if f.key.proto == dissect.ProtoTCP {
 				t.rec.Transmissions-- // counted again below
@@ -231,7 +238,9 @@ func (e *Engine) request(fi int32, d *dissect.Datagram, clientA bool) dissect.Bu
 	if ti == none {
 		ti = e.newTxn(fi, d, clientA, m.Txn)
 		if f.key.proto == dissect.ProtoTCP {
-			e.txns.at(ti).rec.Flags |= e.sharedFlags(f, ti)
+			t := e.txns.at(ti)
+			t.state, t.connected = stateConn, d.Time
+			t.rec.Flags |= e.sharedFlags(f, ti)
 		}
 	} else {
 		t := e.txns.at(ti)
@@ -257,6 +266,14 @@ func (e *Engine) request(fi int32, d *dissect.Datagram, clientA bool) dissect.Bu
 	t.rec.Protocol = e.protos[f.proto]
 	e.describe(t, m)
 	return dissect.BucketAttempt
+}
+
+// dropped turns an acceptance into one that the node took back at once: within
+// 5 s, and nothing was exchanged in between.
+func (e *Engine) dropped(t *txn, ev dissect.Evidence, at int64) {
+	if t.rec.Outcome == dissect.OutcomeAccepted && t.rec.Evidence == dissect.EvidenceApp && !t.used && at-t.doneAt <= dropWithin {
+		e.decide(t, dissect.OutcomeDropped, ev, at)
+	}
 }
 
 // sharedFlags are the facts of a connection that its later rows inherit.
