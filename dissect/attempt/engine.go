@@ -14,8 +14,10 @@ const (
 	udpQuiet    = 60 * second  // rule 23
 	reorderHold = 1 * second   // rule 14
 	sessionIdle = 900 * second // a silent connection is forgotten, not ended
-	// refusedLinger is how long a refused attempt still collects its stray segments.
-	refusedLinger = 10 * second
+	// refusedLinger is how long a refused attempt collects what still comes:
+	// Windows repeats a SYN half a second after its RST, up to three times. It
+	// is short because a storm of refusals is mostly such attempts.
+	refusedLinger = 3 * second
 	exchangeIdle  = 300 * second // UDP flows of a known protocol
 )
 
@@ -334,7 +336,7 @@ func (e *Engine) idle(f *flow) int64 {
 		return at + sessionIdle
 	}
 	for ti := f.head; ti != none; ti = e.txns.at(ti).next {
-		if o := e.txns.at(ti).rec.Outcome; o != dissect.OutcomeRefused && o != dissect.OutcomeUnreachable {
+		if t := e.txns.at(ti); t.rec.Outcome != dissect.OutcomeRefused || t.rec.Evidence != dissect.EvidenceRST {
 			return at + lateWithin + 1
 		}
 	}
