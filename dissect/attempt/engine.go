@@ -125,14 +125,15 @@ type Engine struct {
 	tcp    []int16 // protocols by transport
 	udp    []int16
 
-	index   flowIndex
-	flows   slab[flow]
-	txns    slab[txn]
-	streams []*stream
-	freeStr []int32
-	flowMem []dissect.Flow // scratch of the protocols, indexed like flows
-	hand    int32
-	hash    uint32
+	index      flowIndex
+	flows      slab[flow]
+	txns       slab[txn]
+	streams    []*stream
+	freeStr    []int32
+	streamHand int
+	flowMem    []dissect.Flow // scratch of the protocols, indexed like flows
+	hand       int32
+	hash       uint32
 
 	wheel   [wheelSlots]int32
 	tick    int64

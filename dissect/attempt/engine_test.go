@@ -271,6 +271,61 @@ func TestBounded(t *testing.T) {
 	}
 }
 
+// TestStreamsAreBounded: old connections lose their buffers to new ones.
+func TestStreamsAreBounded(t *testing.T) {
+	var in []*dissect.Datagram
+	for i := range int64(20) {
+		for n, d := range []*dissect.Datagram{pk(10*i, true, dissect.SYN, 1, 0, ""), pk(10*i+1, false, sa, 50, 2, ""), pk(10*i+2, true, dissect.ACK, 2, 51, "REG a")} {
+			if n == 1 {
+				d.DstPort += uint16(i)
+			} else {
+				d.SrcPort += uint16(i)
+			}
+			in = append(in, d)
+		}
+	}
+	last := pk(300, true, dissect.ACK, 7, 51, "\n")
+	last.SrcPort += 19
+	rows, e := run(t, Config{Protocols: []dissect.Protocol{line{}}, MaxFlows: 20}, 60000, append(in, last)...)
+	asked := 0
+	for _, r := range rows {
+		if r.Op != 0 {
+			asked++
+		}
+	}
+	if len(e.streams) != 10 || e.stats.GivenUp != 10 || len(rows) != 20 || asked != 1 {
+		t.Errorf("%d streams, %d given up, %d rows, %d with a request", len(e.streams), e.stats.GivenUp, len(rows), asked)
+	}
+}
+
+// TestClock: steps of the clock cost neither time nor packets.
+func TestClock(t *testing.T) {
+	const year = 365 * 86400 * 1000
+	a, b := pk(year, true, dissect.SYN, 1, 0, ""), pk(0, false, ra, 0, 2, "")
+	rows, _ := run(t, Config{}, 2*year, a, b, pk(2*year, false, ra, 0, 2, ""))
+	if len(rows) != 1 || rows[0].Outcome != dissect.OutcomeRefused || rows[0].End < rows[0].Start {
+		t.Errorf("%+v", rows)
+	}
+}
+
+func TestICMPKinds(t *testing.T) {
+	for _, c := range []struct {
+		proto, kind, code uint8
+		want              dissect.Outcome
+		hard              bool
+	}{
+		{dissect.ProtoICMP, 3, 0, dissect.OutcomeUnreachable, true}, {dissect.ProtoICMP, 3, 1, dissect.OutcomeUnreachable, true},
+		{dissect.ProtoICMP, 3, 2, dissect.OutcomeRefused, true}, {dissect.ProtoICMP, 3, 3, dissect.OutcomeRefused, true},
+		{dissect.ProtoICMP, 3, 4, 0, false}, {dissect.ProtoICMP, 11, 0, dissect.OutcomeUnreachable, true}, {dissect.ProtoICMP, 5, 0, 0, false},
+		{dissect.ProtoICMPv6, 1, 4, dissect.OutcomeRefused, true}, {dissect.ProtoICMPv6, 1, 1, dissect.OutcomeUnreachable, true},
+		{dissect.ProtoICMPv6, 2, 0, 0, false}, {dissect.ProtoICMPv6, 3, 0, dissect.OutcomeUnreachable, true},
+	} {
+		if got, hard := icmpOutcome(&dissect.Datagram{Proto: c.proto, ICMPType: c.kind, ICMPCode: c.code}); got != c.want || hard != c.hard {
+			t.Errorf("%d/%d/%d: %v %v", c.proto, c.kind, c.code, got, hard)
+		}
+	}
+}
+
 // TestAllocations: a storm that the engine has grown for costs no memory.
 func TestAllocations(t *testing.T) {
 	e := NewEngine(Config{Protocols: []dissect.Protocol{line{}}, MaxFlows: 500}, NewNames(), func(*Record) {})

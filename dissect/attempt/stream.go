@@ -9,12 +9,16 @@ const (
 	maxHeld = 4
 	// probeBytes of a direction that no protocol knows end the asking.
 	probeBytes = 512
-	// maxStreams bounds the buffers of an engine.
-	maxStreams = 1 << 14
+	// maxStreams bounds the buffers of an engine; over it old connections are
+	// no longer read, so that new ones are.
+	maxStreams = 1 << 13
 )
 
 // stream puts the first bytes of both directions of a connection in order.
-type stream struct{ dir [2]half }
+type stream struct {
+	dir  [2]half
+	flow int32 // its user
+}
 
 type half struct {
 	buf     []byte // not consumed yet
@@ -46,6 +50,26 @@ func (e *Engine) dropStream(f *flow) {
 	f.stream = none
 }
 
+// takeStream gives a flow a stream, if need be that of another flow.
+func (e *Engine) takeStream(fi int32) {
+	if len(e.freeStr) == 0 && len(e.streams) >= min(maxStreams, max(e.cfg.MaxFlows/2, 1)) {
+		e.streamHand = (e.streamHand + 1) % len(e.streams)
+		victim := e.streams[e.streamHand].flow
+		e.stats.GivenUp++
+		e.flowMem[victim].Done = true
+		e.dropStream(e.flows.at(victim))
+	}
+	f := e.flows.at(fi)
+	if n := len(e.freeStr); n > 0 {
+		f.stream = e.freeStr[n-1]
+		e.freeStr = e.freeStr[:n-1]
+	} else {
+		f.stream = int32(len(e.streams))
+		e.streams = append(e.streams, new(stream))
+	}
+	e.streams[f.stream].flow = fi
+}
+
 // tcpPayload shows the bytes of a segment to the protocol of its flow.
 func (e *Engine) tcpPayload(fi int32, d *dissect.Datagram, fromA bool) (changed bool) {
 	f := e.flows.at(fi)
@@ -57,20 +81,7 @@ func (e *Engine) tcpPayload(fi int32, d *dissect.Datagram, fromA bool) (changed 
 		if f.over {
 			return false
 		}
-		n := len(e.freeStr)
-		switch {
-		case n > 0:
-			f.stream = e.freeStr[n-1]
-			e.freeStr = e.freeStr[:n-1]
-		case len(e.streams) < maxStreams:
-			f.stream = int32(len(e.streams))
-			e.streams = append(e.streams, new(stream))
-		default:
-			e.stats.GivenUp++
-			f.probes = maxProbes
-			e.flowMem[fi].Done = true
-			return false
-		}
+		e.takeStream(fi)
 	}
 	side := 0
 	if fromA {
