@@ -345,24 +345,22 @@ const mergeBatch = 4096
 
 // merged returns the next batch in time order, nil at the end.
 func (m *merge) merged() *Batch {
-	for {
-		if len(m.open) == 1 && m.open[0].batch == nil && !m.open[0].refill() {
-			m.open = m.open[:0]
-		}
-		m.admit()
-		if len(m.open) == 0 {
-			return nil
-		}
-		if len(m.open) == 1 {
-			in := m.open[0]
-			b := in.batch
-			if in.at == 0 && (len(m.wait) == 0 || m.wait[len(m.wait)-1].first >= b.Packets[len(b.Packets)-1].Time) {
-				in.batch = nil // the next one is fetched when it is asked for: on a pipe it may be long in coming
-				return b
-			}
-		}
-		return m.mix()
+	if len(m.open) == 1 && m.open[0].batch == nil && !m.open[0].refill() {
+		m.open = m.open[:0]
 	}
+	m.admit()
+	if len(m.open) == 0 {
+		return nil
+	}
+	if len(m.open) == 1 {
+		in := m.open[0]
+		b := in.batch
+		if in.at == 0 && (len(m.wait) == 0 || m.wait[len(m.wait)-1].first >= b.Packets[len(b.Packets)-1].Time) {
+			in.batch = nil // the next one is fetched when it is asked for: on a pipe it may be long in coming
+			return b
+		}
+	}
+	return m.mix()
 }
 
 // admit begins every file whose first packet is due.

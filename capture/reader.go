@@ -57,8 +57,7 @@ type file struct {
 	stats FileStats
 	disk  *atomic.Int64 // bytes read from the device
 
-	off   int64 // of the first byte of rest, in the uncompressed file
-	rest  []byte
+	off   int64 // of what is read next, in the uncompressed file
 	eof   bool
 	fault error // why r stopped
 	done  bool
@@ -210,7 +209,6 @@ func (f *file) finish(rest []byte, err error) {
 
 // pcapFile reads the classic format: tcpdump.org, pcap-savefile(5).
 type pcapFile struct {
-	order   binary.ByteOrder
 	big     bool
 	nano    bool
 	head    int  // bytes of a record header

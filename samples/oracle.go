@@ -14,21 +14,21 @@ import (
 
 // Row is an attempt as the rules demand it.
 type Row struct {
-	Source, Target       netip.AddrPort
-	Start                int64 // ns
-	Outcome              string
-	Evidence             string
-	Answer               string
-	Transmissions        int
-	Late                 bool
-	Relation             string
-	Number               int
-	Intent               int // equal numbers, equal intents; 0 = none
-	Client               string
-	service              string
-	end, answered        int64 // when the outcome was known; when the node's answer came
-	sessionEnd           int64 // 0 = lives on
-	clientEnded, refresh bool
+	Source, Target netip.AddrPort
+	Start          int64 // ns
+	Outcome        string
+	Evidence       string
+	Answer         string
+	Transmissions  int
+	Late           bool
+	Relation       string
+	Number         int
+	Intent         int // equal numbers, equal intents; 0 = none
+	Client         string
+	service        string
+	end, answered  int64 // when the outcome was known; when the node's answer came
+	sessionEnd     int64 // 0 = lives on
+	clientEnded    bool
 }
 
 // The waits of the rules, in nanoseconds.

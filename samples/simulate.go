@@ -191,7 +191,6 @@ type world struct {
 	live   []*simClient
 	truth  *Truth
 	end    int64
-	err    error
 }
 
 // Simulate runs the scenario and hands its packets, in the order of the tap's

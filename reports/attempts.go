@@ -1,0 +1,68 @@
+package reports
+
+import "squall/dissect"
+
+// Attempts is the table of tries: one client, one node, from the first
+// transmission to the outcome. Names follow ECS with "." as "_".
+func Attempts() *Of[dissect.Attempt] {
+	type a = dissect.Attempt
+	return define("attempts", "one try by one client at one node", true,
+		str("attempt_id", "hash of its content, the same in every run", func(v *a) string { return id(v.ID) }),
+		str("intent_id", "of the intent it belongs to", func(v *a) string { return id(v.IntentID) }),
+		when("event_start", "first transmission", func(v *a) int64 { return v.Start }),
+		when("event_end", "when the outcome was known", func(v *a) int64 { return v.End }),
+		num("event_duration", "ns", "event_end less event_start", func(v *a) int64 { return v.End - v.Start }),
+		str("source_ip", "address of the client", func(v *a) string { return v.Source.Addr.String() }),
+		num("source_port", "", "port of the client", func(v *a) int64 { return int64(v.Source.Port) }),
+		str("destination_ip", "address of the node", func(v *a) string { return v.Destination.Addr.String() }),
+		num("destination_port", "", "port of the node", func(v *a) int64 { return int64(v.Destination.Port) }),
+		str("network_transport", "tcp or udp", func(v *a) string { return transport(v.Proto) }),
+		str("network_type", "ipv4 or ipv6", func(v *a) string {
+			if v.Source.Addr.Is4() {
+				return "ipv4"
+			}
+			return "ipv6"
+		}),
+		str("network_protocol", "overlay protocol, empty when unknown", func(v *a) string { return v.Protocol }),
+		str("network_community_id", "Community ID version 1, seed 0", func(v *a) string { return communityID(v.Source, v.Destination, v.Proto) }),
+		optNum("network_vlan_id", "", "innermost VLAN", 0, func(v *a) int64 { return int64(v.VLAN) }),
+		str("tunnel", "innermost encapsulation", func(v *a) string { return v.Tunnel.String() }),
+		str("service", "what may serve the same intent", func(v *a) string { return v.Service }),
+		str("destination_role", "supernode, login, relay, bootstrap, tracker, peer, unknown", func(v *a) string { return v.Role.String() }),
+		str("role_source", "content, behaviour, port or user", func(v *a) string { return v.RoleSource.String() }),
+		str("client_id", "identity of the client", func(v *a) string { return v.ClientID }),
+		str("client_id_level", "protocol, fingerprint or ip", func(v *a) string { return v.ClientIDLevel.String() }),
+		str("client_version", "software as it names itself", func(v *a) string { return v.ClientVersion }),
+		str("relation", "first, retry, failover, parallel, refresh, reattach", func(v *a) string { return v.Relation.String() }),
+		num("attempt_number", "", "1 for the first of its intent", func(v *a) int64 { return int64(v.Number) }),
+		str("attempt_outcome", "accepted, stalled, dropped, refused, unreachable, throttled, timeout, unknown", func(v *a) string { return v.Outcome.String() }),
+		str("outcome_evidence", "what decided it", func(v *a) string { return v.Evidence.String() }),
+		str("transport_answer", "synack, rst, icmp, abort, reply or none", func(v *a) string { return v.Answer.String() }),
+		str("event_outcome", "success, failure or unknown", func(v *a) string { return v.Outcome.Event() }),
+		flag("late", "answered after the client had given up", func(v *a) bool { return v.Late }),
+		num("transmissions", "", "packets of the request phase", func(v *a) int64 { return int64(v.Transmissions) }),
+		span("handshake_rtt_ns", "last request to first answer", func(v *a) int64 { return v.HandshakeRTT }),
+		span("retry_gap_ns", "from the start of the attempt before", func(v *a) int64 { return v.RetryGap }),
+		num("source_packets", "", "packets of the client", func(v *a) int64 { return v.SourcePackets }),
+		num("source_bytes", "bytes", "their IP bytes", func(v *a) int64 { return v.SourceBytes }),
+		num("destination_packets", "", "packets of the node", func(v *a) int64 { return v.DestinationPackets }),
+		num("destination_bytes", "bytes", "their IP bytes", func(v *a) int64 { return v.DestinationBytes }),
+		str("tcp_history", "Zeek's letters", func(v *a) string { return v.History }),
+		optWhen("session_end", "when the session it opened was over", func(v *a) int64 { return v.SessionEnd }),
+		strEnv("capture_file", "input that held the first frame", func(e *Env, v *a) string {
+			if int(v.File) < len(e.Files) {
+				return e.Files[v.File]
+			}
+			return ""
+		}),
+		num("first_frame", "", "1-based, as in Wireshark", func(v *a) int64 { return v.FirstFrame }),
+		num("last_frame", "", "1-based", func(v *a) int64 { return v.LastFrame }),
+	)
+}
+
+func transport(proto uint8) string {
+	if proto == dissect.ProtoUDP {
+		return "udp"
+	}
+	return "tcp"
+}

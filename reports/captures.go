@@ -1,0 +1,58 @@
+package reports
+
+import (
+	"iter"
+	"strconv"
+
+	"squall/capture"
+	"squall/dissect"
+)
+
+// Capture is an input with what became of its packets.
+type Capture struct {
+	capture.FileStats
+	Ledger dissect.Ledger
+}
+
+// Captures is the table of inputs: their quality and the ledger, whose buckets
+// add up to the packets.
+func Captures() *Of[Capture] {
+	type c = Capture
+	fields := []field[c]{
+		str("capture_file", "as it was given", func(v *c) string { return v.Path }),
+		str("format", "pcap or pcapng", func(v *c) string { return v.Format }),
+		str("compression", "gzip, zstd, lz4, bzip2", func(v *c) string { return v.Compression }),
+		list("link_types", "LINKTYPE numbers", func(v *c) (out []string) {
+			for _, l := range v.LinkTypes {
+				out = append(out, strconv.Itoa(int(l)))
+			}
+			return out
+		}),
+		optNum("snaplen", "bytes", "largest snapshot length that was declared", 0, func(v *c) int64 { return v.Snaplen }),
+		num("packets", "", "records read", func(v *c) int64 { return v.Packets }),
+		num("bytes", "bytes", "on the wire", func(v *c) int64 { return v.Bytes }),
+		optWhen("first_time", "earliest packet", func(v *c) int64 { return v.First }),
+		optWhen("last_time", "latest packet", func(v *c) int64 { return v.Last }),
+		span("duration_ns", "last less first", func(v *c) int64 { return v.Last - v.First }),
+		ratio("packet_rate", "1/s", "packets by duration", func(v *c) float64 { return float64(v.Packets) / (float64(v.Last-v.First) / 1e9) }),
+		optNum("drops", "", "packets that the capturing side says it lost", -1, func(v *c) int64 { return v.Drops }),
+		num("truncated", "", "packets cut by the snapshot length", func(v *c) int64 { return v.Truncated }),
+		num("out_of_order", "", "packets earlier than their predecessor", func(v *c) int64 { return v.OutOfOrder }),
+		num("clock_steps", "", "jumps back by more than a second", func(v *c) int64 { return v.ClockSteps }),
+		num("gaps", "", "silences of more than 30 s", func(v *c) int64 { return v.Gaps }),
+		flag("damaged", "reading stopped early", func(v *c) bool { return v.Damage != nil && !v.Damage.Tail }),
+		str("damage", "where and why reading stopped early", func(v *c) string {
+			if v.Damage == nil {
+				return ""
+			}
+			return "offset " + strconv.FormatInt(v.Damage.Offset, 10) + ", frame " + strconv.FormatInt(v.Damage.Frame, 10) + ": " + v.Damage.Reason
+		}),
+	}
+	for b := range dissect.NumBuckets {
+		fields = append(fields, num("ledger_"+b.String(), "", "packets in the bucket \""+b.String()+"\" of the ledger", func(v *c) int64 { return v.Ledger[b] }))
+	}
+	return define("captures", "an input", false, fields...)
+}
+
+// CaptureRows are the rows of a list of captures.
+func CaptureRows(all []Capture) iter.Seq2[*Capture, error] { return each(all) }

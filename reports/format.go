@@ -1,0 +1,90 @@
+package reports
+
+import (
+	"fmt"
+	"io"
+	"strings"
+)
+
+// Sink takes the rows of one table. Write does not keep the row. Close
+// finishes the output but does not close the writer under it; it is called
+// once, also after a failed Write.
+type Sink interface {
+	Write(row []Value) error
+	Close() error
+}
+
+// Options tune single formats.
+type Options struct {
+	// ParquetMicros stores times as microseconds for readers that refuse
+	// nanoseconds; what is below a microsecond is lost.
+	ParquetMicros bool
+}
+
+// Format is one way to write a table.
+type Format struct {
+	Name   string
+	Ext    string // usual ending of a file
+	Binary bool   // not for a terminal
+	Doc    string
+	Open   func(w io.Writer, t *Table, opt Options) (Sink, error)
+}
+
+// Formats are all of them, in the order of the help text.
+func Formats() []Format {
+	return []Format{
+		{"text", ".txt", false, "aligned columns for reading", openText},
+		{"markdown", ".md", false, "a Markdown table", openMarkdown},
+		{"csv", ".csv", false, "RFC 4180 with a heading", openCSV},
+		{"tsv", ".tsv", false, `tab-separated with a heading; \t \n \r \\ inside a cell are escaped`, openTSV},
+		{"json", ".json", false, "one array of objects", openJSON},
+		{"jsonl", ".jsonl", false, "one object a line", openJSONL},
+		{"arrow", ".arrows", true, "Arrow IPC stream", openArrow},
+		{"parquet", ".parquet", true, "Parquet, zstd", openParquet},
+	}
+}
+
+// FindFormat looks a format up by name.
+func FindFormat(name string) (Format, error) {
+	var names []string
+	for _, f := range Formats() {
+		if f.Name == name {
+			return f, nil
+		}
+		names = append(names, f.Name)
+	}
+	if n := nearest(name, names); n != "" {
+		return Format{}, fmt.Errorf("format %q is not known; did you mean %q?", name, n)
+	}
+	return Format{}, fmt.Errorf("format %q is not known; there are %s", name, strings.Join(names, ", "))
+}
+
+// FormatOf finds the format that a file's ending stands for.
+func FormatOf(path string) (Format, bool) {
+	for _, f := range Formats() {
+		if strings.HasSuffix(path, f.Ext) {
+			return f, true
+		}
+	}
+	return Format{}, false
+}
+
+// Write sends all rows of a table to w and says how many there were.
+func Write(w io.Writer, f Format, t *Table, rows Rows, opt Options) (n int64, err error) {
+	sink, err := f.Open(w, t, opt)
+	if err != nil {
+		return 0, fmt.Errorf("%s: %w", f.Name, err)
+	}
+	for row, err := range rows {
+		if err != nil {
+			sink.Close()
+			return n, err
+		}
+		if err := sink.Write(row); err != nil {
+			sink.Close()
+			return n, fmt.Errorf("%s: row %d: %w", f.Name, n+1, err)
+		}
+		n++
+	}
+	return n, sink.Close()
+}
