@@ -34,10 +34,9 @@ type Writer struct {
 	buf   []byte
 }
 
-// Create creates a file and chooses format and compression by the name:
-// .pcap, .cap or .pcapng, with .gz, .zst or .lz4 behind. The file is readable
-// by its owner only: captures hold other people's traffic.
-func Create(path string, opt WriterOptions) (*Writer, error) {
+// WriterOptionsFor is what the name of a file asks for: .pcap and .cap mean
+// pcap, anything else pcapng; .gz, .zst and .lz4 behind it compress.
+func WriterOptionsFor(path string) (opt WriterOptions) {
 	name := path
 	for ending, c := range map[string]string{".gz": "gzip", ".zst": "zstd", ".lz4": "lz4"} {
 		if rest, ok := strings.CutSuffix(name, ending); ok {
@@ -47,6 +46,20 @@ func Create(path string, opt WriterOptions) (*Writer, error) {
 	}
 	if opt.Format == "" && (strings.HasSuffix(name, ".pcap") || strings.HasSuffix(name, ".cap")) {
 		opt.Format = "pcap"
+	}
+	return opt
+}
+
+// Create creates a file and chooses format and compression by the name:
+// .pcap, .cap or .pcapng, with .gz, .zst or .lz4 behind. The file is readable
+// by its owner only: captures hold other people's traffic.
+func Create(path string, opt WriterOptions) (*Writer, error) {
+	chosen := WriterOptionsFor(path)
+	if opt.Compression == "" {
+		opt.Compression = chosen.Compression
+	}
+	if opt.Format == "" {
+		opt.Format = chosen.Format
 	}
 	h, err := os.OpenFile(path, os.O_CREATE|os.O_TRUNC|os.O_WRONLY, 0o600)
 	if err != nil {

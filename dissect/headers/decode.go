@@ -67,7 +67,7 @@ func be32(b []byte) uint32 { return binary.BigEndian.Uint32(b) }
 // together from fragments, memory of the Decoder that is valid until the next
 // call.
 func (dec *Decoder) Decode(p *capture.Packet, d *dissect.Datagram) {
-	*d = dissect.Datagram{Time: p.Time, File: p.File, Frame: p.Frame}
+	*d = dissect.Datagram{Time: p.Time, File: p.File, Frame: p.Frame, Offset: p.Offset}
 	dec.depth = 0
 	dec.cut = len(p.Data) < p.OrigLen
 	d.Cut = dec.cut

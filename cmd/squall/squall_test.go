@@ -1,0 +1,166 @@
+package main
+
+import (
+	"bytes"
+	"encoding/json"
+	"os"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"testing"
+)
+
+// squall runs a command line in this process.
+func squall(stdin []byte, args ...string) (code int, stdout, stderr string) {
+	var out, errs bytes.Buffer
+	code = run(args, bytes.NewReader(stdin), &out, &errs)
+	return code, out.String(), errs.String()
+}
+
+func TestSampleThenInfo(t *testing.T) {
+	dir := t.TempDir()
+	truth := filepath.Join(dir, "truth.json")
+	for _, name := range []string{"o.pcapng", "o.pcap", "o.pcapng.gz", "o.pcap.zst"} {
+		path := filepath.Join(dir, name)
+		if code, _, errs := squall(nil, "sample", "outage", "-w", path, "--truth", truth); code != 0 {
+			t.Fatalf("exit %d: %s", code, errs)
+		}
+		code, out, errs := squall(nil, "info", path)
+		if code != 0 || !strings.Contains(out, "packets       6196") || strings.Contains(out, "DAMAGED") || errs != "" {
+			t.Errorf("%s: exit %d\n%s%s", name, code, out, errs)
+		}
+		for _, line := range strings.Split(out, "\n") {
+			if len(line) > 80 && !strings.Contains(line, dir) {
+				t.Errorf("%d columns: %s", len(line), line)
+			}
+		}
+	}
+	var facts struct {
+		Packets  int64
+		Attempts []struct{ Outcome string }
+	}
+	b, err := os.ReadFile(truth)
+	if err != nil || json.Unmarshal(b, &facts) != nil || facts.Packets != 6196 || len(facts.Attempts) == 0 {
+		t.Errorf("truth: %v, %d packets, %d attempts", err, facts.Packets, len(facts.Attempts))
+	}
+}
+
+// TestLedgerAddsUp: all buckets together are the packets read, with a filter
+// and without.
+func TestLedgerAddsUp(t *testing.T) {
+	_, capture, _ := squall(nil, "sample", "outage", "-w", "-")
+	for _, args := range [][]string{{"info", "-T", "json", "-"}, {"info", "-T", "json", "-f", "icmp or src net 10.0.0.0/8", "-"}} {
+		code, out, errs := squall([]byte(capture), args...)
+		if code != 0 {
+			t.Fatalf("%v: exit %d: %s", args, code, errs)
+		}
+		var rows []map[string]any
+		if err := json.Unmarshal([]byte(out), &rows); err != nil || len(rows) != 1 {
+			t.Fatalf("%v: %v\n%s", args, err, out)
+		}
+		sum := 0.0
+		for name, v := range rows[0] {
+			if strings.HasPrefix(name, "ledger_") {
+				sum += v.(float64)
+			}
+		}
+		if sum != rows[0]["packets"].(float64) {
+			t.Errorf("%v: the ledger adds up to %v of %v packets", args, sum, rows[0]["packets"])
+		}
+		if filtered := rows[0]["ledger_filtered"].(float64); (filtered > 0) != (len(args) > 4) {
+			t.Errorf("%v: %v filtered", args, filtered)
+		}
+	}
+}
+
+// TestCutAndDamaged: a file that ends in its last record is noted, one that is
+// broken before is exit 3.
+func TestCutAndDamaged(t *testing.T) {
+	_, capture, _ := squall(nil, "sample", "outage", "-w", "-", "-T", "pcap")
+	whole := []byte(capture)
+	code, out, _ := squall(whole[:len(whole)-7], "info", "-")
+	if code != 0 || !strings.Contains(out, "last record") || !strings.Contains(out, "frame 6196") {
+		t.Errorf("cut: exit %d\n%s", code, out)
+	}
+	broken := bytes.Clone(whole)
+	for i := 5000; i < 7000; i++ {
+		broken[i] = 0xff
+	}
+	code, out, errs := squall(broken, "info", "-")
+	if code != 3 || !strings.Contains(out, "DAMAGED") || !strings.Contains(errs, "offset") {
+		t.Errorf("broken: exit %d\n%s%s", code, out, errs)
+	}
+}
+
+// TestNewcomers: each mistake gives one helpful line and the right status.
+func TestNewcomers(t *testing.T) {
+	dir := t.TempDir()
+	text := filepath.Join(dir, "notes.txt")
+	if err := os.WriteFile(text, []byte("these are notes\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for _, tc := range []struct {
+		args []string
+		want string
+	}{
+		{[]string{"info", filepath.Join(dir, "none.pcap")}, "no such file"},
+		{[]string{"info", dir}, "no capture in this directory"},
+		{[]string{"info", text}, "expected pcap or pcapng"},
+		{[]string{"info"}, "arg"},
+		{[]string{"info", "-T", "parket", "-"}, "parquet"},
+		{[]string{"info", "-e", "packet", "-"}, "packets"},
+		{[]string{"info", "-f", "tcp prt 80", "-"}, "column 5"},
+		{[]string{"info", "--where", "packets >", "-"}, "packets"},
+		{[]string{"sample", "outrage", "-w", "-"}, "outrage"},
+		{[]string{"sample", "outage"}, "-w"},
+		{[]string{"analyse"}, "analyse"},
+	} {
+		code, out, errs := squall(nil, tc.args...)
+		if code != 2 || out != "" || !strings.Contains(errs, tc.want) || strings.Count(errs, "\n") != 1 {
+			t.Errorf("%v: exit %d, stdout %q, stderr %q; want %q", tc.args, code, out, errs, tc.want)
+		}
+	}
+}
+
+// TestReadme runs the squall commands of the README and compares what it shows
+// of their output.
+func TestReadme(t *testing.T) {
+	b, err := os.ReadFile("../../README.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Chdir(t.TempDir())
+	blocks := regexp.MustCompile("(?s)```console\n(.*?)```").FindAllStringSubmatch(string(b), -1)
+	ran := 0
+	for _, block := range blocks {
+		var want []string
+		var got string
+		for _, line := range append(strings.Split(strings.TrimRight(block[1], "\n"), "\n"), "$ ") {
+			command, isCommand := strings.CutPrefix(line, "$ ")
+			if !isCommand {
+				want = append(want, line)
+				continue
+			}
+			if shown := strings.Join(want, "\n"); shown != "" && strings.TrimRight(got, "\n") != shown {
+				t.Errorf("README shows\n%s\nbut it is\n%s", shown, got)
+			}
+			want, got = nil, ""
+			var stdin []byte
+			for _, part := range strings.Split(command, " | ") {
+				words := strings.Fields(strings.ReplaceAll(part, "go run ./cmd/squall", "squall"))
+				if len(words) == 0 || words[0] != "squall" {
+					break
+				}
+				code, out, errs := squall(stdin, words[1:]...)
+				if code != 0 {
+					t.Errorf("%s: exit %d: %s", part, code, errs)
+				}
+				stdin, got = []byte(out), out
+				ran++
+			}
+		}
+	}
+	if ran < 2 {
+		t.Errorf("%d squall commands in the README", ran)
+	}
+}
