@@ -1,0 +1,202 @@
+// Package pipeline runs the stages: packets, datagrams, records, rows.
+package pipeline
+
+import (
+	"context"
+	"errors"
+	"io"
+	"iter"
+	"runtime"
+	"sync"
+
+	"squall/capture"
+	"squall/dissect"
+	"squall/dissect/attempt"
+	"squall/dissect/headers"
+)
+
+const (
+	// shards is fixed: which engine sees a packet never depends on -j.
+	shards       = 32
+	flowsByShard = 1 << 15
+	queued       = 4 // batches before each worker
+)
+
+// Config of a run.
+type Config struct {
+	Workers        int // 0 = GOMAXPROCS
+	Protocols      []dissect.Protocol
+	KeepDuplicates bool
+	// Filter says whether a packet is analysed; nil = all.
+	Filter             func(*dissect.Datagram, *capture.Packet) bool
+	After, Before      int64 // ns, 0 = open; packets outside are "filtered"
+	Hints              dissect.Hints
+	Progress           func(Progress) // called once for each batch; nil = none
+	MaxRecordsInMemory int            // 0 = 8 Mi attempts; more end the run with an error
+}
+
+// Progress of a run.
+type Progress struct {
+	Packets int64
+	Time    int64 // of the last packet, ns
+}
+
+// Capture is one input with what became of its packets.
+type Capture struct {
+	capture.FileStats
+	Ledger dissect.Ledger
+}
+
+// Analysis holds the results of a run.
+type Analysis struct {
+	captures    []Capture
+	first, last int64
+	workers     int
+	result      *attempt.Result
+}
+
+type work struct {
+	batch *capture.Batch
+	data  []dissect.Datagram
+	shard []uint8 // shards = not for an engine
+}
+
+// Run reads src to its end and analyses it. When ctx is cancelled or src fails
+// the analysis of what was read is returned together with the error.
+func Run(ctx context.Context, cfg Config, src capture.Source) (*Analysis, error) {
+	if cfg.Workers <= 0 {
+		cfg.Workers = runtime.GOMAXPROCS(0)
+	}
+	n := min(cfg.Workers, shards)
+	names := attempt.NewNames()
+	store := attempt.NewStore(attempt.StoreConfig{Shards: shards, MaxRecords: cfg.MaxRecordsInMemory})
+	engines := make([]*attempt.Engine, shards)
+	for i := range engines {
+		engines[i] = attempt.NewEngine(attempt.Config{Protocols: cfg.Protocols, KeepDuplicates: cfg.KeepDuplicates, MaxFlows: flowsByShard},
+			names, func(r *attempt.Record) { store.Add(i, r) })
+	}
+	queues := make([]chan work, n)
+	var wg sync.WaitGroup
+	for w := range queues {
+		queues[w] = make(chan work, queued)
+		wg.Add(1)
+		go func() {
+			defer wg.Done()
+			for b := range queues[w] {
+				for i, s := range b.shard {
+					if s < shards && int(s)%n == w {
+						engines[s].Datagram(&b.data[i])
+					}
+				}
+				b.batch.Release()
+			}
+		}()
+	}
+	a := &Analysis{workers: n}
+	filtered := map[uint32]int64{}
+	var dec headers.Decoder
+	var packets int64
+	var failed error
+	for failed == nil {
+		if failed = ctx.Err(); failed != nil {
+			break
+		}
+		b, err := src.Next()
+		if err != nil {
+			failed = err
+			break
+		}
+		w := work{b, make([]dissect.Datagram, len(b.Packets)), make([]uint8, len(b.Packets))}
+		for i := range b.Packets {
+			p, d := &b.Packets[i], &w.data[i]
+			if packets == 0 || p.Time < a.first {
+				a.first = p.Time
+			}
+			if packets == 0 || p.Time > a.last {
+				a.last = p.Time
+			}
+			packets++
+			dec.Decode(p, d)
+			own(p, d)
+			w.shard[i] = uint8(headers.Hash(d) % shards)
+			if cfg.After != 0 && p.Time < cfg.After || cfg.Before != 0 && p.Time >= cfg.Before || cfg.Filter != nil && !cfg.Filter(d, p) {
+				w.shard[i] = shards
+				filtered[p.File]++
+			}
+		}
+		b.Retain(n)
+		for _, q := range queues {
+			q <- w
+		}
+		b.Release()
+		if cfg.Progress != nil {
+			cfg.Progress(Progress{packets, a.last})
+		}
+	}
+	for _, q := range queues {
+		close(q)
+	}
+	wg.Wait()
+	if errors.Is(failed, io.EOF) {
+		failed = nil
+	}
+	for _, e := range engines {
+		e.Finish(a.last)
+	}
+	for i, f := range src.Files() {
+		c := Capture{FileStats: f}
+		for _, e := range engines {
+			l := e.Ledger(uint32(i))
+			c.Ledger.Add(&l)
+		}
+		c.Ledger[dissect.BucketFiltered] += filtered[uint32(i)]
+		a.captures = append(a.captures, c)
+	}
+	var err error
+	if a.result, err = store.Finalise(names, cfg.Hints, a.first, a.last); err != nil {
+		return nil, err
+	}
+	return a, failed
+}
+
+// own copies a payload that does not alias its packet: reassembled bytes live
+// in the decoder only until its next packet.
+func own(p *capture.Packet, d *dissect.Datagram) {
+	have, all := cap(d.Payload), cap(p.Data)
+	if len(d.Payload) == 0 || have <= all && &p.Data[:all][all-have] == &d.Payload[0] {
+		return
+	}
+	d.Payload = append([]byte(nil), d.Payload...)
+}
+
+// Close gives the memory back.
+func (a *Analysis) Close() error { a.result = nil; return nil }
+
+// Captures describes the inputs.
+func (a *Analysis) Captures() []Capture { return a.captures }
+
+// Ledger is the sum over all inputs.
+func (a *Analysis) Ledger() (l dissect.Ledger) {
+	for i := range a.captures {
+		l.Add(&a.captures[i].Ledger)
+	}
+	return l
+}
+
+// Span is the earliest and latest packet time, ns.
+func (a *Analysis) Span() (first, last int64) { return a.first, a.last }
+
+// Attempts gives the attempts by start, then id.
+func (a *Analysis) Attempts() iter.Seq2[*dissect.Attempt, error] { return a.result.Attempts() }
+
+// Intents gives the intents by start, then id.
+func (a *Analysis) Intents() iter.Seq2[*dissect.Intent, error] { return a.result.Intents() }
+
+// Clients gives the clients by id.
+func (a *Analysis) Clients() iter.Seq2[*dissect.Client, error] { return a.result.Clients() }
+
+// Visit hands everything to one visitor per partition, in parallel.
+func (a *Analysis) Visit(newVisitor func(partition int) dissect.Visitor) error {
+	a.result.Visit(a.workers, newVisitor)
+	return nil
+}

@@ -1,0 +1,48 @@
+package pipeline_test
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"testing"
+
+	"squall/capture"
+	"squall/dissect/pipeline"
+)
+
+// TestWorkers: rows do not depend on -j, and the ledger holds every packet.
+func TestWorkers(t *testing.T) {
+	dir := "../../../shared/captures/attempts"
+	if _, err := os.Stat(dir); err != nil {
+		t.Skip("needs the real captures in shared/captures beside the repository")
+	}
+	rows := func(j int) (out []string) {
+		src, err := capture.Open([]string{dir}, capture.Options{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer src.Close()
+		a, err := pipeline.Run(context.Background(), pipeline.Config{Workers: j}, src)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, c := range a.Captures() {
+			if c.Ledger.Total() != c.Packets {
+				t.Errorf("%s: %d of %d packets in the ledger", c.Path, c.Ledger.Total(), c.Packets)
+			}
+		}
+		for r := range a.Attempts() {
+			out = append(out, fmt.Sprintf("%+v", *r))
+		}
+		return out
+	}
+	one, eight := rows(1), rows(8)
+	if len(one) == 0 || len(one) != len(eight) {
+		t.Fatalf("%d rows with one worker, %d with eight", len(one), len(eight))
+	}
+	for i := range one {
+		if one[i] != eight[i] {
+			t.Fatalf("row %d differs:\n%s\n%s", i, one[i], eight[i])
+		}
+	}
+}
