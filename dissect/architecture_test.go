@@ -12,13 +12,14 @@ import (
 
 // allowed is which of our packages a package may import.
 var allowed = map[string][]string{
-	"capture":         {},
-	"dissect":         {"capture"},
-	"dissect/headers": {"dissect", "capture"},
-	"dissect/attempt": {"dissect"},
-	"reports":         {"capture", "dissect"},
-	"samples":         {"capture", "dissect"},
-	"cmd/squall":      {"capture", "dissect", "dissect/headers", "dissect/attempt", "reports", "samples"},
+	"capture":          {},
+	"dissect":          {"capture"},
+	"dissect/headers":  {"dissect", "capture"},
+	"dissect/attempt":  {"dissect"},
+	"dissect/pipeline": {"capture", "dissect", "dissect/headers", "dissect/attempt"},
+	"reports":          {"capture", "dissect"},
+	"samples":          {"capture", "dissect"},
+	"cmd/squall":       {"capture", "dissect", "dissect/headers", "dissect/attempt", "dissect/pipeline", "reports", "samples"},
 }
 
 // homes is where a library may be imported at all.

@@ -83,7 +83,7 @@ Try it on a simulated outage:
 		Args:          cobra.NoArgs,
 		RunE:          func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
-	root.AddCommand(infoCommand(), sampleCommand())
+	root.AddCommand(infoCommand(), reportCommand(), sampleCommand())
 	return root
 }
 

@@ -73,6 +73,32 @@ func TestLedgerAddsUp(t *testing.T) {
 	}
 }
 
+// TestReportIsTheSame: the rows do not depend on the format of the capture or
+// the number of workers.
+func TestReportIsTheSame(t *testing.T) {
+	dir := t.TempDir()
+	columns := "attempt_id,intent_id,event_start,event_end,source_ip,source_port,relation,attempt_number,attempt_outcome,transmissions"
+	want := ""
+	for _, name := range []string{"o.pcapng", "o.pcap", "o.pcapng.gz", "o.pcap.zst"} {
+		path := filepath.Join(dir, name)
+		if code, _, errs := squall(nil, "sample", "s13", "-w", path); code != 0 {
+			t.Fatal(errs)
+		}
+		for _, j := range []string{"1", "8"} {
+			code, out, errs := squall(nil, "report", "attempts", path, "-T", "csv", "-e", columns, "-j", j)
+			if code != 0 || strings.Count(out, "\n") < 20000 {
+				t.Fatalf("%s: exit %d, %d lines: %s", name, code, strings.Count(out, "\n"), errs)
+			}
+			if want == "" {
+				want = out
+			}
+			if out != want {
+				t.Errorf("%s -j %s: other rows", name, j)
+			}
+		}
+	}
+}
+
 // TestCutAndDamaged: a file that ends in its last record is noted, one that is
 // broken before is exit 3.
 func TestCutAndDamaged(t *testing.T) {
@@ -111,6 +137,8 @@ func TestNewcomers(t *testing.T) {
 		{[]string{"info", "-e", "packet", "-"}, "packets"},
 		{[]string{"info", "-f", "tcp prt 80", "-"}, "column 5"},
 		{[]string{"info", "--where", "packets >", "-"}, "packets"},
+		{[]string{"report", "attempt", "-"}, "attempts"},
+		{[]string{"report", "attempts", "-e", "sorce_ip", "-"}, "source_ip"},
 		{[]string{"sample", "outrage", "-w", "-"}, "outrage"},
 		{[]string{"sample", "outage"}, "-w"},
 		{[]string{"analyse"}, "analyse"},

@@ -190,7 +190,6 @@ func (x *Result) roles(recs []Record, hints dissect.Hints) []string {
 func (x *Result) identify(recs []Record) []string {
 	type lent struct {
 		key  uint64
-		id   string
 		many bool
 	}
 	by := map[dissect.Addr]lent{}
