@@ -288,9 +288,9 @@ func tcpRow(list []seg, end int64, reused bool) Row {
 		return set("dropped", why(close), close.t)
 	case leave != nil:
 		return set("stalled", why(leave), leave.t)
-	case cliData == nil && end-quiet >= quietAccept:
+	case cliData == nil && synackAck != nil && end-quiet >= quietAccept:
 		return set("accepted", "handshake", quiet+quietAccept)
-	case cliData != nil && end-synack.t >= stallAfter:
+	case (cliData != nil || synackAck == nil) && end-synack.t >= stallAfter:
 		return set("stalled", "silence", synack.t+stallAfter)
 	case close != nil:
 		return set("stalled", why(close), close.t)

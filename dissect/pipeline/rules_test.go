@@ -1,0 +1,122 @@
+package pipeline_test
+
+import (
+	"cmp"
+	"context"
+	"fmt"
+	"io"
+	"slices"
+	"testing"
+	"time"
+
+	"squall/capture"
+	"squall/dissect"
+
+	"squall/dissect/pipeline"
+	"squall/samples"
+)
+
+// memory is a capture that is already in memory.
+type memory struct {
+	packets []capture.Packet
+	stats   capture.FileStats
+}
+
+func (m *memory) Next() (*capture.Batch, error) {
+	if len(m.packets) == 0 {
+		return nil, io.EOF
+	}
+	n := min(len(m.packets), 4096)
+	b := capture.NewBatch(m.packets[:n], nil)
+	for _, p := range m.packets[:n] {
+		m.stats.Packets++
+		m.stats.Last = max(m.stats.Last, p.Time)
+		if m.stats.First == 0 {
+			m.stats.First = p.Time
+		}
+	}
+	m.packets = m.packets[n:]
+	return b, nil
+}
+func (m *memory) Files() []capture.FileStats { return []capture.FileStats{m.stats} }
+func (m *memory) Close() error               { return nil }
+
+// TestRowsAsTheRulesDemand compares the engine with the oracle of package
+// samples, which reads the same packets by the same rules and shares no code:
+// attempt by attempt, outcome, transmissions, lateness, relation, number and
+// the grouping into intents.
+func TestRowsAsTheRulesDemand(t *testing.T) {
+	seeds := uint64(10)
+	if testing.Short() {
+		seeds = 2
+	}
+	for _, name := range []string{"s1", "s2", "s4", "s8", "s9", "s11", "s13", "n8", "n14", "n17", "skype-2010"} {
+		sc, ok := samples.Find(name)
+		if !ok {
+			t.Fatal(name)
+		}
+		if sc.Intents > 0 || sc.Clients > 1000 {
+			sc.Clients = min(sc.Clients, 1500)
+			sc.Duration = min(sc.Duration, sc.Trigger+45*time.Second)
+		}
+		if sc.Protocol == "gnutella" { // the oracle does not read it
+			sc.Protocol = "tcp"
+		}
+		t.Run(name, func(t *testing.T) {
+			for seed := uint64(1); seed <= seeds; seed++ {
+				compareRows(t, sc, seed)
+			}
+		})
+	}
+}
+
+func compareRows(t *testing.T, sc samples.Scenario, seed uint64) {
+	t.Helper()
+	var packets []capture.Packet
+	if _, err := samples.Simulate(sc, seed, func(p *capture.Packet) { packets = append(packets, *p) }); err != nil {
+		t.Fatal(err)
+	}
+	want := samples.Oracle(packets)
+	a, err := pipeline.Run(context.Background(), pipeline.Config{Workers: 2}, &memory{packets: packets})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer a.Close()
+	var got []dissect.Attempt
+	for r, err := range a.Attempts() {
+		if err != nil {
+			t.Fatal(err)
+		}
+		got = append(got, *r)
+	}
+	slices.SortStableFunc(got, func(a, b dissect.Attempt) int {
+		return cmp.Or(cmp.Compare(a.Start, b.Start), a.Source.Compare(b.Source))
+	})
+	if len(got) != len(want) {
+		t.Errorf("seed %d: %d attempts, the rules demand %d", seed, len(got), len(want))
+		return
+	}
+	intents := map[uint64]int{}
+	bad := 0
+	for i := range got {
+		g, w := &got[i], &want[i]
+		gs := fmt.Sprintf("%v>%v %d %v late=%v n=%d %v #%d", g.Source, g.Destination, g.Start, g.Outcome, g.Late, g.Transmissions, g.Relation, g.Number)
+		ws := fmt.Sprintf("%v>%v %d %v late=%v n=%d %v #%d", w.Source, w.Target, w.Start, w.Outcome, w.Late, w.Transmissions, w.Relation, w.Number)
+		if gs != ws {
+			if bad++; bad <= 4 {
+				t.Errorf("seed %d row %d:\n got %s (%v)\nwant %s (%s)", seed, i, gs, g.Evidence, ws, w.Evidence)
+			}
+			continue
+		}
+		if g.Relation == dissect.RelationParallel {
+			continue
+		}
+		if n, ok := intents[g.IntentID]; ok && n != w.Intent {
+			t.Errorf("seed %d row %d: intent %x holds what the rules keep apart", seed, i, g.IntentID)
+		}
+		intents[g.IntentID] = w.Intent
+	}
+	if bad > 0 {
+		t.Errorf("seed %d: %d of %d rows differ", seed, bad, len(got))
+	}
+}
