@@ -1,0 +1,297 @@
+package storm
+
+import "squall/dissect"
+
+// Class is what a finding is called, in order of gravity; design.md section 1
+// has the definitions.
+type Class uint8
+
+const (
+	Calm Class = iota
+	InsufficientEvidence
+	Scan
+	SingleOffender
+	FlashCrowd
+	RefreshSurge
+	MassReconnect
+	PathLoss
+	PartialOutage
+	SynFlood
+	RetryStorm
+	NumClasses
+)
+
+var classNames = [NumClasses]string{"calm", "insufficient_evidence", "scan", "single_offender", "flash_crowd", "refresh_surge",
+	"mass_reconnect", "path_loss", "partial_outage", "syn_flood", "retry_storm"}
+
+func (c Class) String() string { return classNames[c] }
+
+// ParseClass is the inverse of String; ok is false for any other word.
+func ParseClass(s string) (c Class, ok bool) {
+	for i, n := range classNames {
+		if n == s {
+			return Class(i), true
+		}
+	}
+	return Calm, false
+}
+
+// Confidence in a finding.
+type Confidence uint8
+
+const (
+	Low Confidence = iota
+	Medium
+	High
+)
+
+var confidenceNames = [...]string{"low", "medium", "high"}
+
+func (c Confidence) String() string { return confidenceNames[c] }
+
+// Outcomes counts attempts by outcome.
+type Outcomes [dissect.NumOutcomes]int64
+
+// Failed is the sum of the decided outcomes but accepted.
+func (o *Outcomes) Failed() (n int64) {
+	for i, v := range o {
+		if dissect.Outcome(i).Failed() {
+			n += v
+		}
+	}
+	return n
+}
+
+// Decided is the sum of all outcomes but unknown.
+func (o *Outcomes) Decided() int64 { return o.Failed() + o[dissect.OutcomeAccepted] }
+
+// Counts are sums over attempts. Attempts, Retries and Outcomes count rows
+// whose relation is first, retry, failover or reattach; the others stand apart.
+type Counts struct {
+	Attempts      int64
+	Retries       int64 // relation retry or failover
+	Intents       int64 // Attempts - Retries: those that open an intent
+	Refreshes     int64
+	Parallels     int64
+	Outcomes      Outcomes
+	Transmissions int64
+	Late          int64 // late answers
+	Answers       int64 // all answers, late ones included
+}
+
+// Amplification is A = attempts / intents; 0 without intents.
+func (c *Counts) Amplification() float64 { return ratio(c.Attempts, c.Intents) }
+
+// RetryShare is n = retries / attempts; 0 without attempts.
+func (c *Counts) RetryShare() float64 { return ratio(c.Retries, c.Attempts) }
+
+// LateRatio is late answers / all answers; 0 without answers.
+func (c *Counts) LateRatio() float64 { return ratio(c.Late, c.Answers) }
+
+// FailureRatio is failures / decided attempts; 0 when nothing was decided.
+func (c *Counts) FailureRatio() float64 { return ratio(c.Outcomes.Failed(), c.Outcomes.Decided()) }
+
+func ratio(a, b int64) float64 {
+	if b == 0 {
+		return 0
+	}
+	return float64(a) / float64(b)
+}
+
+// Report is everything that is known after the last merge. Slices are sorted
+// as their comments say; times are ns since the epoch, 0 = not known.
+type Report struct {
+	Begin, End int64 // of the capture
+	Totals     Totals
+	Verdict    Finding   // the finding that harmed most clients, gravity breaking ties; class calm when there is none
+	Summary    string    // the verdict in one plain sentence
+	Findings   []Finding // by gravity, harm, onset
+	Nodes      []Node    // by attempts, then endpoint
+	Migrations []Migration
+	Versions   []Version
+	Policies   []Policy
+	Hypotheses []Hypothesis // by rank
+	Timeline   []Window     // by service, node, time
+	Notes      []string     // what limits the analysis: gaps, ceilings, loss
+}
+
+// Totals of a capture.
+type Totals struct {
+	Counts
+	Clients, Nodes int64
+	Censored       int64   // intents that may have begun earlier or were open at the end
+	AppAccepts     int64   // accepts proven by the application,
+	ByteAccepts    int64   // by bytes of the node,
+	AgeAccepts     int64   // by age or a bare UDP reply
+	IntentSurge    float64 // highest intents per window over the calm median; 0 = no baseline
+	NATSuspects    int64
+}
+
+// Window is a row of the timeline: one service, or one node of it, in 10 s.
+type Window struct {
+	Start   int64 // a multiple of WindowLength
+	Service string
+	Node    dissect.Endpoint // zero: the whole service
+	Counts
+	Clients  int64   // different ones with a counted attempt
+	Surge    float64 // intents over the calm median of the service, 0 = no baseline
+	Attached int64   // clients believed to hold a session at the window's end (service rows)
+}
+
+// Node is a row of the nodes table.
+type Node struct {
+	At         dissect.Endpoint
+	Proto      uint8
+	Service    string
+	Protocol   string
+	Role       dissect.Role
+	RoleSource dissect.RoleSource
+	RoleProof  float64 // confidence of a role inferred from behaviour, 0..1
+	First,
+	Last int64
+	Counts
+	Clients                        int64
+	PeakRate                       float64 // counted attempts per second in its busiest 10 s
+	BytesIn                        int64   // IP bytes that its clients sent it
+	BytesOut                       int64
+	Periods                        []Period // by start
+	Generation                     int32    // in the cascade, -1 = not part of one
+	Excess                         float64  // load over calm load, times the share of capacity left; 0 = not known
+	AfterlifeAttempts, AfterlifeIn int64    // attempts and bytes that kept coming after it went down
+}
+
+// PeriodKind is what was wrong with a node for a while.
+type PeriodKind uint8
+
+const (
+	Down PeriodKind = iota
+	SelfProtecting
+	Overloaded
+)
+
+var periodNames = [...]string{"down", "self_protecting", "overloaded"}
+
+func (k PeriodKind) String() string { return periodNames[k] }
+
+// Period of a node.
+type Period struct {
+	Kind       PeriodKind
+	Start, End int64 // End 0: until the capture's end
+	Suspected  int64 // first sign, before it was confirmed
+	File       uint32
+	Frame      int64 // that shows the start
+}
+
+// Criterion is one test of a finding.
+type Criterion struct {
+	Name             string // volume, amplification, failure, breadth, answerable, …
+	Value, Threshold float64
+	Unit             string // "x", "ratio", "clients", …
+	Met, Waived      bool
+	Note             string // why waived, or what the number means
+}
+
+// Finding is a stretch of time on one service with a class.
+type Finding struct {
+	Class      Class
+	Cascade    bool
+	Service    string
+	Role       dissect.Role
+	Nodes      []dissect.Endpoint // concerned, by endpoint
+	Onset, End int64              // End 0: until the capture's end
+	Shape      string             // step, gradual or ""
+	Rise       int64              // ns: 10-90 % rise of a step, doubling time of a gradual onset
+	Recovered  bool
+	Retrigger  bool // began while an earlier storm of the service was being repaired
+	Metastable bool // failures went on 5 min and more while intents were back to normal
+	Confidence Confidence
+	Criteria   []Criterion
+	Reasons    []string // for insufficient_evidence and lowered confidence
+	Sentence   string
+	Counts             // inside the finding
+	PeakRate   float64 // counted attempts per second in the busiest 10 s
+	Surge      float64
+	Excess     float64 // beyond redistribution, worst survivor
+	Knee       float64 // accepted per second that the service sustained at best; 0 = not known
+	// Harm.
+	Clients       int64 // that failed at least once inside
+	NeverIn       int64 // of them, never accepted until the capture's end
+	LockedOut     int64 // client-ns from first failure to acceptance or the end
+	AttachP50     int64 // ns from the first attempt of an intent to its acceptance
+	AttachP95     int64
+	AttachP99     int64
+	FirstFile     uint32
+	FirstFrame    int64 // of the attempt at the onset
+	FirstAttempt  uint64
+	WarnedClasses []Class // weaker classes whose criteria were met as well
+}
+
+// Migration is an edge: intents whose failed attempt at From was followed by
+// one at To.
+type Migration struct {
+	From, To    dissect.Endpoint
+	Service     string
+	Intents     int64
+	First, Last int64
+	Share       float64 // of To's excess in the 60 s before its fall
+	Causal      bool
+}
+
+// Version is a row of the versions table: one client version on one service.
+type Version struct {
+	Version, Service                  string
+	Clients, Attempts, Failures       int64
+	Retries                           int64
+	ClientShare, RetryShare           float64 // of the service's clients, of its retries
+	Amplification                     float64
+	EarlyOdds, EarlyLow, EarlyHigh    float64 // odds ratio of falling first, 95 % CI; 0 = too few
+	EarlyP                            float64 // one-sided Fisher, Benjamini-Hochberg corrected; 1 = not tested
+	LateOdds, LateLow, LateHigh       float64
+	Associated                        bool
+	AssociatedWith                    string // crash, retries or ""
+	CrashedEarly, EventsEarly         int64
+	AmplificationLow, Amplification95 float64 // 95 % CI
+}
+
+// Policy is a row of the policies table: how a group of clients retries.
+type Policy struct {
+	Group, Service string // version, or "all"
+	Clients        int64
+	Family         string // immediate, fixed, linear, quadratic, exponential, server_directed, undetermined
+	Base           int64  // ns
+	Factor         float64
+	Cap            int64   // ns, 0 = none seen
+	Jitter         string  // none, ten_percent, equal, fifty_percent, full, decorrelated, undetermined
+	Timeout        int64   // of the client, ns, 0 = not known
+	Limit          int32   // attempts of an intent, 0 = none seen
+	Order          string  // sticky, round_robin, random, undetermined
+	Gaps           int64   // seen
+	Synchrony      float64 // Rayleigh R
+	Herd           bool
+	Smells         []string // backoff_reset, jitter_before_cap, no_backoff
+}
+
+// Hypothesis is one of the explanations that people argue about.
+type Hypothesis struct {
+	Name         string // bug_in_version, rollout, node_loss, login_overload, attack, network, mass_restart, demand
+	Rank         int32
+	Score        float64 // 0..1, how much of the evidence asked for is there
+	For, Against []string
+	Sentence     string
+}
+
+// Quality is what the capture itself cannot show, gathered before judging.
+type Quality struct {
+	Begin, End int64
+	Gaps       []Span // silences of the tap
+	ClockSteps int64  // packets whose time went back by more than the reorder window
+	Packets    int64
+	Dropped    int64 // by the tap, as its counters say; 0 = none or not said
+	Duplicates int64
+	OutOfOrder int64
+	Cut        int64 // packets the snapshot length made unreadable
+	Damaged    bool
+}
+
+// Span of time, ns.
+type Span struct{ Start, End int64 }
