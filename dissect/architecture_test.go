@@ -26,6 +26,7 @@ var allowed = map[string][]string{
 	"cmd/squall": {"capture", "dissect", "dissect/headers", "dissect/overlay", "dissect/attempt", "dissect/storm", "dissect/pipeline",
 		"replay", "replay/testnode", "reports", "samples"},
 }
+
 // homes is where a library may be imported at all.
 var homes = map[string]string{
 	"github.com/spf13/cobra":            "cmd/squall",

@@ -1,0 +1,11 @@
+// Package overlay reads overlay protocols, one file each. A protocol is known
+// by the content of its first bytes; ports are hints and said to be such.
+package overlay
+
+import "squall/dissect"
+
+// All is every protocol that is built in, in the order in which they are asked:
+// the first that is sure wins, so those with the strongest marks come first.
+func All() []dissect.Protocol {
+	return []dissect.Protocol{}
+}
