@@ -13,6 +13,7 @@ import (
 	"squall/dissect"
 	"squall/dissect/attempt"
 	"squall/dissect/headers"
+	"squall/dissect/storm"
 )
 
 const (
@@ -51,6 +52,7 @@ type Capture struct {
 type Analysis struct {
 	captures    []Capture
 	first, last int64
+	gaps        []storm.Span
 	workers     int
 	result      *attempt.Result
 }
@@ -113,6 +115,9 @@ func Run(ctx context.Context, cfg Config, src capture.Source) (*Analysis, error)
 				a.first = p.Time
 			}
 			if packets == 0 || p.Time > a.last {
+				if packets > 0 && p.Time-a.last > silence && len(a.gaps) < maxGaps {
+					a.gaps = append(a.gaps, storm.Span{Start: a.last, End: p.Time})
+				}
 				a.last = p.Time
 			}
 			packets++

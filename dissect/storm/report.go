@@ -110,6 +110,7 @@ type Report struct {
 	Migrations []Migration
 	Versions   []Version
 	Policies   []Policy
+	Clients    []Client     // the busiest, by attempts, then id
 	Hypotheses []Hypothesis // by rank
 	Timeline   []Window     // by service, node, time
 	Notes      []string     // what limits the analysis: gaps, ceilings, loss
@@ -158,6 +159,14 @@ type Node struct {
 	Generation                     int32    // in the cascade, -1 = not part of one
 	Excess                         float64  // load over calm load, times the share of capacity left; 0 = not known
 	AfterlifeAttempts, AfterlifeIn int64    // attempts and bytes that kept coming after it went down
+}
+
+// Client is a row of the clients table: what one client did.
+type Client struct {
+	dissect.Client
+	Service string // the one it tried most
+	Counts
+	NeverIn bool // no attempt of it was accepted
 }
 
 // PeriodKind is what was wrong with a node for a while.

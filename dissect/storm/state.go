@@ -1,0 +1,361 @@
+package storm
+
+import (
+	"cmp"
+	"encoding/binary"
+	"maps"
+	"slices"
+	"strings"
+
+	"squall/dissect"
+)
+
+const (
+	// maxPages bounds the time lines of nodes to some 150 MB. Over it only the
+	// nodes whose hash lies under a falling threshold keep a line, the same
+	// ones wherever and in whatever order the parts were read.
+	maxPages = 1 << 16
+	// busiest is how many clients a report names.
+	busiest = 20
+)
+
+// Config of a State; the zero value is the default.
+type Config struct {
+	Thresholds Thresholds
+}
+
+// State is what was seen of all services so far. It is a dissect.Visitor, for
+// one goroutine; Merge joins two that saw different clients.
+type State struct {
+	cfg      Config
+	totals   Totals
+	services map[string]*service
+	nodes    map[nodeKey]*node
+	pages    int    // of all nodes
+	keep     uint64 // nodes with a higher hash have no time line
+	left     int64  // rows that found no line
+	top      []Client
+
+	client  int64 // running number, to count each client once a window
+	current Client
+	shares  map[string]int64 // of the client in hand: attempts by service
+	spells  map[string]spell // and the session that stands open
+}
+
+type service struct {
+	line
+	Counts
+	clients int64
+	last    int64
+}
+
+type nodeKey struct {
+	service string
+	at      dissect.Endpoint
+	proto   uint8
+}
+
+type node struct {
+	Node
+	line
+	last int64 // client
+	hash uint64
+}
+
+// spell is a stretch of time in which a client holds a session.
+type spell struct{ from, to int64 }
+
+// NewState returns the neutral element.
+func NewState(cfg Config) *State {
+	return &State{cfg: cfg, services: map[string]*service{}, nodes: map[nodeKey]*node{}, keep: ^uint64(0),
+		shares: map[string]int64{}, spells: map[string]spell{}}
+}
+
+// Client begins the next client.
+func (s *State) Client(c *dissect.Client) {
+	s.finishClient()
+	s.client++
+	s.totals.Clients++
+	if c.NATSuspect {
+		s.totals.NATSuspects++
+	}
+	s.current = Client{Client: *c, NeverIn: true}
+}
+
+// Attempt takes the next row of the client.
+func (s *State) Attempt(a *dissect.Attempt) {
+	s.totals.count(a)
+	s.current.count(a)
+	if a.Relation.Counted() {
+		s.shares[a.Service]++
+	}
+	accepted := a.Outcome == dissect.OutcomeAccepted
+	if accepted {
+		s.current.NeverIn = false
+		switch a.Evidence {
+		case dissect.EvidenceApp:
+			s.totals.AppAccepts++
+		case dissect.EvidenceSynAck:
+			s.totals.ByteAccepts++
+		default:
+			s.totals.AgeAccepts++
+		}
+	}
+	sv := s.services[a.Service]
+	if sv == nil {
+		sv = &service{}
+		s.services[a.Service] = sv
+	}
+	sv.count(a)
+	if sv.last != s.client {
+		sv.last = s.client
+		sv.clients++
+	}
+	w, _ := sv.slot(a.Start)
+	w.countFor(a, s.client)
+	if accepted {
+		s.hold(sv, a)
+	}
+	n := s.node(a)
+	n.First, n.Last = min(n.First, a.Start), max(n.Last, a.Start)
+	n.count(a)
+	n.BytesIn += a.SourceBytes
+	n.BytesOut += a.DestinationBytes
+	if a.RoleSource > n.RoleSource {
+		n.Role, n.RoleSource = a.Role, a.RoleSource
+	}
+	if n.last != s.client {
+		n.last = s.client
+		n.Clients++
+	}
+	if n.hash > s.keep {
+		s.left++
+		return
+	}
+	w, fresh := n.slot(a.Start)
+	w.countFor(a, s.client)
+	if fresh {
+		s.pages++
+		s.shrink()
+	}
+}
+
+func (w *slot) countFor(a *dissect.Attempt, client int64) {
+	w.count(a)
+	if w.last != client && a.Relation.Counted() {
+		w.last = client
+		w.clients++
+	}
+}
+
+// Intent takes an intent once it is closed.
+func (s *State) Intent(i *dissect.Intent) {
+	if i.Censored {
+		s.totals.Censored++
+	}
+}
+
+// hold lengthens the session of the client in hand, or begins another.
+func (s *State) hold(sv *service, a *dissect.Attempt) {
+	to := a.SessionEnd
+	if to == 0 {
+		to = 1<<63 - 1
+	}
+	old, ok := s.spells[a.Service]
+	if ok && a.End <= old.to {
+		old.to = max(old.to, to)
+		if a.SessionEnd != 0 && a.SessionEnded != dissect.SessionExpired {
+			old.to = to // closed or lost for good
+		}
+		s.spells[a.Service] = old
+		return
+	}
+	if ok {
+		sv.end(old)
+	}
+	s.spells[a.Service] = spell{a.End, to}
+}
+
+func (v *service) end(p spell) {
+	w, _ := v.slot(p.from)
+	w.joined++
+	if p.to != 1<<63-1 {
+		w, _ = v.slot(p.to)
+		w.left++
+	}
+}
+
+func (s *State) finishClient() {
+	if s.current.ID == "" {
+		return
+	}
+	for name, p := range s.spells {
+		s.services[name].end(p)
+	}
+	best := int64(-1)
+	for name, n := range s.shares {
+		if n > best || n == best && name < s.current.Service {
+			best, s.current.Service = n, name
+		}
+	}
+	clear(s.spells)
+	clear(s.shares)
+	s.rank(s.current)
+	s.current = Client{}
+}
+
+// rank keeps the busiest clients.
+func (s *State) rank(c Client) {
+	at, _ := slices.BinarySearchFunc(s.top, c, byAttempts)
+	if at >= busiest {
+		return
+	}
+	s.top = slices.Insert(s.top, at, c)
+	s.top = s.top[:min(len(s.top), busiest)]
+}
+
+func byAttempts(a, b Client) int {
+	return cmp.Or(cmp.Compare(b.Counts.Attempts, a.Counts.Attempts), strings.Compare(a.ID, b.ID))
+}
+
+func (s *State) node(a *dissect.Attempt) *node {
+	k := nodeKey{a.Service, a.Destination, a.Proto}
+	n := s.nodes[k]
+	if n == nil {
+		n = &node{Node: Node{At: a.Destination, Proto: a.Proto, Service: a.Service, Protocol: a.Protocol, Role: a.Role,
+			RoleSource: a.RoleSource, First: a.Start, Last: a.Start, Generation: -1}, hash: k.hash()}
+		s.nodes[k] = n
+		s.totals.Nodes++
+	}
+	return n
+}
+
+func (k *nodeKey) hash() uint64 {
+	b := binary.BigEndian.AppendUint16(k.at.Addr[:len(k.at.Addr):len(k.at.Addr)], k.at.Port)
+	return dissect.Hash64(dissect.Hash64(uint64(k.proto), b), []byte(k.service))
+}
+
+// shrink halves the share of nodes that keep a time line until they fit.
+func (s *State) shrink() {
+	for s.pages > maxPages {
+		s.keep >>= 1
+		s.pages = 0
+		for _, n := range s.nodes {
+			if n.hash > s.keep {
+				n.line = line{}
+			}
+			s.pages += len(n.pages)
+		}
+	}
+}
+
+// Merge adds o, which saw other clients and must not be used afterwards.
+func (s *State) Merge(o *State) {
+	s.finishClient()
+	o.finishClient()
+	t, u := &s.totals, &o.totals
+	t.add(&u.Counts)
+	t.Clients += u.Clients
+	t.Censored += u.Censored
+	t.AppAccepts += u.AppAccepts
+	t.ByteAccepts += u.ByteAccepts
+	t.AgeAccepts += u.AgeAccepts
+	t.NATSuspects += u.NATSuspects
+	for name, v := range o.services {
+		mine := s.services[name]
+		if mine == nil {
+			s.services[name] = v
+			continue
+		}
+		mine.add(&v.Counts)
+		mine.clients += v.clients
+		mine.merge(&v.line)
+	}
+	for k, n := range o.nodes {
+		mine := s.nodes[k]
+		if mine == nil {
+			s.nodes[k] = n
+			s.totals.Nodes++
+			s.pages += len(n.pages)
+			continue
+		}
+		mine.First, mine.Last = min(mine.First, n.First), max(mine.Last, n.Last)
+		mine.add(&n.Counts)
+		mine.Clients += n.Clients
+		mine.BytesIn += n.BytesIn
+		mine.BytesOut += n.BytesOut
+		if n.RoleSource > mine.RoleSource {
+			mine.Role, mine.RoleSource = n.Role, n.RoleSource
+		}
+		s.pages += mine.merge(&n.line)
+	}
+	s.left += o.left
+	s.keep = min(s.keep, o.keep)
+	for _, n := range s.nodes {
+		if n.hash > s.keep && n.pages != nil {
+			s.pages -= len(n.pages)
+			n.line = line{}
+		}
+	}
+	s.shrink()
+	for _, c := range o.top {
+		s.rank(c)
+	}
+	// The running numbers of the clients of both sides must not meet.
+	s.client += o.client
+}
+
+// Report judges what was seen. It may be called once, after the last Merge.
+func (s *State) Report(q Quality) *Report {
+	s.finishClient()
+	r := &Report{Begin: q.Begin, End: q.End, Totals: s.totals, Clients: s.top}
+	for _, name := range sortedKeys(s.services) {
+		v := s.services[name]
+		calm := calmIntents(&v.line)
+		attached := int64(0)
+		v.each(func(start int64, w *slot) {
+			attached += w.joined - w.left
+			row := Window{Start: start, Service: name, Counts: w.Counts, Clients: w.clients, Attached: attached}
+			if calm > 0 {
+				row.Surge = float64(w.Intents) / calm
+				r.Totals.IntentSurge = max(r.Totals.IntentSurge, row.Surge)
+			}
+			r.Timeline = append(r.Timeline, row)
+		})
+	}
+	nodes := slices.SortedFunc(maps.Values(s.nodes), func(a, b *node) int {
+		return cmp.Or(strings.Compare(a.Service, b.Service), a.At.Compare(b.At), cmp.Compare(a.Proto, b.Proto))
+	})
+	for _, n := range nodes {
+		n.PeakRate = float64(n.peak()) / float64(WindowLength/1e9)
+		n.each(func(start int64, w *slot) {
+			r.Timeline = append(r.Timeline, Window{Start: start, Service: n.Service, Node: n.At, Counts: w.Counts, Clients: w.clients})
+		})
+		r.Nodes = append(r.Nodes, n.Node)
+	}
+	slices.SortStableFunc(r.Timeline, func(a, b Window) int {
+		return cmp.Or(strings.Compare(a.Service, b.Service), a.Node.Compare(b.Node), cmp.Compare(a.Start, b.Start))
+	})
+	slices.SortFunc(r.Nodes, func(a, b Node) int {
+		return cmp.Or(cmp.Compare(b.Attempts, a.Attempts), a.At.Compare(b.At), cmp.Compare(a.Proto, b.Proto), strings.Compare(a.Service, b.Service))
+	})
+	return r
+}
+
+// calmIntents is the median of the intents in the windows of a line that has
+// enough of them to have a median; 0 = none.
+func calmIntents(l *line) float64 {
+	var all []int64
+	l.each(func(_ int64, w *slot) {
+		if w.Attempts > 0 {
+			all = append(all, w.Intents)
+		}
+	})
+	if len(all) < 6 {
+		return 0
+	}
+	slices.Sort(all)
+	return float64(all[len(all)/2]+all[(len(all)-1)/2]) / 2
+}
+
+func sortedKeys[K cmp.Ordered, V any](m map[K]V) []K { return slices.Sorted(maps.Keys(m)) }

@@ -1,0 +1,139 @@
+package storm
+
+import "squall/dissect"
+
+// WindowLength of the timeline, ns.
+const WindowLength = 10 * int64(1e9)
+
+// windowsByPage is how many windows are kept together. Pages exist only where
+// something happened, so that a year of silence costs nothing.
+const windowsByPage = 16
+
+// line is the time line of one service or node.
+type line struct {
+	pages map[int64]*page
+	at    int64 // number of the page in hand
+	hand  *page
+}
+
+type page [windowsByPage]slot
+
+type slot struct {
+	Counts
+	clients int64
+	last    int64 // number of the client that was counted last
+	joined  int64 // sessions that began in the window,
+	left    int64 // and that ended in it
+}
+
+func windowOf(t int64) int64 {
+	w := t / WindowLength
+	if t < 0 && t%WindowLength != 0 {
+		w--
+	}
+	return w
+}
+
+// slot is the window that holds t; fresh says that its page had to be made.
+func (l *line) slot(t int64) (s *slot, fresh bool) {
+	w := windowOf(t)
+	n := w >> 4
+	if l.hand == nil || l.at != n {
+		if l.pages == nil {
+			l.pages = map[int64]*page{}
+		}
+		p := l.pages[n]
+		if p == nil {
+			p, fresh = new(page), true
+			l.pages[n] = p
+		}
+		l.at, l.hand = n, p
+	}
+	return &l.hand[w&(windowsByPage-1)], fresh
+}
+
+// merge adds another line; the clients of the two are different ones.
+func (l *line) merge(o *line) (fresh int) {
+	for n, p := range o.pages {
+		mine := l.pages[n]
+		if mine == nil {
+			if l.pages == nil {
+				l.pages = map[int64]*page{}
+			}
+			l.pages[n] = p
+			fresh++
+			continue
+		}
+		for i := range mine {
+			mine[i].add(&p[i].Counts)
+			mine[i].clients += p[i].clients
+			mine[i].joined += p[i].joined
+			mine[i].left += p[i].left
+		}
+	}
+	l.hand = nil
+	return fresh
+}
+
+// each visits the windows in which something happened, in time order.
+func (l *line) each(visit func(start int64, s *slot)) {
+	for _, n := range sortedKeys(l.pages) {
+		p := l.pages[n]
+		for i := range p {
+			s := &p[i]
+			if s.Attempts|s.Refreshes|s.Parallels|s.joined|s.left != 0 {
+				visit((n<<4+int64(i))*WindowLength, s)
+			}
+		}
+	}
+}
+
+// peak is the highest number of counted attempts in a window.
+func (l *line) peak() (n int64) {
+	for _, p := range l.pages {
+		for i := range p {
+			n = max(n, p[i].Attempts)
+		}
+	}
+	return n
+}
+
+// count adds one row.
+func (c *Counts) count(a *dissect.Attempt) {
+	switch a.Relation {
+	case dissect.RelationParallel:
+		c.Parallels++
+		return
+	case dissect.RelationRefresh:
+		c.Refreshes++
+	default:
+		c.Attempts++
+		if a.Relation.Retries() {
+			c.Retries++
+		} else {
+			c.Intents++
+		}
+		c.Outcomes[a.Outcome]++
+		c.Transmissions += int64(a.Transmissions)
+	}
+	if a.Late {
+		c.Late++
+	}
+	if a.AnsweredAt != 0 {
+		c.Answers++
+	}
+}
+
+func (c *Counts) add(o *Counts) {
+	c.Attempts += o.Attempts
+	c.Retries += o.Retries
+	c.Intents += o.Intents
+	c.Refreshes += o.Refreshes
+	c.Parallels += o.Parallels
+	for i, n := range o.Outcomes {
+		c.Outcomes[i] += n
+	}
+	c.Transmissions += o.Transmissions
+	c.Late += o.Late
+	c.Answers += o.Answers
+}
