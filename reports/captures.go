@@ -1,23 +1,16 @@
 package reports
 
 import (
-	"iter"
 	"strconv"
 
-	"squall/capture"
 	"squall/dissect"
+	"squall/dissect/pipeline"
 )
-
-// Capture is an input with what became of its packets.
-type Capture struct {
-	capture.FileStats
-	Ledger dissect.Ledger
-}
 
 // Captures is the table of inputs: their quality and the ledger, whose buckets
 // add up to the packets.
-func Captures() *Of[Capture] {
-	type c = Capture
+func Captures() *Of[pipeline.Capture] {
+	type c = pipeline.Capture
 	fields := []field[c]{
 		str("capture_file", "as it was given", func(v *c) string { return v.Path }),
 		str("format", "pcap or pcapng", func(v *c) string { return v.Format }),
@@ -53,6 +46,3 @@ func Captures() *Of[Capture] {
 	}
 	return define("captures", "an input", false, fields...)
 }
-
-// CaptureRows are the rows of a list of captures.
-func CaptureRows(all []Capture) iter.Seq2[*Capture, error] { return each(all) }

@@ -1,10 +1,7 @@
 package main
 
 import (
-	"bufio"
 	"cmp"
-	"context"
-	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -14,17 +11,14 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"squall/capture"
 	"squall/dissect"
-	"squall/dissect/attempt"
-	"squall/dissect/headers"
+	"squall/dissect/pipeline"
 	"squall/reports"
 )
 
 func infoCommand() *cobra.Command {
-	var format, filter string
-	var query reports.Query
-	var keep bool
+	var in source
+	var out output
 	cmd := &cobra.Command{
 		Use:   "info FILE...",
 		Short: "capture quality and the packet ledger",
@@ -39,121 +33,55 @@ damaged; one that ends inside its last record is only noted.`,
   tcpdump -w - -c 1000 | squall info -
   squall info -T csv /captures -e capture_file,packets,damage
   squall info -f 'tcp port 5060' outage.pcap`,
-		Args: cobra.MinimumNArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			f, err := reports.FindFormat(format)
-			if err != nil {
-				return exitError{exitUsage, err}
-			}
 			table := reports.Captures()
-			if _, _, err := query.Apply(&table.Table, nil); err != nil {
-				return exitError{exitUsage, err}
-			}
-			var expr capture.Expr
-			if filter != "" {
-				if expr, err = capture.ParseFilter(filter); err != nil {
-					return exitError{exitUsage, fmt.Errorf("-f %q: %w", filter, err)}
-				}
-			}
-			all, err := survey(cmd, args, expr, keep)
+			f, err := out.check(&table.Table)
 			if err != nil {
 				return err
 			}
-			out := bufio.NewWriter(cmd.OutOrStdout())
-			if f.Name == "text" && len(query.Columns) == 0 {
-				for i := range all {
-					describe(out, &all[i])
+			in.countOnly = true
+			results, err := in.analyse(cmd, args)
+			if err != nil {
+				return err
+			}
+			defer results.Analysis.Close()
+			all := results.Analysis.Captures()
+			if f.Name == "text" && len(out.query.Columns) == 0 {
+				w, done, err := create(cmd, out.file)
+				if err != nil {
+					return err
+				}
+				err = finish(w, done, func(w io.Writer) error {
+					for i := range all {
+						describe(w, &all[i])
+					}
+					return nil
+				})
+				if err != nil {
+					return err
 				}
 			} else {
-				narrowed, rows, err := query.Apply(&table.Table, table.Rows(&reports.Env{}, reports.CaptureRows(all)))
+				_, rows, err := results.Table(table.Name)
 				if err != nil {
-					return exitError{exitUsage, err}
-				}
-				if _, err := reports.Write(out, f, narrowed, rows, reports.Options{}); err != nil {
 					return exitError{exitFailed, err}
 				}
-			}
-			if err := out.Flush(); err != nil {
-				return exitError{exitFailed, err}
-			}
-			for i := range all {
-				if d := all[i].Damage; d != nil && !d.Tail {
-					return exitError{exitDamaged, fmt.Errorf("%s: offset %d, frame %d: %s; what came before is counted", all[i].Path, d.Offset, d.Frame, d.Reason)}
+				if err := out.write(cmd, f, &table.Table, rows); err != nil {
+					return err
 				}
 			}
-			return nil
+			if err := interrupted(cmd); err != nil {
+				return err
+			}
+			return damaged(all)
 		},
 	}
-	flags := cmd.Flags()
-	flags.StringVarP(&format, "format", "T", "text", "text, markdown, csv, tsv, json, jsonl, arrow or parquet")
-	flags.StringArrayVarP(&query.Columns, "columns", "e", nil, "only these columns")
-	flags.StringVar(&query.Where, "where", "", "only rows for which this expression holds")
-	flags.StringArrayVar(&query.Sort, "sort", nil, "sort by this column, downwards with a leading -")
-	flags.IntVar(&query.Limit, "limit", 0, "at most this many rows")
-	flags.StringVarP(&filter, "filter", "f", "", "capture filter, as tcpdump's (pcap-filter); the rest is counted as filtered")
-	flags.BoolVar(&keep, "keep-duplicates", false, "count frames that a tap saw twice as packets of their own")
+	in.flags(cmd)
+	out.flags(cmd)
 	return cmd
 }
 
-// survey reads the captures to their end.
-func survey(cmd *cobra.Command, inputs []string, filter capture.Expr, keep bool) ([]reports.Capture, error) {
-	var skipped []error
-	src, err := capture.Open(inputs, capture.Options{Stdin: cmd.InOrStdin(), Skipped: func(_ string, why error) { skipped = append(skipped, why) }})
-	if err != nil {
-		return nil, exitError{exitUsage, err}
-	}
-	for _, why := range skipped {
-		fmt.Fprintf(cmd.ErrOrStderr(), "squall: skipped: %v\n", why)
-	}
-	defer src.Close()
-	engine := attempt.NewEngine(attempt.Config{KeepDuplicates: keep}, attempt.NewNames(), func(*attempt.Record) {})
-	filtered, err := read(cmd.Context(), src, engine, filter)
-	if err != nil {
-		return nil, err
-	}
-	var all []reports.Capture
-	for i, s := range src.Files() {
-		c := reports.Capture{FileStats: s, Ledger: engine.Ledger(uint32(i))}
-		if i < len(filtered) {
-			c.Ledger[dissect.BucketFiltered] = filtered[i]
-		}
-		all = append(all, c)
-	}
-	return all, nil
-}
-
-func read(ctx context.Context, src capture.Source, engine *attempt.Engine, filter capture.Expr) (filtered []int64, err error) {
-	var dec headers.Decoder
-	var d dissect.Datagram
-	for {
-		if err := ctx.Err(); err != nil {
-			return filtered, err
-		}
-		b, err := src.Next()
-		if errors.Is(err, io.EOF) {
-			return filtered, nil
-		}
-		if err != nil {
-			return filtered, exitError{exitFailed, err}
-		}
-		for i := range b.Packets {
-			p := &b.Packets[i]
-			if filter != nil && !headers.Match(filter, p) {
-				for len(filtered) <= int(p.File) {
-					filtered = append(filtered, 0)
-				}
-				filtered[p.File]++
-				continue
-			}
-			dec.Decode(p, &d)
-			engine.Datagram(&d)
-		}
-		b.Release()
-	}
-}
-
 // describe prints one capture for reading, narrower than 80 columns.
-func describe(w io.Writer, c *reports.Capture) {
+func describe(w io.Writer, c *pipeline.Capture) {
 	line := func(name, format string, args ...any) {
 		fmt.Fprintf(w, "  %-13s %s\n", name, fmt.Sprintf(format, args...))
 	}

@@ -16,11 +16,12 @@ import (
 
 // Exit codes.
 const (
-	exitDone    = 0
-	exitFailed  = 1
-	exitUsage   = 2   // wrong usage, or input that cannot be read
-	exitDamaged = 3   // done, but input was damaged and the results say so
-	exitSignal  = 130 // interrupted
+	exitDone      = 0
+	exitFailed    = 1
+	exitUsage     = 2   // wrong usage, or input that cannot be read
+	exitDamaged   = 3   // done, but input was damaged and the results say so
+	exitThreshold = 99  // a threshold, as of --fail-on, was met
+	exitSignal    = 130 // interrupted
 )
 
 // exitError carries an exit code with the line that explains it; an empty line
@@ -76,14 +77,14 @@ func newRoot() *cobra.Command {
 		Long: `squall reads packet captures of overlay networks.
 
 Try it on a simulated outage:
-  squall sample outage -w - | squall info -`,
+  squall sample skype-2010 -w - | squall analyze -`,
 		SilenceUsage:  true,
 		SilenceErrors: true,
 		Version:       version(),
 		Args:          cobra.NoArgs,
 		RunE:          func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
-	root.AddCommand(infoCommand(), reportCommand(), sampleCommand())
+	root.AddCommand(analyzeCommand(), reportCommand(), infoCommand(), sampleCommand())
 	return root
 }
 

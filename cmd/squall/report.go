@@ -3,99 +3,174 @@ package main
 import (
 	"bufio"
 	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"strings"
 
 	"github.com/spf13/cobra"
 
-	"squall/capture"
-	"squall/dissect"
-	"squall/dissect/headers"
-	"squall/dissect/pipeline"
 	"squall/reports"
 )
 
+// output is where a table goes and how it looks.
+type output struct {
+	format, file string
+	query        reports.Query
+	options      reports.Options
+	parquetTime  string
+}
+
+func (o *output) flags(cmd *cobra.Command) {
+	f := cmd.Flags()
+	f.StringVarP(&o.format, "format", "T", "", "text, markdown, csv, tsv, json, jsonl, arrow or parquet; by default as the file's ending says, else text")
+	f.StringVarP(&o.file, "write", "w", "-", "file to write, - for standard output")
+	f.StringArrayVarP(&o.query.Columns, "columns", "e", nil, "only these columns")
+	f.StringVar(&o.query.Where, "where", "", "only rows for which this expression holds")
+	f.StringArrayVar(&o.query.Sort, "sort", nil, "sort by this column, downwards with a leading -")
+	f.IntVar(&o.query.Limit, "limit", 0, "at most this many rows")
+	f.StringVar(&o.parquetTime, "parquet-time", "ns", "ns, or us for readers of Parquet that refuse nanoseconds")
+}
+
+// check finds mistakes before any capture is read.
+func (o *output) check(t *reports.Table) (reports.Format, error) {
+	if o.format == "" {
+		o.format = "text"
+		if f, ok := reports.FormatOf(o.file); ok {
+			o.format = f.Name
+		}
+	}
+	f, err := reports.FindFormat(o.format)
+	if err != nil {
+		return f, exitError{exitUsage, err}
+	}
+	switch o.parquetTime {
+	case "ns":
+	case "us":
+		o.options.ParquetMicros = true
+	default:
+		return f, exitError{exitUsage, fmt.Errorf("--parquet-time %q: want ns or us", o.parquetTime)}
+	}
+	if _, _, err := o.query.Apply(t, nil); err != nil {
+		return f, exitError{exitUsage, err}
+	}
+	return f, nil
+}
+
+// write sends the rows that the query leaves.
+func (o *output) write(cmd *cobra.Command, f reports.Format, t *reports.Table, rows reports.Rows) error {
+	narrowed, rows, err := o.query.Apply(t, rows)
+	if err != nil {
+		return exitError{exitUsage, err}
+	}
+	if f.Binary && o.file == "-" && isTerminal(cmd.OutOrStdout()) {
+		return exitError{exitUsage, fmt.Errorf("%s is not for a terminal: -w FILE, or send it to a program", f.Name)}
+	}
+	w, done, err := create(cmd, o.file)
+	if err != nil {
+		return err
+	}
+	return finish(w, done, func(w io.Writer) error {
+		_, err := reports.Write(w, f, narrowed, rows, o.options)
+		return err
+	})
+}
+
+// finish writes through a buffer and closes, reporting the first error.
+func finish(w io.Writer, done func() error, write func(io.Writer) error) error {
+	buffered := bufio.NewWriterSize(w, 1<<16)
+	err := write(buffered)
+	if e := buffered.Flush(); err == nil {
+		err = e
+	}
+	if e := done(); err == nil {
+		err = e
+	}
+	if err != nil {
+		return exitError{exitFailed, err}
+	}
+	return nil
+}
+
 func reportCommand() *cobra.Command {
-	var format, filter, out string
-	var query reports.Query
-	var cfg pipeline.Config
+	var in source
+	var out output
 	cmd := &cobra.Command{
-		Use:   "report attempts FILE...",
-		Short: "every attempt of a capture, as a table",
-		Long: `report attempts reads captures and gives a row for each try of a client at a
+		Use:   "report TABLE SOURCE...",
+		Short: "any table of an analysis, in any format",
+		Long: `report reads captures, or a directory that analyze -o kept, and gives a table:
+
+` + tableList() + `
+Rows come in an order of their own, the same for any -j; docs/tables.md has the
+columns. Attempts come by their start: one row for each try of a client at a
 node: when, how it ended, what proves it, and what it is to the wish it belongs
-to (first, retry, failover, parallel, refresh, reattach). Rows come in the order
-of their start, the same for any -j.`,
+to (first, retry, failover, parallel, refresh, reattach).`,
 		Example: `  squall report attempts outage.pcapng.gz -T csv -w attempts.csv
-  squall report attempts outage.pcap --where 'attempt_outcome == "refused"' --limit 20 -e event_start,source_ip,relation`,
-		Args: cobra.MinimumNArgs(2),
+  squall report attempts outage.pcap --where 'attempt_outcome == "refused"' --limit 20 -e event_start,source_ip,relation
+  squall report nodes outage.pcap --sort -peak_rate --limit 5
+  squall report timeline outage.pcap --where 'destination_ip == nil' -w timeline.parquet`,
+		Args: cobra.MinimumNArgs(1),
+		ValidArgsFunction: func(_ *cobra.Command, args []string, _ string) ([]string, cobra.ShellCompDirective) {
+			if len(args) == 0 {
+				return reports.Names(), cobra.ShellCompDirectiveNoFileComp
+			}
+			return nil, cobra.ShellCompDirectiveDefault
+		},
 		RunE: func(cmd *cobra.Command, args []string) error {
-			if args[0] != "attempts" {
-				return exitError{exitUsage, fmt.Errorf("table %q is not known; there is attempts", args[0])}
-			}
-			f, err := reports.FindFormat(format)
+			table, _, err := (*reports.Results)(nil).Table(args[0])
 			if err != nil {
 				return exitError{exitUsage, err}
 			}
-			table := reports.Attempts()
-			if _, _, err := query.Apply(&table.Table, nil); err != nil {
-				return exitError{exitUsage, err}
-			}
-			if filter != "" {
-				expr, err := capture.ParseFilter(filter)
-				if err != nil {
-					return exitError{exitUsage, fmt.Errorf("-f %q: %w", filter, err)}
-				}
-				cfg.Filter = func(_ *dissect.Datagram, p *capture.Packet) bool { return headers.Match(expr, p) }
-			}
-			src, err := capture.Open(args[1:], capture.Options{Stdin: cmd.InOrStdin()})
-			if err != nil {
-				return exitError{exitUsage, err}
-			}
-			defer src.Close()
-			a, err := pipeline.Run(cmd.Context(), cfg, src)
-			if err != nil {
-				return exitError{exitFailed, err}
-			}
-			defer a.Close()
-			env := &reports.Env{}
-			for _, c := range a.Captures() {
-				env.Files = append(env.Files, c.Path)
-			}
-			narrowed, rows, err := query.Apply(&table.Table, table.Rows(env, a.Attempts()))
-			if err != nil {
-				return exitError{exitUsage, err}
-			}
-			w, done, err := create(cmd, out)
+			f, err := out.check(table)
 			if err != nil {
 				return err
 			}
-			buffered := bufio.NewWriter(w)
-			_, err = reports.Write(buffered, f, narrowed, rows, reports.Options{})
-			if ferr := buffered.Flush(); err == nil {
-				err = ferr
+			if kept, ok := keptTable(args[1:], table); ok {
+				h, err := os.Open(kept)
+				if err != nil {
+					return exitError{exitUsage, err}
+				}
+				defer h.Close()
+				return out.write(cmd, f, table, reports.ReadParquet(h, table))
 			}
-			if cerr := done(); err == nil {
-				err = cerr
+			results, err := in.analyse(cmd, args[1:])
+			if err != nil {
+				return err
 			}
+			defer results.Analysis.Close()
+			_, rows, err := results.Table(args[0])
 			if err != nil {
 				return exitError{exitFailed, err}
 			}
-			for _, c := range a.Captures() {
-				if d := c.Damage; d != nil && !d.Tail {
-					return exitError{exitDamaged, fmt.Errorf("%s: offset %d, frame %d: %s; the rows hold what came before", c.Path, d.Offset, d.Frame, d.Reason)}
-				}
+			if err := out.write(cmd, f, table, rows); err != nil {
+				return err
 			}
-			return nil
+			if err := interrupted(cmd); err != nil {
+				return err
+			}
+			return damaged(results.Analysis.Captures())
 		},
 	}
-	flags := cmd.Flags()
-	flags.StringVarP(&format, "format", "T", "text", "text, markdown, csv, tsv, json, jsonl, arrow or parquet")
-	flags.StringVarP(&out, "write", "w", "-", "file to write")
-	flags.StringArrayVarP(&query.Columns, "columns", "e", nil, "only these columns")
-	flags.StringVar(&query.Where, "where", "", "only rows for which this expression holds")
-	flags.StringArrayVar(&query.Sort, "sort", nil, "sort by this column, downwards with a leading -")
-	flags.IntVar(&query.Limit, "limit", 0, "at most this many rows")
-	flags.StringVarP(&filter, "filter", "f", "", "capture filter, as tcpdump's (pcap-filter)")
-	flags.BoolVar(&cfg.KeepDuplicates, "keep-duplicates", false, "count frames that a tap saw twice as packets of their own")
-	flags.IntVarP(&cfg.Workers, "jobs", "j", 0, "workers; the rows are the same for any number")
+	in.flags(cmd)
+	out.flags(cmd)
 	return cmd
+}
+
+func tableList() string {
+	var b strings.Builder
+	for _, t := range reports.Schemas() {
+		fmt.Fprintf(&b, "  %-13s %s\n", t.Name, t.Row)
+	}
+	return b.String()
+}
+
+// keptTable is the file of a table in the one directory that analyze -o made.
+func keptTable(sources []string, t *reports.Table) (path string, ok bool) {
+	if len(sources) != 1 {
+		return "", false
+	}
+	if _, err := os.Stat(filepath.Join(sources[0], summaryName)); err != nil {
+		return "", false
+	}
+	return filepath.Join(sources[0], t.Name+".parquet"), true
 }

@@ -8,6 +8,9 @@ import (
 	"regexp"
 	"strings"
 	"testing"
+	"unicode/utf8"
+
+	"squall/reports"
 )
 
 // squall runs a command line in this process.
@@ -99,6 +102,73 @@ func TestReportIsTheSame(t *testing.T) {
 	}
 }
 
+// TestKept: a directory that analyze -o made gives the same tables as the
+// capture, and whole summaries.
+func TestKept(t *testing.T) {
+	dir := t.TempDir()
+	file, kept := filepath.Join(dir, "s.pcap"), filepath.Join(dir, "kept")
+	squall(nil, "sample", "outage", "-w", file)
+	code, shown, errs := squall(nil, "analyze", file, "-T", "json", "-o", kept)
+	if code != 0 {
+		t.Fatalf("exit %d: %s", code, errs)
+	}
+	if summary, err := os.ReadFile(filepath.Join(kept, "summary.json")); err != nil || string(summary) != shown {
+		t.Errorf("summary.json: %v; not what was shown", err)
+	}
+	for _, name := range reports.Names() {
+		_, want, _ := squall(nil, "report", name, file, "-T", "jsonl")
+		code, got, errs := squall(nil, "report", name, kept, "-T", "jsonl")
+		if code != 0 || got != want {
+			t.Errorf("%s: exit %d %s\nkept %.300s\nwant %.300s", name, code, errs, got, want)
+		}
+	}
+}
+
+// TestScreen: nothing wider than asked for, no colour in a pipe, and the parts
+// in their order.
+func TestScreen(t *testing.T) {
+	_, capture, _ := squall(nil, "sample", "outage", "-w", "-")
+	code, out, errs := squall([]byte(capture), "analyze", "-")
+	if code != 0 || strings.Contains(out, "\x1b") {
+		t.Fatalf("exit %d %s\n%s", code, errs, out)
+	}
+	at := 0
+	for _, part := range []string{"Captures", "ledger:", "Totals", "Nodes under most load", "Clients that try most", "Attempts a second over time"} {
+		i := strings.Index(out[at:], part)
+		if i < 0 {
+			t.Fatalf("%q is missing or out of order\n%s", part, out)
+		}
+		at += i
+	}
+	for _, line := range strings.Split(out, "\n") {
+		if n := utf8.RuneCountInString(line); n > 100 {
+			t.Errorf("%d columns: %s", n, line)
+		}
+	}
+	if _, out, _ = squall([]byte(capture), "analyze", "-", "--color", "always"); !strings.Contains(out, "\x1b[") {
+		t.Error("--color always: no colour")
+	}
+}
+
+// TestTimeWindow: --after and --before, as moments and from the first packet.
+func TestTimeWindow(t *testing.T) {
+	_, capture, _ := squall(nil, "sample", "outage", "-w", "-")
+	count := func(args ...string) int {
+		code, out, errs := squall([]byte(capture), append([]string{"report", "attempts", "-", "-T", "jsonl", "-e", "event_start"}, args...)...)
+		if code != 0 {
+			t.Fatalf("%v: exit %d: %s", args, code, errs)
+		}
+		return strings.Count(out, "\n")
+	}
+	all, early, late := count(), count("--before", "40s"), count("--after", "40s")
+	if early == 0 || late == 0 || early >= all {
+		t.Errorf("%d attempts, %d in the first 40 s, %d later", all, early, late)
+	}
+	if n := count("--before", "2010-12-22T16:00:40.042213151Z"); n != early {
+		t.Errorf("the moment gives %d, the duration %d", n, early)
+	}
+}
+
 // TestCutAndDamaged: a file that ends in its last record is noted, one that is
 // broken before is exit 3.
 func TestCutAndDamaged(t *testing.T) {
@@ -132,7 +202,11 @@ func TestNewcomers(t *testing.T) {
 		{[]string{"info", filepath.Join(dir, "none.pcap")}, "no such file"},
 		{[]string{"info", dir}, "no capture in this directory"},
 		{[]string{"info", text}, "expected pcap or pcapng"},
-		{[]string{"info"}, "arg"},
+		{[]string{"info"}, "no capture was named"},
+		{[]string{"analyze"}, "no capture was named"},
+		{[]string{"analyze", "-T", "html5", "-"}, "text or json"},
+		{[]string{"analyze", "--after", "teatime", "-"}, "RFC 3339"},
+		{[]string{"analyze", "--fail-on", "storm", "-"}, "retry_storm"},
 		{[]string{"info", "-T", "parket", "-"}, "parquet"},
 		{[]string{"info", "-e", "packet", "-"}, "packets"},
 		{[]string{"info", "-f", "tcp prt 80", "-"}, "column 5"},

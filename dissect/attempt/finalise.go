@@ -305,14 +305,21 @@ func (x *Result) Intents() iter.Seq2[*dissect.Intent, error] {
 	}
 }
 
-// Clients gives the clients by id. The struct is a copy.
-func (x *Result) Clients() iter.Seq2[*dissect.Client, error] {
-	return func(yield func(*dissect.Client, error) bool) {
-		for i := range x.clients {
-			c := x.clients[i].Client
-			if !yield(&c, nil) {
-				return
+// Walk visits the clients by id, one after the other.
+func (x *Result) Walk(visit func(c *dissect.Client, attempts iter.Seq[*dissect.Attempt]) bool) {
+	var a dissect.Attempt
+	for i := range x.clients {
+		c := x.clients[i]
+		rows := func(yield func(*dissect.Attempt) bool) {
+			for j := c.from; j < c.to; j++ {
+				x.fill(&x.rows[j], &a)
+				if !yield(&a) {
+					return
+				}
 			}
+		}
+		if !visit(&c.Client, rows) {
+			return
 		}
 	}
 }

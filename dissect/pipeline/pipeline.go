@@ -28,12 +28,16 @@ type Config struct {
 	Workers        int // 0 = GOMAXPROCS
 	Protocols      []dissect.Protocol
 	KeepDuplicates bool
+	// CountOnly leaves out the rows: captures and the ledger are all there is.
+	CountOnly bool
 	// Filter says whether a packet is analysed; nil = all.
-	Filter             func(*dissect.Datagram, *capture.Packet) bool
-	After, Before      int64 // ns, 0 = open; packets outside are "filtered"
-	Hints              dissect.Hints
-	Progress           func(Progress) // called once for each batch; nil = none
-	MaxRecordsInMemory int            // 0 = 8 Mi attempts; more end the run with an error
+	Filter        func(*dissect.Datagram, *capture.Packet) bool
+	After, Before int64 // ns, 0 = open; packets outside are "filtered"
+	// AfterFirst and BeforeFirst are the same, counted from the first packet.
+	AfterFirst, BeforeFirst int64
+	Hints                   dissect.Hints
+	Progress                func(Progress) // called once for each batch; nil = none
+	MaxRecordsInMemory      int            // 0 = 8 Mi attempts; more end the run with an error
 }
 
 // Progress of a run.
@@ -72,10 +76,14 @@ func Run(ctx context.Context, cfg Config, src capture.Source) (*Analysis, error)
 	n := min(cfg.Workers, shards)
 	names := attempt.NewNames()
 	store := attempt.NewStore(attempt.StoreConfig{Shards: shards, MaxRecords: cfg.MaxRecordsInMemory})
+	add := store.Add
+	if cfg.CountOnly {
+		add = func(int, *attempt.Record) {}
+	}
 	engines := make([]*attempt.Engine, shards)
 	for i := range engines {
 		engines[i] = attempt.NewEngine(attempt.Config{Protocols: cfg.Protocols, KeepDuplicates: cfg.KeepDuplicates, MaxFlows: flowsByShard},
-			names, func(r *attempt.Record) { store.Add(i, r) })
+			names, func(r *attempt.Record) { add(i, r) })
 	}
 	queues := make([]chan work, n)
 	var wg sync.WaitGroup
@@ -120,7 +128,9 @@ func Run(ctx context.Context, cfg Config, src capture.Source) (*Analysis, error)
 				}
 				a.last = p.Time
 			}
-			packets++
+			if packets++; packets == 1 {
+				cfg.fromFirst(p.Time)
+			}
 			dec.Decode(p, d)
 			own(p, d)
 			w.shard[i] = uint8(headers.Hash(d) % shards)
@@ -164,6 +174,15 @@ func Run(ctx context.Context, cfg Config, src capture.Source) (*Analysis, error)
 	return a, failed
 }
 
+func (c *Config) fromFirst(t int64) {
+	if c.AfterFirst != 0 {
+		c.After = t + c.AfterFirst
+	}
+	if c.BeforeFirst != 0 {
+		c.Before = t + c.BeforeFirst
+	}
+}
+
 // own copies a payload that does not alias its packet: reassembled bytes live
 // in the decoder only until its next packet.
 func own(p *capture.Packet, d *dissect.Datagram) {
@@ -197,8 +216,15 @@ func (a *Analysis) Attempts() iter.Seq2[*dissect.Attempt, error] { return a.resu
 // Intents gives the intents by start, then id.
 func (a *Analysis) Intents() iter.Seq2[*dissect.Intent, error] { return a.result.Intents() }
 
-// Clients gives the clients by id.
-func (a *Analysis) Clients() iter.Seq2[*dissect.Client, error] { return a.result.Clients() }
+// Clients gives the clients by id, with what each did.
+func (a *Analysis) Clients() iter.Seq2[*storm.Client, error] {
+	return func(yield func(*storm.Client, error) bool) {
+		a.result.Walk(func(c *dissect.Client, attempts iter.Seq[*dissect.Attempt]) bool {
+			row := storm.Summarise(c, attempts)
+			return yield(&row, nil)
+		})
+	}
+}
 
 // Visit hands everything to one visitor per partition, in parallel.
 func (a *Analysis) Visit(newVisitor func(partition int) dissect.Visitor) error {

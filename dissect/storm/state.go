@@ -3,6 +3,7 @@ package storm
 import (
 	"cmp"
 	"encoding/binary"
+	"iter"
 	"maps"
 	"slices"
 	"strings"
@@ -85,13 +86,9 @@ func (s *State) Client(c *dissect.Client) {
 // Attempt takes the next row of the client.
 func (s *State) Attempt(a *dissect.Attempt) {
 	s.totals.count(a)
-	s.current.count(a)
-	if a.Relation.Counted() {
-		s.shares[a.Service]++
-	}
+	s.summarise(a)
 	accepted := a.Outcome == dissect.OutcomeAccepted
 	if accepted {
-		s.current.NeverIn = false
 		switch a.Evidence {
 		case dissect.EvidenceApp:
 			s.totals.AppAccepts++
@@ -137,6 +134,14 @@ func (s *State) Attempt(a *dissect.Attempt) {
 	if fresh {
 		s.pages++
 		s.shrink()
+	}
+}
+
+func (s *State) summarise(a *dissect.Attempt) {
+	s.current.count(a)
+	s.shares[a.Service]++
+	if a.Outcome == dissect.OutcomeAccepted {
+		s.current.NeverIn = false
 	}
 }
 
@@ -202,6 +207,17 @@ func (s *State) finishClient() {
 	clear(s.shares)
 	s.rank(s.current)
 	s.current = Client{}
+}
+
+// Summarise counts what one client did.
+func Summarise(c *dissect.Client, attempts iter.Seq[*dissect.Attempt]) Client {
+	s := NewState(Config{})
+	s.Client(c)
+	for a := range attempts {
+		s.summarise(a)
+	}
+	s.finishClient()
+	return s.top[0]
 }
 
 // rank keeps the busiest clients.

@@ -1,0 +1,161 @@
+package main
+
+import (
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+
+	"github.com/spf13/cobra"
+
+	"squall/dissect/storm"
+	"squall/reports"
+)
+
+// summaryName marks a directory as one that analyze -o made.
+const summaryName = "summary.json"
+
+func analyzeCommand() *cobra.Command {
+	var in source
+	var format, dir, colour, failOn string
+	var out output
+	cmd := &cobra.Command{
+		Use:     "analyze FILE...",
+		Aliases: []string{"dissect"},
+		Short:   "the main job: what happened, and the numbers behind it",
+		Long: `analyze reads captures and says what happened: the verdict with its criteria,
+what was read and how good it is, how often clients tried and how it ended, the
+nodes under most load, the clients that try most, and the attempts over time.
+
+-o DIR keeps every table as Parquet and the whole result as summary.json;
+squall report reads that directory as it reads captures.
+
+Exit status: 0 done, 2 unreadable input, 3 done but an input was damaged,
+99 --fail-on was met, 130 interrupted.`,
+		Example: `  squall sample skype-2010 -w - | squall analyze -
+  squall analyze outage.pcapng.gz -o outage
+  tcpdump -r all.pcap -w - 'udp port 7654' | squall analyze - -T json
+  squall analyze /captures --after 2010-12-22T16:00:00Z --before 2010-12-22T17:00:00Z
+  squall analyze outage.pcap --fail-on partial_outage`,
+		RunE: func(cmd *cobra.Command, args []string) error {
+			var limit storm.Class
+			if failOn != "" {
+				var ok bool
+				if limit, ok = storm.ParseClass(failOn); !ok {
+					return exitError{exitUsage, fmt.Errorf("--fail-on %q: no such class; there are %s", failOn, classes())}
+				}
+			}
+			write, err := view(cmd, format, colour)
+			if err != nil {
+				return err
+			}
+			if _, err := out.check(reports.Schemas()[0]); err != nil {
+				return err
+			}
+			results, err := in.analyse(cmd, args)
+			if err != nil {
+				return err
+			}
+			defer results.Analysis.Close()
+			if dir != "" {
+				if err := keep(results, dir, out.options); err != nil {
+					return exitError{exitFailed, err}
+				}
+			}
+			w, done, err := create(cmd, out.file)
+			if err != nil {
+				return err
+			}
+			if err := finish(w, done, func(w io.Writer) error { return write(w, results) }); err != nil {
+				return err
+			}
+			if err := interrupted(cmd); err != nil {
+				return err
+			}
+			report, err := results.Report()
+			if err != nil {
+				return exitError{exitFailed, err}
+			}
+			if failOn != "" && report.Verdict.Class >= limit {
+				return exitError{exitThreshold, fmt.Errorf("%s, and --fail-on says %s", report.Verdict.Class, limit)}
+			}
+			return damaged(results.Analysis.Captures())
+		},
+	}
+	in.flags(cmd)
+	f := cmd.Flags()
+	f.StringVarP(&format, "format", "T", "text", "text or json")
+	f.StringVarP(&out.file, "write", "w", "-", "file to write, - for standard output")
+	f.StringVarP(&dir, "output", "o", "", "directory that keeps every table as Parquet, and summary.json")
+	f.StringVar(&colour, "color", "auto", "auto, always or never")
+	f.StringVar(&failOn, "fail-on", "", "exit 99 when the verdict is this class or a graver one")
+	f.StringVar(&out.parquetTime, "parquet-time", "ns", "ns, or us for readers of Parquet that refuse nanoseconds")
+	return cmd
+}
+
+func classes() string {
+	s := ""
+	for c := range storm.NumClasses {
+		if s += c.String(); c < storm.NumClasses-1 {
+			s += ", "
+		}
+	}
+	return s
+}
+
+// view finds the writer of a format.
+func view(cmd *cobra.Command, format, colour string) (func(io.Writer, *reports.Results) error, error) {
+	look := reports.Look{Width: 100}
+	columns := terminal(cmd.OutOrStdout())
+	if columns > 0 {
+		look.Width = columns
+	}
+	switch colour {
+	case "auto":
+		look.Color = columns > 0 && os.Getenv("NO_COLOR") == ""
+	case "always":
+		look.Color = true
+	case "never":
+	default:
+		return nil, exitError{exitUsage, fmt.Errorf("--color %q: want auto, always or never", colour)}
+	}
+	switch format {
+	case "text":
+		return func(w io.Writer, r *reports.Results) error { return reports.Screen(w, r, look) }, nil
+	case "json":
+		return reports.WriteSummary, nil
+	}
+	return nil, exitError{exitUsage, fmt.Errorf("format %q: analyze writes text or json; tables in other formats come from squall report", format)}
+}
+
+// keep writes every table and the summary. The summary comes last: a directory
+// that has one is whole.
+func keep(r *reports.Results, dir string, opt reports.Options) error {
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return err
+	}
+	parquet, err := reports.FindFormat("parquet")
+	if err != nil {
+		return err
+	}
+	write := func(name string, to func(io.Writer) error) error {
+		h, err := os.OpenFile(filepath.Join(dir, name), os.O_CREATE|os.O_TRUNC|os.O_WRONLY, 0o600)
+		if err != nil {
+			return err
+		}
+		return finish(h, h.Close, to)
+	}
+	for _, name := range reports.Names() {
+		table, rows, err := r.Table(name)
+		if err != nil {
+			return err
+		}
+		if err := write(name+parquet.Ext, func(w io.Writer) error {
+			_, err := reports.Write(w, parquet, table, rows, opt)
+			return err
+		}); err != nil {
+			return fmt.Errorf("%s: %w", filepath.Join(dir, name+parquet.Ext), err)
+		}
+	}
+	return write(summaryName, func(w io.Writer) error { return reports.WriteSummary(w, r) })
+}

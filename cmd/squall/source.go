@@ -1,0 +1,193 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"strconv"
+	"time"
+
+	"github.com/spf13/cobra"
+	"golang.org/x/sys/unix"
+
+	"squall/capture"
+	"squall/dissect"
+	"squall/dissect/headers"
+	"squall/dissect/overlay"
+	"squall/dissect/pipeline"
+	"squall/dissect/storm"
+	"squall/reports"
+)
+
+// source is what every verb that analyses captures asks for.
+type source struct {
+	files          []string // of -r
+	filter         string
+	after, before  string
+	hints          string
+	keepDuplicates bool
+	workers        int
+	quiet, verbose bool
+	numeric        bool
+	countOnly      bool // info needs no rows
+}
+
+func (s *source) flags(cmd *cobra.Command) {
+	f := cmd.Flags()
+	f.StringArrayVarP(&s.files, "read-file", "r", nil, "capture to read, as a FILE argument")
+	f.StringVarP(&s.filter, "filter", "f", "", "capture filter, as tcpdump's (pcap-filter); the rest is counted as filtered")
+	f.StringVar(&s.after, "after", "", "only packets from this time on: RFC 3339, seconds of the epoch, or 10m from the first packet")
+	f.StringVar(&s.before, "before", "", "only packets before this time")
+	f.StringVar(&s.hints, "hints", "", "YAML file that names nodes, fixes roles, groups services, adds protocols")
+	f.BoolVar(&s.keepDuplicates, "keep-duplicates", false, "count frames that a tap saw twice as packets of their own")
+	f.IntVarP(&s.workers, "jobs", "j", 0, "workers; the results are the same for any number")
+	f.BoolVarP(&s.quiet, "quiet", "q", false, "no progress and no remarks on standard error")
+	f.BoolVarP(&s.verbose, "verbose", "v", false, "more remarks on standard error")
+	f.BoolVarP(&s.numeric, "numeric", "n", false, "accepted for the sake of habit: names are never resolved")
+}
+
+// parseFilter reads a capture filter; nil without one.
+func parseFilter(text string) (capture.Expr, error) {
+	if text == "" {
+		return nil, nil
+	}
+	expr, err := capture.ParseFilter(text)
+	if err != nil {
+		return nil, exitError{exitUsage, fmt.Errorf("-f %q: %w", text, err)}
+	}
+	return expr, nil
+}
+
+// config checks the flags before anything is read.
+func (s *source) config() (cfg pipeline.Config, err error) {
+	cfg = pipeline.Config{Workers: s.workers, KeepDuplicates: s.keepDuplicates, Protocols: overlay.All(), CountOnly: s.countOnly}
+	expr, err := parseFilter(s.filter)
+	if err != nil {
+		return cfg, err
+	}
+	if expr != nil {
+		cfg.Filter = func(_ *dissect.Datagram, p *capture.Packet) bool { return headers.Match(expr, p) }
+	}
+	if cfg.After, cfg.AfterFirst, err = parseTime("--after", s.after); err != nil {
+		return cfg, err
+	}
+	if cfg.Before, cfg.BeforeFirst, err = parseTime("--before", s.before); err != nil {
+		return cfg, err
+	}
+	return cfg, nil
+}
+
+// parseTime reads a moment, or a duration that counts from the first packet.
+func parseTime(flag, text string) (at, fromFirst int64, err error) {
+	if text == "" {
+		return 0, 0, nil
+	}
+	if t, err := time.Parse(time.RFC3339Nano, text); err == nil {
+		return t.UnixNano(), 0, nil
+	}
+	if f, err := strconv.ParseFloat(text, 64); err == nil && f > 1e6 && f < 9e9 {
+		return int64(f * 1e9), 0, nil
+	}
+	if d, err := time.ParseDuration(text); err == nil && d > 0 {
+		return 0, int64(d), nil
+	}
+	return 0, 0, exitError{exitUsage, fmt.Errorf("%s %q: want RFC 3339 (2010-12-22T16:00:00Z), seconds of the epoch, or a time from the first packet (90s, 10m)", flag, text)}
+}
+
+// analyse reads the captures to their end.
+func (s *source) analyse(cmd *cobra.Command, args []string) (*reports.Results, error) {
+	cfg, err := s.config()
+	if err != nil {
+		return nil, err
+	}
+	inputs := append(append([]string{}, s.files...), args...)
+	if len(inputs) == 0 {
+		return nil, exitError{exitUsage, errors.New("no capture was named: want FILE..., a directory, a glob pattern, or - for standard input")}
+	}
+	var skipped []error
+	src, err := capture.Open(inputs, capture.Options{Stdin: cmd.InOrStdin(), Skipped: func(_ string, why error) { skipped = append(skipped, why) }})
+	if err != nil {
+		return nil, exitError{exitUsage, err}
+	}
+	for _, why := range skipped {
+		if !s.quiet {
+			fmt.Fprintf(cmd.ErrOrStderr(), "squall: skipped: %v\n", why)
+		}
+	}
+	defer src.Close()
+	done := s.progress(cmd.ErrOrStderr(), src, &cfg)
+	a, err := pipeline.Run(cmd.Context(), cfg, src)
+	done()
+	if err != nil && (a == nil || cmd.Context().Err() == nil) {
+		return nil, exitError{exitFailed, err}
+	}
+	return reports.NewResults(a, storm.Config{}), nil
+}
+
+// progress draws a line on a terminal, and nothing anywhere else.
+func (s *source) progress(w io.Writer, src capture.Source, cfg *pipeline.Config) (done func()) {
+	if s.quiet || !isTerminal(w) {
+		return func() {}
+	}
+	begin := time.Now()
+	var drawn time.Time
+	cfg.Progress = func(p pipeline.Progress) {
+		now := time.Now()
+		if now.Sub(drawn) < 200*time.Millisecond {
+			return
+		}
+		drawn = now
+		var read, size int64
+		for _, f := range src.Files() {
+			read += f.ReadOnDisk
+			size += f.SizeOnDisk
+		}
+		spent := now.Sub(begin)
+		line := fmt.Sprintf("%d packets, %.0f packets/s", p.Packets, float64(p.Packets)/spent.Seconds())
+		if size > 0 && read > 0 {
+			left := time.Duration(float64(spent) * float64(size-read) / float64(read)).Round(time.Second)
+			line = fmt.Sprintf("%3d %% of %d MB, %s, %s left", 100*read/size, size/1e6, line, left)
+		}
+		fmt.Fprintf(w, "\r\x1b[K%s", line)
+	}
+	return func() {
+		if !drawn.IsZero() {
+			fmt.Fprint(w, "\r\x1b[K")
+		}
+	}
+}
+
+// terminal gives the columns of a terminal; 0 = w is none.
+func terminal(w any) int {
+	f, ok := w.(*os.File)
+	if !ok {
+		return 0
+	}
+	size, err := unix.IoctlGetWinsize(int(f.Fd()), unix.TIOCGWINSZ)
+	if err != nil {
+		return 0
+	}
+	return max(int(size.Col), 1)
+}
+
+func isTerminal(w any) bool { return terminal(w) > 0 }
+
+// damaged is exit 3 where an input broke off before its end.
+func damaged(captures []pipeline.Capture) error {
+	for i := range captures {
+		c := &captures[i]
+		if d := c.Damage; d != nil && !d.Tail {
+			return exitError{exitDamaged, fmt.Errorf("%s: offset %d, frame %d: %s; what came before is in the results", c.Path, d.Offset, d.Frame, d.Reason)}
+		}
+	}
+	return nil
+}
+
+// interrupted is exit 130 where the run was stopped before its end.
+func interrupted(cmd *cobra.Command) error {
+	if cmd.Context().Err() != nil {
+		return exitError{exitSignal, errors.New("interrupted; the results hold what was read until then")}
+	}
+	return nil
+}

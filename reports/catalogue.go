@@ -1,0 +1,127 @@
+package reports
+
+import (
+	"fmt"
+	"iter"
+	"strings"
+	"sync"
+
+	"squall/dissect"
+	"squall/dissect/pipeline"
+	"squall/dissect/storm"
+)
+
+// Results are what the tables are read from: a finished run, and its judgement.
+type Results struct {
+	Analysis *pipeline.Analysis
+	judge    func() (*storm.Report, error)
+}
+
+// NewResults judges the run when a table first needs it.
+func NewResults(a *pipeline.Analysis, cfg storm.Config) *Results {
+	return &Results{a, sync.OnceValues(func() (*storm.Report, error) { return a.Judge(cfg) })}
+}
+
+// Report is the judgement; it is made once.
+func (r *Results) Report() (*storm.Report, error) { return r.judge() }
+
+// Table finds a table by name and its rows in the results. Without results
+// (nil) there are no rows, only the schema.
+func (r *Results) Table(name string) (*Table, Rows, error) {
+	for _, e := range catalogue() {
+		if t := e.schema(); t.Name == name {
+			if r == nil {
+				return t, nil, nil
+			}
+			rows, err := e.rows(r)
+			return t, rows, err
+		}
+	}
+	if n := nearest(name, Names()); n != "" {
+		return nil, nil, fmt.Errorf("table %q is not known; did you mean %q?", name, n)
+	}
+	return nil, nil, fmt.Errorf("table %q is not known; there are %s", name, strings.Join(Names(), ", "))
+}
+
+// Names lists the tables.
+func Names() (out []string) {
+	for _, e := range catalogue() {
+		out = append(out, e.schema().Name)
+	}
+	return out
+}
+
+// Schemas lists the tables with their columns.
+func Schemas() (out []*Table) {
+	for _, e := range catalogue() {
+		out = append(out, e.schema())
+	}
+	return out
+}
+
+// entry hides the row type of a table.
+type entry interface {
+	schema() *Table
+	rows(*Results) (Rows, error)
+}
+
+type source[T any] struct {
+	table *Of[T]
+	items func(*Results) (iter.Seq2[*T, error], error)
+}
+
+func (s source[T]) schema() *Table { return &s.table.Table }
+
+func (s source[T]) rows(r *Results) (Rows, error) {
+	items, err := s.items(r)
+	if err != nil {
+		return nil, err
+	}
+	env := &Env{}
+	for _, c := range r.Analysis.Captures() {
+		env.Files = append(env.Files, c.Path)
+	}
+	return s.table.Rows(env, items), nil
+}
+
+// judged is a table whose rows are a part of the judgement.
+func judged[T any](table *Of[T], part func(*storm.Report) []T) entry {
+	return source[T]{table, func(r *Results) (iter.Seq2[*T, error], error) {
+		report, err := r.Report()
+		if err != nil {
+			return nil, err
+		}
+		return each(part(report)), nil
+	}}
+}
+
+func catalogue() []entry {
+	return []entry{
+		source[pipeline.Capture]{Captures(), func(r *Results) (iter.Seq2[*pipeline.Capture, error], error) { return each(r.Analysis.Captures()), nil }},
+		source[dissect.Attempt]{Attempts(), func(r *Results) (iter.Seq2[*dissect.Attempt, error], error) { return r.Analysis.Attempts(), nil }},
+		source[dissect.Intent]{Intents(), func(r *Results) (iter.Seq2[*dissect.Intent, error], error) { return r.Analysis.Intents(), nil }},
+		source[storm.Client]{Clients(), func(r *Results) (iter.Seq2[*storm.Client, error], error) { return r.Analysis.Clients(), nil }},
+		judged(Nodes(), func(r *storm.Report) []storm.Node { return r.Nodes }),
+		judged(Timeline(), func(r *storm.Report) []storm.Window { return r.Timeline }),
+		judged(Findings(), func(r *storm.Report) []storm.Finding { return r.Findings }),
+		judged(Criteria(), func(r *storm.Report) (out []Criterion) {
+			for i := range r.Findings {
+				for _, c := range r.Findings[i].Criteria {
+					out = append(out, Criterion{&r.Findings[i], c})
+				}
+			}
+			return out
+		}),
+		judged(NodePeriods(), func(r *storm.Report) (out []NodePeriod) {
+			for i := range r.Nodes {
+				for _, p := range r.Nodes[i].Periods {
+					out = append(out, NodePeriod{&r.Nodes[i], p})
+				}
+			}
+			return out
+		}),
+		judged(Migrations(), func(r *storm.Report) []storm.Migration { return r.Migrations }),
+		judged(Versions(), func(r *storm.Report) []storm.Version { return r.Versions }),
+		judged(Policies(), func(r *storm.Report) []storm.Policy { return r.Policies }),
+	}
+}

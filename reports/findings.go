@@ -1,0 +1,75 @@
+package reports
+
+import (
+	"squall/dissect"
+	"squall/dissect/storm"
+)
+
+// Findings is the table of verdicts: stretches of time on a service with a
+// class.
+func Findings() *Of[storm.Finding] {
+	type f = storm.Finding
+	fields := []field[f]{
+		str("class", "what it is called", func(v *f) string { return v.Class.String() }),
+		flag("cascade", "nodes fell one after the other", func(v *f) bool { return v.Cascade }),
+		str("service", "where it happened", func(v *f) string { return v.Service }),
+		str("destination_role", "of its nodes", func(v *f) string { return v.Role.String() }),
+		list("nodes", "nodes concerned", func(v *f) []string { return endpoints(v.Nodes) }),
+		when("onset", "first failing attempt", func(v *f) int64 { return v.Onset }),
+		str("onset_shape", "step or gradual", func(v *f) string { return v.Shape }),
+		span("rise_ns", "10 to 90 % rise of a step, doubling time of a gradual onset", func(v *f) int64 { return v.Rise }),
+		optWhen("end", "empty: until the capture's end", func(v *f) int64 { return v.End }),
+		flag("recovered", "clients were served again afterwards", func(v *f) bool { return v.Recovered }),
+		flag("retrigger", "began while an earlier one was being repaired", func(v *f) bool { return v.Retrigger }),
+		flag("metastable", "failures went on while intents were back to normal", func(v *f) bool { return v.Metastable }),
+		str("confidence", "low, medium or high", func(v *f) string { return v.Confidence.String() }),
+		str("sentence", "in plain words", func(v *f) string { return v.Sentence }),
+		list("reasons", "what limits it", func(v *f) []string { return v.Reasons }),
+	}
+	fields = append(fields, counts(func(v *f) *storm.Counts { return &v.Counts })...)
+	return define("findings", "a stretch of time on a service with a class", false, append(fields,
+		ratio("peak_rate", "1/s", "attempts a second in the busiest 10 s", func(v *f) float64 { return v.PeakRate }),
+		ratio("surge", "x", "intents over the calm median", func(v *f) float64 { return v.Surge }),
+		ratio("excess", "x", "worst survivor, beyond redistribution", func(v *f) float64 { return v.Excess }),
+		ratio("knee", "1/s", "best rate of accepts that was sustained", func(v *f) float64 { return v.Knee }),
+		num("clients", "", "clients that failed at least once", func(v *f) int64 { return v.Clients }),
+		num("never_in", "", "of them, never accepted until the capture's end", func(v *f) int64 { return v.NeverIn }),
+		num("locked_out_ns", "ns", "client time from first failure to acceptance", func(v *f) int64 { return v.LockedOut }),
+		num("attach_p50_ns", "ns", "time to attach, median", func(v *f) int64 { return v.AttachP50 }),
+		num("attach_p95_ns", "ns", "time to attach, 95th percentile", func(v *f) int64 { return v.AttachP95 }),
+		num("attach_p99_ns", "ns", "time to attach, 99th percentile", func(v *f) int64 { return v.AttachP99 }),
+		str("first_attempt_id", "attempt at the onset", func(v *f) string { return id(v.FirstAttempt) }),
+		strEnv("capture_file", "input that holds its first frame", func(e *Env, v *f) string { return e.file(v.FirstFile, v.FirstFrame) }),
+		optNum("first_frame", "", "its first frame", 0, func(v *f) int64 { return v.FirstFrame }),
+	)...)
+}
+
+func endpoints(all []dissect.Endpoint) (out []string) {
+	for _, e := range all {
+		out = append(out, e.String())
+	}
+	return out
+}
+
+// Criterion is a criterion of a finding.
+type Criterion struct {
+	Finding *storm.Finding
+	storm.Criterion
+}
+
+// Criteria is the table of the tests behind the findings.
+func Criteria() *Of[Criterion] {
+	type c = Criterion
+	return define("criteria", "a criterion of a finding", false,
+		str("class", "of the finding", func(v *c) string { return v.Finding.Class.String() }),
+		str("service", "of the finding", func(v *c) string { return v.Finding.Service }),
+		when("onset", "of the finding", func(v *c) int64 { return v.Finding.Onset }),
+		str("criterion", "what is tested", func(v *c) string { return v.Name }),
+		ratio("value", "", "what was found", func(v *c) float64 { return v.Value }),
+		ratio("threshold", "", "what is asked for", func(v *c) float64 { return v.Threshold }),
+		str("unit", "of both", func(v *c) string { return v.Unit }),
+		flag("met", "the criterion holds", func(v *c) bool { return v.Met }),
+		flag("waived", "it could not be asked for", func(v *c) bool { return v.Waived }),
+		str("note", "why, or what the number means", func(v *c) string { return v.Note }),
+	)
+}

@@ -1,0 +1,25 @@
+package reports
+
+import "squall/dissect/storm"
+
+// Policies is the table of how groups of clients retry.
+func Policies() *Of[storm.Policy] {
+	type p = storm.Policy
+	return define("policies", "how a group of clients retries", false,
+		str("policy_group", "client version, or all", func(v *p) string { return v.Group }),
+		str("service", "the service", func(v *p) string { return v.Service }),
+		num("clients", "", "of the group", func(v *p) int64 { return v.Clients }),
+		str("family", "immediate, fixed, linear, quadratic, exponential, server_directed, undetermined", func(v *p) string { return v.Family }),
+		num("base_ns", "ns", "first wait", func(v *p) int64 { return v.Base }),
+		ratio("factor", "", "growth of the wait", func(v *p) float64 { return v.Factor }),
+		optNum("cap_ns", "ns", "longest wait", 0, func(v *p) int64 { return v.Cap }),
+		str("jitter", "none, ten_percent, equal, fifty_percent, full, decorrelated, undetermined", func(v *p) string { return v.Jitter }),
+		optNum("timeout_ns", "ns", "how long the client waits for an answer", 0, func(v *p) int64 { return v.Timeout }),
+		optNum("attempt_limit", "", "attempts until it gives up", 0, func(v *p) int64 { return int64(v.Limit) }),
+		str("node_order", "sticky, round_robin, random or undetermined", func(v *p) string { return v.Order }),
+		num("gaps", "", "waits seen", func(v *p) int64 { return v.Gaps }),
+		ratio("synchrony", "", "Rayleigh R of the attempts' phase", func(v *p) float64 { return v.Synchrony }),
+		flag("herd", "attempts come in step", func(v *p) bool { return v.Herd }),
+		list("smells", "backoff_reset, jitter_before_cap, no_backoff", func(v *p) []string { return v.Smells }),
+	)
+}

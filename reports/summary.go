@@ -1,0 +1,162 @@
+package reports
+
+import (
+	"encoding/json"
+	"io"
+
+	"squall/dissect"
+	"squall/dissect/storm"
+)
+
+// SummarySchema is the version of the object that WriteSummary writes. It is
+// raised when a field changes its meaning or goes away.
+const SummarySchema = 1
+
+// object is a JSON object whose fields keep their order.
+type object struct{ b []byte }
+
+func (o *object) raw(name string, value []byte) {
+	if len(o.b) == 0 {
+		o.b = append(o.b, '{')
+	} else {
+		o.b = append(o.b, ',')
+	}
+	o.b = appendJSONString(o.b, name)
+	o.b = append(o.b, ':')
+	o.b = append(o.b, value...)
+}
+
+func (o *object) put(name string, v any) {
+	b, err := json.Marshal(v)
+	if err != nil { // only numbers and texts are put
+		b = []byte("null")
+	}
+	o.raw(name, b)
+}
+
+func (o *object) end() []byte {
+	if len(o.b) == 0 {
+		return []byte("{}")
+	}
+	return append(o.b, '}')
+}
+
+// rowsOf gives the rows of a table as objects; more adds to each what the flat
+// table cannot hold.
+func rowsOf[T any](table *Of[T], env *Env, items []T, more func(*object, *T)) []byte {
+	out := []byte{'['}
+	for i := range items {
+		if i > 0 {
+			out = append(out, ',')
+		}
+		out = append(out, rowOf(table, env, &items[i], more)...)
+	}
+	return append(out, ']')
+}
+
+func rowOf[T any](table *Of[T], env *Env, item *T, more func(*object, *T)) []byte {
+	var o object
+	for c, get := range table.get {
+		o.raw(table.Columns[c].Name, appendJSON(nil, table.Columns[c].Kind, get(env, item)))
+	}
+	if more != nil {
+		more(&o, item)
+	}
+	return o.end()
+}
+
+// WriteSummary writes the whole judgement as one JSON object; its fields are
+// fixed by the schema that stands beside the documentation.
+func WriteSummary(w io.Writer, r *Results) error {
+	report, err := r.Report()
+	if err != nil {
+		return err
+	}
+	env := &Env{}
+	for _, c := range r.Analysis.Captures() {
+		env.Files = append(env.Files, c.Path)
+	}
+	criteria := func(o *object, f *storm.Finding) {
+		all := make([]Criterion, len(f.Criteria))
+		for i, c := range f.Criteria {
+			all[i] = Criterion{f, c}
+		}
+		o.raw("criteria", rowsOf(Criteria(), env, all, nil))
+	}
+	periods := func(o *object, n *storm.Node) {
+		all := make([]NodePeriod, len(n.Periods))
+		for i, p := range n.Periods {
+			all[i] = NodePeriod{n, p}
+		}
+		o.raw("periods", rowsOf(NodePeriods(), env, all, nil))
+	}
+	var ledger object
+	sum := r.Analysis.Ledger()
+	for b := range dissect.NumBuckets {
+		ledger.put(b.String(), sum[b])
+	}
+	var o object
+	o.put("schema", SummarySchema)
+	o.raw("captures", rowsOf(Captures(), env, r.Analysis.Captures(), nil))
+	o.raw("ledger", ledger.end())
+	o.raw("verdict", rowOf(Findings(), env, &report.Verdict, func(o *object, f *storm.Finding) {
+		criteria(o, f)
+		o.put("summary", report.Summary)
+	}))
+	o.raw("findings", rowsOf(Findings(), env, report.Findings, criteria))
+	o.raw("totals", totals(&report.Totals))
+	o.raw("nodes", rowsOf(Nodes(), env, report.Nodes, periods))
+	o.raw("migrations", rowsOf(Migrations(), env, report.Migrations, nil))
+	o.raw("versions", rowsOf(Versions(), env, report.Versions, nil))
+	o.raw("policies", rowsOf(Policies(), env, report.Policies, nil))
+	o.raw("hypotheses", hypotheses(report.Hypotheses))
+	o.put("notes", append([]string{}, report.Notes...))
+	_, err = w.Write(append(o.end(), '\n'))
+	return err
+}
+
+func totals(t *storm.Totals) []byte {
+	var o, outcomes object
+	for i, n := range t.Outcomes {
+		outcomes.put(dissect.Outcome(i).String(), n)
+	}
+	o.put("attempts", t.Attempts)
+	o.put("intents", t.Intents)
+	o.put("retries", t.Retries)
+	o.put("refreshes", t.Refreshes)
+	o.put("parallels", t.Parallels)
+	o.put("transmissions", t.Transmissions)
+	o.put("clients", t.Clients)
+	o.put("nodes", t.Nodes)
+	o.put("amplification", t.Amplification())
+	o.put("retry_share", t.RetryShare())
+	o.put("intent_surge", t.IntentSurge)
+	o.put("late_ratio", t.LateRatio())
+	o.put("censored_intents", t.Censored)
+	o.put("nat_suspects", t.NATSuspects)
+	o.raw("outcomes", outcomes.end())
+	var proof object
+	proof.put("app", t.AppAccepts)
+	proof.put("bytes", t.ByteAccepts)
+	proof.put("age", t.AgeAccepts)
+	o.raw("accepts_proven_by", proof.end())
+	return o.end()
+}
+
+func hypotheses(all []storm.Hypothesis) []byte {
+	out := []byte{'['}
+	for i, h := range all {
+		if i > 0 {
+			out = append(out, ',')
+		}
+		var o object
+		o.put("name", h.Name)
+		o.put("rank", h.Rank)
+		o.put("score", h.Score)
+		o.put("sentence", h.Sentence)
+		o.put("for", append([]string{}, h.For...))
+		o.put("against", append([]string{}, h.Against...))
+		out = append(out, o.end()...)
+	}
+	return append(out, ']')
+}
