@@ -113,7 +113,7 @@ type Policy struct {
 	// Budget is how many retries each first attempt pays for; 0 = no budget,
 	// any number of retries. An empty budget skips the retry: the client waits
 	// once more as after a failure (a skipped try counts against Limit), but
-	// at least one retry a minute is free.
+	// one retry a minute is free, each client at a phase of its own.
 	Budget float64
 	// Waits, sorted, are what Empirical draws from.
 	Waits []time.Duration

@@ -1,0 +1,176 @@
+package replay_test
+
+import (
+	"math"
+	"testing"
+	"time"
+
+	"squall/replay"
+)
+
+// drive offers a node requests at a steady rate and serves them on its clock.
+type drive struct {
+	n                                *replay.Node
+	done                             []int64 // end of each job in service
+	served, shed, throttled, dropped int
+	waits                            []time.Duration
+}
+
+func (d *drive) run(from, to time.Duration, rate float64, client func(i int) int64) {
+	gap := int64(1e9 / rate)
+	i := 0
+	for at := int64(from); at < int64(to); at += gap {
+		d.until(at)
+		switch d.n.Offer(at, replay.Job{Ref: int64(i), Client: client(i)}) {
+		case replay.Throttled:
+			d.throttled++
+		case replay.Dropped:
+			d.dropped++
+		}
+		i++
+		d.next(at)
+	}
+}
+
+func (d *drive) until(at int64) {
+	for {
+		first := -1
+		for i, end := range d.done {
+			if end <= at && (first < 0 || end < d.done[first]) {
+				first = i
+			}
+		}
+		if first < 0 {
+			return
+		}
+		end := d.done[first]
+		d.done = append(d.done[:first], d.done[first+1:]...)
+		d.n.Done()
+		d.served++
+		d.next(end)
+	}
+}
+
+func (d *drive) next(at int64) {
+	for {
+		j, takes, ok := d.n.Next(at, func(replay.Job) { d.shed++ })
+		if !ok {
+			return
+		}
+		d.waits = append(d.waits, time.Duration(at-j.Arrived))
+		d.done = append(d.done, at+takes)
+	}
+}
+
+func one(int) int64 { return 1 }
+
+// TestNodeServesItsCapacity: whatever the distribution and concurrency.
+func TestNodeServesItsCapacity(t *testing.T) {
+	for _, cfg := range []replay.NodeConfig{
+		{Capacity: 100}, {Capacity: 100, Service: replay.FixedService}, {Capacity: 100, Service: replay.LognormalService}, {Capacity: 100, Concurrency: 8},
+	} {
+		for seed := range uint64(3) {
+			d := drive{n: replay.NewNode(cfg, seed)}
+			d.run(0, 60*time.Second, 300, one)
+			if got := float64(d.served) / 60; math.Abs(got-100) > 8 {
+				t.Errorf("%+v, seed %d: %.1f/s served, want 100", cfg, seed, got)
+			}
+		}
+	}
+}
+
+// TestDisciplines: under twice its load a FIFO node serves only what waited
+// long, adaptive LIFO and controlled delay serve fresh requests.
+func TestDisciplines(t *testing.T) {
+	fresh := func(c replay.NodeConfig) float64 {
+		d := drive{n: replay.NewNode(c, 1)}
+		d.run(0, 60*time.Second, 200, one)
+		n := 0
+		for _, w := range d.waits[len(d.waits)/2:] {
+			if w < time.Second {
+				n++
+			}
+		}
+		return float64(n) / float64(len(d.waits)/2)
+	}
+	if f := fresh(replay.NodeConfig{Capacity: 100}); f > 0.01 {
+		t.Errorf("fifo: %.2f of the served requests are fresh", f)
+	}
+	for _, disc := range []replay.Discipline{replay.AdaptiveLIFO, replay.CoDel} {
+		if f := fresh(replay.NodeConfig{Capacity: 100, Discipline: disc}); f < 0.95 {
+			t.Errorf("%v: %.2f of the served requests are fresh", disc, f)
+		}
+	}
+}
+
+func TestAdmission(t *testing.T) {
+	bucket := drive{n: replay.NewNode(replay.NodeConfig{Rate: 50, Burst: 10}, 1)}
+	bucket.run(0, 10*time.Second, 200, one)
+	if got := 2000 - bucket.throttled; got < 500 || got > 520 {
+		t.Errorf("bucket of 50/s: %d admitted in 10 s", got)
+	}
+	each := drive{n: replay.NewNode(replay.NodeConfig{PerClient: 1}, 1)}
+	each.run(0, 10*time.Second, 100, func(i int) int64 { return int64(i % 20) }) // 5/s each
+	if got := 1000 - each.throttled; got < 190 || got > 225 {
+		t.Errorf("20 clients at 1/s: %d admitted in 10 s", got)
+	}
+	loss := drive{n: replay.NewNode(replay.NodeConfig{Capacity: 100, Loss: true}, 1)}
+	loss.run(0, 60*time.Second, 200, one)
+	before := loss.throttled
+	loss.run(60*time.Second, 120*time.Second, 200, one)
+	if share := float64(loss.throttled-before) / 12000; share < 0.40 || share > 0.62 {
+		t.Errorf("loss-based: %.2f turned away at twice the load, want about half", share)
+	}
+	if w := loss.waits[len(loss.waits)-1]; w > 5*time.Second {
+		t.Errorf("loss-based: a request still waits %v", w)
+	}
+}
+
+func TestNodeFallsAndRecovers(t *testing.T) {
+	for _, tc := range []struct {
+		cfg  replay.NodeConfig
+		fell replay.Offer
+		then replay.Offer
+	}{
+		{replay.NodeConfig{ProtectAt: 5, Recovery: 10 * time.Second}, replay.Fell, replay.Refused},
+		{replay.NodeConfig{CrashAt: 5, Recovery: 10 * time.Second}, replay.Crashed, replay.Dropped},
+	} {
+		n := replay.NewNode(tc.cfg, 1)
+		var last replay.Offer
+		for i := range int64(6) {
+			last = n.Offer(i*1e6, replay.Job{})
+		}
+		if last != tc.fell {
+			t.Errorf("%+v: the sixth request in a second gives %v", tc.cfg, last)
+		}
+		if o := n.Offer(5e9, replay.Job{}); o != tc.then {
+			t.Errorf("%+v: 5 s later %v", tc.cfg, o)
+		}
+		if o := n.Offer(11e9, replay.Job{}); o != replay.Queued || n.State(11e9) != replay.Up {
+			t.Errorf("%+v: 11 s later %v", tc.cfg, o)
+		}
+	}
+	// A full queue.
+	for o, want := range map[replay.Overload]replay.Offer{replay.Drop: replay.Dropped, replay.Refuse: replay.Refused, replay.Throttle: replay.Throttled, replay.Reset: replay.ResetBack} {
+		n := replay.NewNode(replay.NodeConfig{Capacity: 1, Queue: 1, Overload: o}, 1)
+		n.Offer(0, replay.Job{})
+		if got := n.Offer(1, replay.Job{}); got != want {
+			t.Errorf("overload %v: %v, want %v", o, got, want)
+		}
+	}
+}
+
+// TestWarmUp: capacity comes back little by little.
+func TestWarmUp(t *testing.T) {
+	d := drive{n: replay.NewNode(replay.NodeConfig{Capacity: 100, WarmUp: 20 * time.Second}, 1)}
+	d.n.Set(replay.Closed, 0)
+	d.n.Set(replay.Up, 0)
+	d.run(0, 2*time.Second, 400, one)
+	cold := d.served
+	d.run(2*time.Second, 30*time.Second, 400, one)
+	before := d.served
+	d.run(30*time.Second, 32*time.Second, 400, one)
+	if warm := d.served - before; cold > 60 || warm < 160 {
+		t.Errorf("%d served in the first two seconds, %d in two when warm", cold, warm)
+	}
+}
