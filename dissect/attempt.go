@@ -37,6 +37,8 @@ type Attempt struct {
 	RetryGap      int64 // start to start from the previous attempt of the intent, ns, -1 = none
 	RetryAfter    int64 // wait announced by the node, ns, 0 = none
 	AnsweredAt    int64 // when the (possibly late) answer came, 0 = none
+	GaveUp        int64 // when the client is known to have given up, 0 = not known
+	LastSeen      int64 // last packet of the attempt and of the session it opened
 
 	// SessionEnd is when the session that an accepted attempt opened was over:
 	// closed, lost or expired; 0 = not accepted, or still alive at the end.

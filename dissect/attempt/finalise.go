@@ -1,10 +1,8 @@
 package attempt
 
 import (
-	"bytes"
 	"cmp"
 	"encoding/binary"
-	"iter"
 	"slices"
 	"strconv"
 	"strings"
@@ -13,17 +11,41 @@ import (
 	"squall/dissect"
 )
 
-// Partitions is the fixed number of parts that clients are spread over.
-const Partitions = 64
-
-// Result holds the finished rows. It is read-only and may be read at once by
-// several goroutines.
+// Result gives the finished rows. A partition of clients is finished when it is
+// asked for, so that only a few are in memory at a time; small results are
+// kept. It may be read by several goroutines at once.
 type Result struct {
+	names      *Names
+	hints      dissect.Hints
+	begin, end int64
+	store      *Store
+	facts      *shard
+	nodes      map[nodeKey]decided
+	sided      bool // only the clients' side was captured
+	moved      [Partitions][]byte
+
+	mu   sync.Mutex
+	kept [Partitions]*part
+}
+
+// keptRecords is how many attempts a result may have for its partitions to be
+// kept, some 100 MB.
+const keptRecords = 1 << 18
+
+// decided is what a node is, by its strongest votes.
+type decided struct {
+	protocol Name
+	role     dissect.Role
+	source   dissect.RoleSource
+	oneSided bool
+}
+
+// part is a finished partition.
+type part struct {
 	names   *Names
-	rows    []related
-	clients []client // by id
+	rows    []related // by client, then start
+	clients []client  // by id
 	intents []dissect.Intent
-	byTime  []int32 // rows by start, then id
 }
 
 type related struct {
@@ -44,45 +66,152 @@ type client struct {
 	from, to int // rows
 }
 
-// Finalise relates all records; begin and end are the first and last packet
-// times of the whole capture. The store is empty afterwards.
+// Finalise closes the store; begin and end are the first and last packet times
+// of the whole capture. An error is one of the temporary file.
 func (s *Store) Finalise(names *Names, hints dissect.Hints, begin, end int64) (*Result, error) {
-	recs, err := s.take()
-	if err != nil {
+	x := &Result{names: names, hints: hints, begin: begin, end: end, store: s, facts: s.gather(names), nodes: map[nodeKey]decided{}}
+	answered, sided := false, false
+	for k, n := range x.facts.nodes {
+		d := decided{oneSided: n.oneSided && !n.answered}
+		if len(n.votes) > 0 {
+			best := slices.MaxFunc(n.votes, func(a, b vote) int {
+				return cmp.Or(cmp.Compare(a.source, b.source), cmp.Compare(a.n, b.n),
+					strings.Compare(names.String(a.protocol), names.String(b.protocol)), cmp.Compare(a.role, b.role))
+			})
+			d.protocol, d.role, d.source = best.protocol, best.role, best.source
+		}
+		x.nodes[k] = d
+		if k.proto == dissect.ProtoTCP {
+			answered = answered || n.answered
+			sided = sided || n.oneSided
+		}
+	}
+	x.sided = sided && !answered
+	if err := x.reunite(); err != nil {
 		return nil, err
 	}
-	x := &Result{names: names}
-	services := x.roles(recs, hints)
-	ids := x.identify(recs)
-	order := make([]int32, len(recs))
-	for i := range order {
-		order[i] = int32(i)
-	}
-	slices.SortFunc(order, func(a, b int32) int {
-		return cmp.Or(strings.Compare(ids[a], ids[b]), compare(&recs[a], &recs[b]))
-	})
-	x.rows = make([]related, len(recs))
-	for i, o := range order {
-		r := &x.rows[i]
-		r.rec, r.service, r.id = recs[o], services[o], contentID(&recs[o])
-		if i == 0 || ids[o] != ids[order[i-1]] {
-			x.clients = append(x.clients, client{Client: dissect.Client{ID: ids[o]}, from: i})
-		}
-		x.clients[len(x.clients)-1].to = i + 1
-		r.client = int32(len(x.clients) - 1)
-	}
-	for i := range x.clients {
-		x.relate(&x.clients[i], begin, end)
-	}
-	x.byTime = order
-	for i := range x.byTime {
-		x.byTime[i] = int32(i)
-	}
-	slices.SortFunc(x.byTime, func(a, b int32) int {
-		p, q := &x.rows[a], &x.rows[b]
-		return cmp.Or(cmp.Compare(p.rec.Start, q.rec.Start), cmp.Compare(p.id, q.id), cmp.Compare(a, b))
-	})
 	return x, nil
+}
+
+// Close gives memory and temporary file back.
+func (x *Result) Close() error { return x.store.spool.close() }
+
+// Len is the number of rows.
+func (x *Result) Len() int64 { return x.facts.count }
+
+// reunite copies records that say no identity to the partition of the one that
+// their address lends them. There are none unless a protocol names its clients.
+func (x *Result) reunite() error {
+	if len(x.facts.homes) == 0 {
+		return nil
+	}
+	var r Record
+	for p := range Partitions {
+		err := x.store.spool.each(p, func(data []byte) {
+			for u := (unpacker{b: data}); len(u.b) > 0; {
+				from := u.b
+				u.record(&r)
+				if key := x.borrowed(&r); key != 0 {
+					if to := partitionOfKey(key); to != p {
+						x.moved[to] = append(x.moved[to], from[:len(from)-len(u.b)]...)
+					}
+				}
+			}
+		})
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// borrowed is the key that a record without one is given by its address.
+func (x *Result) borrowed(r *Record) uint64 {
+	if r.ClientKey != 0 {
+		return 0
+	}
+	if l, ok := x.facts.homes[r.Source.Addr]; ok && !l.many {
+		return l.key
+	}
+	return 0
+}
+
+// part finishes a partition.
+func (x *Result) part(p int) (*part, error) {
+	small := x.facts.count <= keptRecords
+	if small {
+		x.mu.Lock()
+		kept := x.kept[p]
+		x.mu.Unlock()
+		if kept != nil {
+			return kept, nil
+		}
+	}
+	recs := make([]Record, 0, (x.store.spool.bytes(p)+len(x.moved[p]))/64)
+	load := func(data []byte) {
+		for u := (unpacker{b: data}); len(u.b) > 0; {
+			recs = append(recs, Record{})
+			u.record(&recs[len(recs)-1])
+		}
+	}
+	if err := x.store.spool.each(p, load); err != nil {
+		return nil, err
+	}
+	own := recs[:0]
+	for i := range recs {
+		if key := x.borrowed(&recs[i]); key == 0 || partitionOfKey(key) == p {
+			own = append(own, recs[i])
+		}
+	}
+	recs = own
+	load(x.moved[p])
+	out := x.finish(recs)
+	if small {
+		x.mu.Lock()
+		x.kept[p] = out
+		x.mu.Unlock()
+	}
+	return out, nil
+}
+
+func (x *Result) finish(recs []Record) *part {
+	out := &part{names: x.names, rows: make([]related, len(recs))}
+	services := map[string]string{}
+	who := x.identify(recs)
+	type key struct {
+		start  int64
+		client int32
+		at     int32
+	}
+	order := make([]key, len(recs))
+	for i := range recs {
+		order[i] = key{recs[i].Start, who.of[i], int32(i)}
+	}
+	slices.SortFunc(order, func(a, b key) int {
+		if a.client != b.client {
+			return cmp.Compare(a.client, b.client)
+		}
+		if a.start != b.start {
+			return cmp.Compare(a.start, b.start)
+		}
+		return compare(&recs[a.at], &recs[b.at])
+	})
+	for i, o := range order {
+		r := &out.rows[i]
+		r.rec = recs[o.at]
+		x.describe(r, services)
+		r.id = contentID(&r.rec)
+		if i == 0 || o.client != order[i-1].client {
+			c := who.clients[o.client]
+			out.clients = append(out.clients, client{Client: c, from: i})
+		}
+		out.clients[len(out.clients)-1].to = i + 1
+		r.client = int32(len(out.clients) - 1)
+	}
+	for i := range out.clients {
+		out.relate(x, &out.clients[i])
+	}
+	return out
 }
 
 // compare orders records by content alone.
@@ -106,244 +235,46 @@ func contentID(r *Record) uint64 {
 	return dissect.Hash64(uint64(r.Proto), b)
 }
 
-type nodeKey struct {
-	at    dissect.Endpoint
-	proto uint8
-}
-
-type vote struct {
-	protocol Name
-	role     dissect.Role
-	source   dissect.RoleSource
-	n        int
-}
-
-// roles settles protocol and role of each node by its strongest votes, fills
-// them in where a record knows less, and names the services.
-func (x *Result) roles(recs []Record, hints dissect.Hints) []string {
-	nodes := map[nodeKey][]vote{}
-	for i := range recs {
-		r := &recs[i]
+// describe fills in what the node's other records know better, and names the
+// service.
+func (x *Result) describe(w *related, services map[string]string) {
+	r := &w.rec
+	d := x.nodes[nodeKey{r.Destination, r.Proto}]
+	if d.protocol != 0 {
 		if r.Protocol == 0 {
-			continue
+			r.Protocol = d.protocol
 		}
-		k := nodeKey{r.Destination, r.Proto}
-		v := vote{r.Protocol, r.Role, r.RoleSource, 1}
-		list := nodes[k]
-		at := slices.IndexFunc(list, func(o vote) bool {
-			return o.protocol == v.protocol && o.role == v.role && o.source == v.source
-		})
-		if at >= 0 {
-			list[at].n++
-		} else {
-			nodes[k] = append(list, v)
+		if r.Protocol == d.protocol && d.source > r.RoleSource {
+			r.Role, r.RoleSource = d.role, d.source
 		}
 	}
-	best := map[nodeKey]vote{}
-	for k, list := range nodes {
-		best[k] = slices.MaxFunc(list, func(a, b vote) int {
-			return cmp.Or(cmp.Compare(a.source, b.source), cmp.Compare(a.n, b.n),
-				strings.Compare(x.names.String(a.protocol), x.names.String(b.protocol)), cmp.Compare(a.role, b.role))
-		})
+	// Rule 17: silence of a node whose side was not captured proves nothing.
+	if r.Proto == dissect.ProtoTCP && r.Outcome == dissect.OutcomeTimeout && r.DestinationPackets == 0 && (d.oneSided || x.sided) {
+		r.Outcome, r.Evidence = dissect.OutcomeUnknown, dissect.EvidenceEdge
+		r.Flags |= FlagOneSided
 	}
-	known := map[string]string{}
-	out := make([]string, len(recs))
-	for i := range recs {
-		r := &recs[i]
-		if v, ok := best[nodeKey{r.Destination, r.Proto}]; ok {
-			if r.Protocol == 0 {
-				r.Protocol = v.protocol
-			}
-			if r.Protocol == v.protocol && v.source > r.RoleSource {
-				r.Role, r.RoleSource = v.role, v.source
-			}
-		}
-		h := hints.Nodes[r.Destination]
-		if h.Role != dissect.RoleUnknown {
-			r.Role, r.RoleSource = h.Role, dissect.RoleSourceUser
-		}
-		s := h.Service
-		if s == "" {
-			switch {
-			case r.Protocol != 0:
-				s = x.names.String(r.Protocol) + "/" + r.Role.String()
-			case r.Proto == dissect.ProtoUDP:
-				s = "udp/" + strconv.Itoa(int(r.Destination.Port))
-			default:
-				s = "tcp/" + strconv.Itoa(int(r.Destination.Port))
-			}
-			if to, ok := hints.Services[s]; ok {
-				s = to
-			}
-		}
-		if _, ok := known[s]; !ok {
-			known[s] = s
-		}
-		out[i] = known[s]
+	h := x.hints.Nodes[r.Destination]
+	if h.Role != dissect.RoleUnknown {
+		r.Role, r.RoleSource = h.Role, dissect.RoleSourceUser
 	}
-	return out
-}
-
-// identify names the client of each record: the identity inside the protocol,
-// which an address with exactly one lends to its other records, else the
-// address (rule 40).
-func (x *Result) identify(recs []Record) []string {
-	type lent struct {
-		key  uint64
-		many bool
-	}
-	by := map[dissect.Addr]lent{}
-	names := map[uint64]string{}
-	for i := range recs {
-		r := &recs[i]
-		if r.ClientKey == 0 {
-			continue
+	s := h.Service
+	if s == "" {
+		switch {
+		case r.Protocol != 0:
+			s = x.names.String(r.Protocol) + "/" + r.Role.String()
+		case r.Proto == dissect.ProtoUDP:
+			s = "udp/" + strconv.Itoa(int(r.Destination.Port))
+		default:
+			s = "tcp/" + strconv.Itoa(int(r.Destination.Port))
 		}
-		id := x.names.String(r.ClientName)
-		if id == "" {
-			id = strconv.FormatUint(r.ClientKey, 16)
-		}
-		id = x.names.String(r.Protocol) + ":" + id
-		if old, ok := names[r.ClientKey]; !ok || id < old {
-			names[r.ClientKey] = id
-		}
-		l, ok := by[r.Source.Addr]
-		by[r.Source.Addr] = lent{key: r.ClientKey, many: ok && (l.many || l.key != r.ClientKey)}
-	}
-	addrs := map[dissect.Addr]string{}
-	out := make([]string, len(recs))
-	for i := range recs {
-		r := &recs[i]
-		key := r.ClientKey
-		if l, ok := by[r.Source.Addr]; key == 0 && ok && !l.many {
-			key = l.key
-		}
-		if key != 0 {
-			r.ClientKey = key
-			out[i] = names[key]
-			continue
-		}
-		a, ok := addrs[r.Source.Addr]
-		if !ok {
-			a = r.Source.Addr.String()
-			addrs[r.Source.Addr] = a
-		}
-		out[i] = a
-	}
-	return out
-}
-
-// Visit runs one visitor per partition, partitions in parallel; within one,
-// clients come in the order of their ids.
-func (x *Result) Visit(workers int, newVisitor func(partition int) dissect.Visitor) {
-	var wg sync.WaitGroup
-	next := make(chan int, Partitions)
-	parts := make([][]int, Partitions)
-	for i := range x.clients {
-		p := dissect.Hash64(0, []byte(x.clients[i].ID)) % Partitions
-		parts[p] = append(parts[p], i)
-	}
-	for p := range Partitions {
-		next <- p
-	}
-	close(next)
-	for range max(workers, 1) {
-		wg.Add(1)
-		go func() {
-			defer wg.Done()
-			var a dissect.Attempt
-			for p := range next {
-				v := newVisitor(p)
-				for _, i := range parts[p] {
-					c := x.clients[i]
-					v.Client(&c.Client)
-					for j := c.from; j < c.to; j++ {
-						x.fill(&x.rows[j], &a)
-						v.Attempt(&a)
-						if x.rows[j].last {
-							in := x.intents[x.rows[j].intent]
-							v.Intent(&in)
-						}
-					}
-				}
-			}
-		}()
-	}
-	wg.Wait()
-}
-
-// Attempts gives the rows by start, then id. The struct is reused.
-func (x *Result) Attempts() iter.Seq2[*dissect.Attempt, error] {
-	return func(yield func(*dissect.Attempt, error) bool) {
-		var a dissect.Attempt
-		for _, i := range x.byTime {
-			x.fill(&x.rows[i], &a)
-			if !yield(&a, nil) {
-				return
-			}
+		if to, ok := x.hints.Services[s]; ok {
+			s = to
 		}
 	}
-}
-
-// Intents gives the intents by start, then id. The struct is reused.
-func (x *Result) Intents() iter.Seq2[*dissect.Intent, error] {
-	return func(yield func(*dissect.Intent, error) bool) {
-		order := make([]int32, len(x.intents))
-		for i := range order {
-			order[i] = int32(i)
-		}
-		slices.SortFunc(order, func(a, b int32) int {
-			p, q := &x.intents[a], &x.intents[b]
-			return cmp.Or(cmp.Compare(p.Start, q.Start), cmp.Compare(p.ID, q.ID), cmp.Compare(a, b))
-		})
-		for _, i := range order {
-			in := x.intents[i]
-			if !yield(&in, nil) {
-				return
-			}
-		}
+	if known, ok := services[s]; ok {
+		s = known
+	} else {
+		services[s] = s
 	}
-}
-
-// Walk visits the clients by id, one after the other.
-func (x *Result) Walk(visit func(c *dissect.Client, attempts iter.Seq[*dissect.Attempt]) bool) {
-	var a dissect.Attempt
-	for i := range x.clients {
-		c := x.clients[i]
-		rows := func(yield func(*dissect.Attempt) bool) {
-			for j := c.from; j < c.to; j++ {
-				x.fill(&x.rows[j], &a)
-				if !yield(&a) {
-					return
-				}
-			}
-		}
-		if !visit(&c.Client, rows) {
-			return
-		}
-	}
-}
-
-func (x *Result) fill(w *related, a *dissect.Attempt) {
-	r, c := &w.rec, &x.clients[w.client]
-	h := r.History[:]
-	if n := bytes.IndexByte(h, 0); n >= 0 {
-		h = h[:n]
-	}
-	in := &x.intents[w.intent]
-	*a = dissect.Attempt{
-		ID: w.id, IntentID: in.ID, Start: r.Start, End: r.End,
-		Source: r.Source, Destination: r.Destination, Proto: r.Proto,
-		Protocol: x.names.String(r.Protocol), Op: x.names.String(r.Op), Rung: x.names.String(r.Rung),
-		Service: w.service, Role: r.Role, RoleSource: r.RoleSource,
-		ClientID: c.ID, ClientIDLevel: c.Level, ClientVersion: c.Version,
-		Relation: w.relation, Number: w.number, Outcome: r.Outcome, Evidence: r.Evidence, Answer: r.Answer,
-		Late: r.Flags&FlagLate != 0, OneSided: r.Flags&FlagOneSided != 0, Censored: in.Censored,
-		Transmissions: r.Transmissions, HandshakeRTT: r.HandshakeRTT, RetryGap: w.gap, RetryAfter: r.RetryAfter,
-		AnsweredAt: r.AnsweredAt, SessionEnd: r.SessionEnd, SessionEnded: r.SessionEnded,
-		SourcePackets: r.SourcePackets, SourceBytes: r.SourceBytes,
-		DestinationPackets: r.DestinationPackets, DestinationBytes: r.DestinationBytes,
-		History: string(h), VLAN: r.VLAN, Tunnel: r.Tunnel, TunnelID: r.TunnelID,
-		File: r.File, FirstFrame: r.FirstFrame, LastFrame: r.LastFrame, FirstOffset: r.FirstOffset,
-	}
+	w.service = s
 }

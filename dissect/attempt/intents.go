@@ -25,8 +25,8 @@ func learnedWait(gaps []int64) int64 {
 }
 
 // relate fills the relations and intents of one client, service by service.
-func (x *Result) relate(c *client, begin, end int64) {
-	rows := x.rows[c.from:c.to]
+func (p *part) relate(x *Result, c *client) {
+	rows := p.rows[c.from:c.to]
 	groups := map[string][]*related{}
 	var order []string
 	c.First, c.Attempts = rows[0].rec.Start, int32(len(rows))
@@ -37,9 +37,6 @@ func (x *Result) relate(c *client, begin, end int64) {
 		}
 		groups[r.service] = append(groups[r.service], r)
 		c.Last, c.Addr = r.rec.Start, r.rec.Source.Addr
-		if r.rec.ClientKey != 0 {
-			c.Level = dissect.IDProtocol
-		}
 		if r.rec.Version != 0 {
 			c.Version = x.names.String(r.rec.Version)
 		}
@@ -50,7 +47,7 @@ func (x *Result) relate(c *client, begin, end int64) {
 	}
 	c.Wait = learnedWait(gaps)
 	for _, s := range order {
-		x.chain(c, groups[s], begin, end)
+		p.chain(c, groups[s], x.begin, x.end)
 	}
 }
 
@@ -58,13 +55,16 @@ func (x *Result) relate(c *client, begin, end int64) {
 // and collects the gaps that W is learned from.
 func twinsAndLate(list []*related, gaps []int64) []int64 {
 	var prev *related
-	for i, r := range list {
-		for j := i - 1; j >= 0 && r.rec.Start-list[j].rec.Start < twinWithin; j-- {
-			r.twin = r.twin || list[j].rec.End > r.rec.Start && !list[j].twin
+	var elders []*related // no twins themselves, begun less than twinWithin ago
+	for _, r := range list {
+		for len(elders) > 0 && r.rec.Start-elders[0].rec.Start >= twinWithin {
+			elders = elders[1:]
 		}
+		r.twin = slices.ContainsFunc(elders, func(e *related) bool { return e.rec.End > r.rec.Start })
 		if r.twin {
 			continue
 		}
+		elders = append(elders, r)
 		if prev != nil {
 			p := &prev.rec
 			if p.Outcome == dissect.OutcomeAccepted && p.AnsweredAt > r.rec.Start {
@@ -80,9 +80,10 @@ func twinsAndLate(list []*related, gaps []int64) []int64 {
 	return gaps
 }
 
-func (x *Result) chain(c *client, list []*related, begin, end int64) {
+// chain ties the attempts of one client at one service into intents.
+func (p *part) chain(c *client, list []*related, begin, end int64) {
 	var open, session, before *related
-	from := len(x.intents)
+	from := len(p.intents)
 	lastOf := map[int32]*related{}
 	for _, r := range list {
 		r.gap = -1
@@ -92,17 +93,23 @@ func (x *Result) chain(c *client, list []*related, begin, end int64) {
 			lastOf[r.intent] = r
 			continue
 		}
+		if session != nil {
+			session.rec.expire(r.rec.Start)
+		}
 		ok := r.rec.Outcome == dissect.OutcomeAccepted
 		alive := session != nil && (session.rec.SessionEnd == 0 || session.rec.SessionEnd > r.rec.Start)
 		refresh := alive || r.rec.Flags&FlagRefresh != 0 && open == nil
+		if alive && ok && c.Level == dissect.IDAddress && twoSessions(&session.rec, &r.rec) {
+			c.NATSuspect = true
+		}
 		switch {
 		case refresh && ok:
-			x.begin(c, r, dissect.RelationRefresh)
+			p.begin(c, r, dissect.RelationRefresh)
 		case refresh:
-			x.begin(c, r, dissect.RelationReattach)
+			p.begin(c, r, dissect.RelationReattach)
 			session, open = nil, r
 		case open != nil && r.rec.Start-open.rec.End <= c.Wait:
-			in := &x.intents[open.intent]
+			in := &p.intents[open.intent]
 			r.intent, r.number, r.relation = open.intent, open.number+1, dissect.RelationRetry
 			if r.rec.Destination != open.rec.Destination {
 				r.relation = dissect.RelationFailover
@@ -116,26 +123,38 @@ func (x *Result) chain(c *client, list []*related, begin, end int64) {
 			if session != nil && session.rec.SessionEnded != dissect.SessionByClient {
 				rel = dissect.RelationReattach
 			}
-			x.begin(c, r, rel)
+			p.begin(c, r, rel)
 			open = r
 		}
-		in := &x.intents[r.intent]
+		in := &p.intents[r.intent]
 		in.End, in.LastNode, in.Outcome = r.rec.End, r.rec.Destination, r.rec.Outcome
 		lastOf[r.intent], before = r, r
 		if ok {
 			session, open = r, nil
 		}
 	}
-	nodes := map[int32]map[dissect.Endpoint]bool{}
-	for _, r := range list {
-		if nodes[r.intent] == nil {
-			nodes[r.intent] = map[dissect.Endpoint]bool{}
-		}
-		nodes[r.intent][r.rec.Destination] = true
+	if session != nil {
+		session.rec.expire(end)
 	}
-	for i := from; i < len(x.intents); i++ {
-		in := &x.intents[i]
-		in.Nodes = int32(len(nodes[int32(i)]))
+	p.close(c, list, lastOf, from, begin, end)
+}
+
+// close settles what the end of each intent says about it.
+func (p *part) close(c *client, list []*related, lastOf map[int32]*related, from int, begin, end int64) {
+	nodes := map[dissect.Endpoint]bool{} // of the intent in hand
+	in := int32(-1)
+	for _, r := range list {
+		if r.intent != in {
+			in = r.intent
+			clear(nodes)
+		}
+		if !nodes[r.rec.Destination] {
+			nodes[r.rec.Destination] = true
+			p.intents[in].Nodes++
+		}
+	}
+	for i := from; i < len(p.intents); i++ {
+		in := &p.intents[i]
 		lastOf[int32(i)].last = true
 		switch {
 		case in.Outcome == dissect.OutcomeAccepted:
@@ -150,10 +169,28 @@ func (x *Result) chain(c *client, list []*related, begin, end int64) {
 	}
 }
 
-func (x *Result) begin(c *client, r *related, rel dissect.Relation) {
-	r.relation, r.number, r.intent = rel, 1, int32(len(x.intents))
+// expire ends a session whose lifetime passed by now without a refresh.
+func (r *Record) expire(now int64) {
+	if over := r.AnsweredAt + r.Lifetime; r.Lifetime > 0 && r.SessionEnd == 0 && over < now {
+		r.SessionEnd, r.SessionEnded = over, dissect.SessionExpired
+	}
+}
+
+// overlap is how long two sessions must live side by side to be two hosts'.
+const overlap = second
+
+// twoSessions: both lived at the same node at the same time, on ports of their
+// own, so that two hosts seem to stand behind the address.
+func twoSessions(old, young *Record) bool {
+	both := young.AnsweredAt + overlap
+	return old.Destination == young.Destination && old.Source != young.Source &&
+		old.LastSeen > both && (old.SessionEnd == 0 || old.SessionEnd > both) && young.LastSeen > both
+}
+
+func (p *part) begin(c *client, r *related, rel dissect.Relation) {
+	r.relation, r.number, r.intent = rel, 1, int32(len(p.intents))
 	b := binary.BigEndian.AppendUint64([]byte(c.ID+"\x00"+r.service+"\x00"), r.id)
-	x.intents = append(x.intents, dissect.Intent{ID: dissect.Hash64(1, b), Start: r.rec.Start, End: r.rec.End,
-		ClientID: c.ID, Service: r.service, Protocol: x.names.String(r.rec.Protocol), Attempts: 1,
+	p.intents = append(p.intents, dissect.Intent{ID: dissect.Hash64(1, b), Start: r.rec.Start, End: r.rec.End,
+		ClientID: c.ID, Service: r.service, Protocol: p.names.String(r.rec.Protocol), Attempts: 1,
 		Relation: rel, Wait: c.Wait, FirstNode: r.rec.Destination, LastNode: r.rec.Destination})
 }

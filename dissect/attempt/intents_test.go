@@ -48,11 +48,11 @@ func TestRelations(t *testing.T) {
 				t.Fatal(err)
 			}
 			var got []string
-			for a := range x.Attempts() {
+			for a := range x.Attempts(1) {
 				got = append(got, a.Relation.String())
 			}
 			n := 0
-			for range x.Intents() {
+			for range x.Intents(1) {
 				n++
 			}
 			if g := fmt.Sprintf("%s; %d", strings.Join(got, " "), n); g != c.want {

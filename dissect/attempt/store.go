@@ -1,53 +1,192 @@
 package attempt
 
 import (
-	"fmt"
-	"sync/atomic"
+	"slices"
+	"strings"
+
+	"squall/dissect"
 )
 
-// defaultMaxRecords bounds the memory of a store to some 3 GB.
-const defaultMaxRecords = 1 << 23
+const (
+	// Partitions is the fixed number of parts that clients are spread over.
+	Partitions = 64
+	// defaultMemory bounds the packed records that are kept in memory; some
+	// million attempts.
+	defaultMemory = 96 << 20
+	chunkBytes    = 16 << 10
+)
 
 // StoreConfig of a store.
 type StoreConfig struct {
-	Shards     int
-	MaxRecords int // 0 = 8 Mi; Finalise fails when more were added
+	Shards int
+	Memory int64 // bytes of packed records before the rest goes to a temporary file; 0 = 96 MiB
 }
 
-// Store collects the records of all shards until Finalise.
+// Store collects the records of all shards until Finalise, and what has to be
+// known of all of them before the first can be finished: what nodes are, and
+// which addresses belong to which identity.
 type Store struct {
-	cfg    StoreConfig
-	shards [][]Record
-	n      atomic.Int64
+	spool  spool
+	shards []shard
+}
+
+type shard struct {
+	open  [Partitions][]byte
+	count int64
+	nodes map[nodeKey]*nodeFacts
+	at    nodeKey
+	hand  *nodeFacts // of at
+	known map[uint64]identity
+	homes map[dissect.Addr]lent
+}
+
+type nodeKey struct {
+	at    dissect.Endpoint
+	proto uint8
+}
+
+// nodeFacts are what the records say about one node.
+type nodeFacts struct {
+	votes    []vote
+	answered bool // a packet of it was captured
+	oneSided bool // a handshake was proven by its client alone
+}
+
+type vote struct {
+	protocol Name
+	role     dissect.Role
+	source   dissect.RoleSource
+	n        int64
+}
+
+// identity is a client as its protocol names it.
+type identity struct{ protocol, name Name }
+
+// lent is the identity that an address gives to records which say none: its
+// only one.
+type lent struct {
+	key  uint64
+	many bool
 }
 
 // NewStore makes an empty store.
 func NewStore(cfg StoreConfig) *Store {
-	cfg.Shards = max(cfg.Shards, 1)
-	if cfg.MaxRecords <= 0 {
-		cfg.MaxRecords = defaultMaxRecords
+	if cfg.Memory <= 0 {
+		cfg.Memory = defaultMemory
 	}
-	return &Store{cfg: cfg, shards: make([][]Record, cfg.Shards)}
+	s := &Store{shards: make([]shard, max(cfg.Shards, 1))}
+	s.spool.limit = cfg.Memory
+	for i := range s.shards {
+		s.shards[i].nodes = map[nodeKey]*nodeFacts{}
+		s.shards[i].known = map[uint64]identity{}
+		s.shards[i].homes = map[dissect.Addr]lent{}
+	}
+	return s
 }
 
-// Add copies a record. Different shards may add at the same time, one shard
-// only from one goroutine. Records over the ceiling are counted, not kept.
-func (s *Store) Add(shard int, r *Record) {
-	if s.n.Add(1) <= int64(s.cfg.MaxRecords) {
-		s.shards[shard] = append(s.shards[shard], *r)
+func partitionOfKey(key uint64) int       { return int(dissect.Mix64(key) % Partitions) }
+func partitionOfAddr(a *dissect.Addr) int { return int(dissect.Hash64(2, a[:]) % Partitions) }
+func (r *Record) partition() int {
+	if r.ClientKey != 0 {
+		return partitionOfKey(r.ClientKey)
+	}
+	return partitionOfAddr(&r.Source.Addr)
+}
+
+// Add packs a record. Different shards may add at the same time, one shard
+// only from one goroutine.
+func (s *Store) Add(number int, r *Record) {
+	h := &s.shards[number]
+	h.count++
+	h.note(r)
+	p := r.partition()
+	b := appendRecord(h.open[p], r)
+	if len(b) >= chunkBytes {
+		s.spool.put(p, b)
+		b = make([]byte, 0, chunkBytes+256)
+	}
+	h.open[p] = b
+}
+
+func (h *shard) note(r *Record) {
+	k := nodeKey{r.Destination, r.Proto}
+	n := h.hand
+	if n == nil || k != h.at {
+		if n = h.nodes[k]; n == nil {
+			n = &nodeFacts{}
+			h.nodes[k] = n
+		}
+		h.at, h.hand = k, n
+	}
+	n.answered = n.answered || r.DestinationPackets > 0
+	n.oneSided = n.oneSided || r.Flags&FlagOneSided != 0 && r.Answer != dissect.AnswerNone
+	if r.Protocol != 0 {
+		n.add(vote{r.Protocol, r.Role, r.RoleSource, 1})
+	}
+	if r.ClientKey != 0 {
+		if old, ok := h.known[r.ClientKey]; !ok {
+			h.known[r.ClientKey] = identity{r.Protocol, r.ClientName}
+		} else if old.name == 0 {
+			h.known[r.ClientKey] = identity{r.Protocol, r.ClientName}
+		}
+		h.lend(r.Source.Addr, lent{key: r.ClientKey})
 	}
 }
 
-func (s *Store) take() ([]Record, error) {
-	n := s.n.Load()
-	if n > int64(s.cfg.MaxRecords) {
-		return nil, fmt.Errorf("%d attempts, more than the ceiling of %d: analyse the capture in parts", n, s.cfg.MaxRecords)
+func (n *nodeFacts) add(v vote) {
+	i := slices.IndexFunc(n.votes, func(o vote) bool { return o.protocol == v.protocol && o.role == v.role && o.source == v.source })
+	if i < 0 {
+		n.votes = append(n.votes, v)
+		return
 	}
-	all := make([]Record, 0, n)
-	for i, l := range s.shards {
-		all = append(all, l...)
-		s.shards[i] = nil
+	n.votes[i].n += v.n
+}
+
+func (h *shard) lend(a dissect.Addr, l lent) {
+	old, ok := h.homes[a]
+	if !ok {
+		h.homes[a] = l
+	} else if !old.many && (l.many || old.key != l.key) {
+		old.many = true
+		h.homes[a] = old
 	}
-	s.n.Store(0)
-	return all, nil
+}
+
+// gather joins what the shards know into the first one and closes the packing.
+func (s *Store) gather(names *Names) *shard {
+	whole := &s.shards[0]
+	for i := range s.shards {
+		h := &s.shards[i]
+		for p, b := range h.open {
+			s.spool.put(p, b)
+			h.open[p] = nil
+		}
+		if i == 0 {
+			continue
+		}
+		for k, n := range h.nodes {
+			mine := whole.nodes[k]
+			if mine == nil {
+				whole.nodes[k] = n
+				continue
+			}
+			mine.answered = mine.answered || n.answered
+			mine.oneSided = mine.oneSided || n.oneSided
+			for _, v := range n.votes {
+				mine.add(v)
+			}
+		}
+		for key, id := range h.known {
+			old, ok := whole.known[key]
+			if !ok || strings.Compare(names.String(id.name), names.String(old.name)) < 0 {
+				whole.known[key] = id
+			}
+		}
+		for a, l := range h.homes {
+			whole.lend(a, l)
+		}
+		whole.count += h.count
+	}
+	s.shards = s.shards[:1]
+	return whole
 }

@@ -37,7 +37,7 @@ type Config struct {
 	AfterFirst, BeforeFirst int64
 	Hints                   dissect.Hints
 	Progress                func(Progress) // called once for each batch; nil = none
-	MaxRecordsInMemory      int            // 0 = 8 Mi attempts; more end the run with an error
+	RecordMemory            int64          // bytes of attempts kept in memory before the rest goes to a temporary file; 0 = 96 MiB
 }
 
 // Progress of a run.
@@ -75,7 +75,7 @@ func Run(ctx context.Context, cfg Config, src capture.Source) (*Analysis, error)
 	}
 	n := min(cfg.Workers, shards)
 	names := attempt.NewNames()
-	store := attempt.NewStore(attempt.StoreConfig{Shards: shards, MaxRecords: cfg.MaxRecordsInMemory})
+	store := attempt.NewStore(attempt.StoreConfig{Shards: shards, Memory: cfg.RecordMemory})
 	add := store.Add
 	if cfg.CountOnly {
 		add = func(int, *attempt.Record) {}
@@ -193,8 +193,8 @@ func own(p *capture.Packet, d *dissect.Datagram) {
 	d.Payload = append([]byte(nil), d.Payload...)
 }
 
-// Close gives the memory back.
-func (a *Analysis) Close() error { a.result = nil; return nil }
+// Close gives memory and temporary file back.
+func (a *Analysis) Close() error { return a.result.Close() }
 
 // Captures describes the inputs.
 func (a *Analysis) Captures() []Capture { return a.captures }
@@ -211,23 +211,26 @@ func (a *Analysis) Ledger() (l dissect.Ledger) {
 func (a *Analysis) Span() (first, last int64) { return a.first, a.last }
 
 // Attempts gives the attempts by start, then id.
-func (a *Analysis) Attempts() iter.Seq2[*dissect.Attempt, error] { return a.result.Attempts() }
+func (a *Analysis) Attempts() iter.Seq2[*dissect.Attempt, error] { return a.result.Attempts(a.workers) }
 
 // Intents gives the intents by start, then id.
-func (a *Analysis) Intents() iter.Seq2[*dissect.Intent, error] { return a.result.Intents() }
+func (a *Analysis) Intents() iter.Seq2[*dissect.Intent, error] { return a.result.Intents(a.workers) }
 
-// Clients gives the clients by id, with what each did.
+// Clients gives the clients, with what each did. Their order is fixed by
+// content: by partition, then id.
 func (a *Analysis) Clients() iter.Seq2[*storm.Client, error] {
 	return func(yield func(*storm.Client, error) bool) {
-		a.result.Walk(func(c *dissect.Client, attempts iter.Seq[*dissect.Attempt]) bool {
+		err := a.result.Walk(func(c *dissect.Client, attempts iter.Seq[*dissect.Attempt]) bool {
 			row := storm.Summarise(c, attempts)
 			return yield(&row, nil)
 		})
+		if err != nil {
+			yield(nil, err)
+		}
 	}
 }
 
 // Visit hands everything to one visitor per partition, in parallel.
 func (a *Analysis) Visit(newVisitor func(partition int) dissect.Visitor) error {
-	a.result.Visit(a.workers, newVisitor)
-	return nil
+	return a.result.Visit(a.workers, newVisitor)
 }

@@ -1,0 +1,387 @@
+package attempt
+
+import (
+	"bytes"
+	"cmp"
+	"container/heap"
+	"encoding/binary"
+	"iter"
+	"slices"
+	"sync"
+	"sync/atomic"
+
+	"squall/dissect"
+)
+
+// Visit runs one visitor per partition, partitions in parallel; within one,
+// clients come in the order of their ids.
+func (x *Result) Visit(workers int, newVisitor func(partition int) dissect.Visitor) error {
+	return x.parts(workers, func(number int, p *part) {
+		v := newVisitor(number)
+		var a dissect.Attempt
+		for i := range p.clients {
+			c := &p.clients[i]
+			known := c.Client
+			v.Client(&known)
+			for j := c.from; j < c.to; j++ {
+				x.fillOf(p, &p.rows[j], &a)
+				v.Attempt(&a)
+				if p.rows[j].last {
+					in := p.intents[p.rows[j].intent]
+					v.Intent(&in)
+				}
+			}
+		}
+	})
+}
+
+func (x *Result) fillOf(p *part, w *related, a *dissect.Attempt) {
+	in := &p.intents[w.intent]
+	x.fill(w, &p.clients[w.client].Client, in.ID, in.Censored, a)
+}
+
+// parts finishes all partitions, several at a time, in no particular order.
+func (x *Result) parts(workers int, visit func(number int, p *part)) error {
+	var next atomic.Int32
+	errs := make([]error, max(workers, 1))
+	var wg sync.WaitGroup
+	for w := range errs {
+		wg.Add(1)
+		go func() {
+			defer wg.Done()
+			for errs[w] == nil {
+				n := int(next.Add(1) - 1)
+				if n >= Partitions {
+					return
+				}
+				p, err := x.part(n)
+				if errs[w] = err; err == nil {
+					visit(n, p)
+				}
+			}
+		}()
+	}
+	wg.Wait()
+	return cmp.Or(errs...)
+}
+
+// Walk visits the clients, partition by partition, with the attempts of each.
+func (x *Result) Walk(visit func(c *dissect.Client, attempts iter.Seq[*dissect.Attempt]) bool) error {
+	var a dissect.Attempt
+	for n := range Partitions {
+		p, err := x.part(n)
+		if err != nil {
+			return err
+		}
+		for i := range p.clients {
+			c := p.clients[i]
+			rows := func(yield func(*dissect.Attempt) bool) {
+				for j := c.from; j < c.to; j++ {
+					x.fillOf(p, &p.rows[j], &a)
+					if !yield(&a) {
+						return
+					}
+				}
+			}
+			if !visit(&c.Client, rows) {
+				return nil
+			}
+		}
+	}
+	return nil
+}
+
+// Attempts gives the rows by start, then id. The struct is reused.
+func (x *Result) Attempts(workers int) iter.Seq2[*dissect.Attempt, error] {
+	return func(yield func(*dissect.Attempt, error) bool) {
+		s := sorter[finished]{limit: x.store.spool.limit, pack: packRow, unpack: unpackRow,
+			less: func(a, b *finished) bool {
+				return a.rec.Start < b.rec.Start || a.rec.Start == b.rec.Start && a.id < b.id
+			}}
+		defer s.spool.close()
+		var clients [Partitions][]dissect.Client
+		services := newTexts()
+		err := x.parts(workers, func(number int, p *part) {
+			for i := range p.clients {
+				clients[number] = append(clients[number], p.clients[i].Client)
+			}
+			order := make([]int32, len(p.rows))
+			for i := range order {
+				order[i] = int32(i)
+			}
+			slices.SortFunc(order, func(a, b int32) int {
+				return cmp.Or(cmp.Compare(p.rows[a].rec.Start, p.rows[b].rec.Start), cmp.Compare(p.rows[a].id, p.rows[b].id), cmp.Compare(a, b))
+			})
+			s.add(number, func(yield func(*finished) bool) {
+				for _, i := range order {
+					w := &p.rows[i]
+					in := &p.intents[w.intent]
+					yield(&finished{related: *w, intent: in.ID, censored: in.Censored, text: services.index(w.service)})
+				}
+			})
+		})
+		var a dissect.Attempt
+		if err == nil {
+			err = s.merge(func(number int, w *finished) bool {
+				w.service = services.list[w.text]
+				x.fill(&w.related, &clients[number][w.client], w.intent, w.censored, &a)
+				return yield(&a, nil)
+			})
+		}
+		if err != nil {
+			yield(nil, err)
+		}
+	}
+}
+
+// Intents gives the intents by start, then id. The struct is reused.
+func (x *Result) Intents(workers int) iter.Seq2[*dissect.Intent, error] {
+	return func(yield func(*dissect.Intent, error) bool) {
+		texts := newTexts()
+		s := sorter[dissect.Intent]{limit: x.store.spool.limit,
+			pack:   func(b []byte, in *dissect.Intent) []byte { return packIntent(b, in, texts) },
+			unpack: func(u *unpacker, in *dissect.Intent) { unpackIntent(u, in, texts) },
+			less:   func(a, b *dissect.Intent) bool { return a.Start < b.Start || a.Start == b.Start && a.ID < b.ID }}
+		defer s.spool.close()
+		err := x.parts(workers, func(number int, p *part) {
+			all := slices.Clone(p.intents)
+			slices.SortFunc(all, func(a, b dissect.Intent) int {
+				return cmp.Or(cmp.Compare(a.Start, b.Start), cmp.Compare(a.ID, b.ID))
+			})
+			s.add(number, func(yield func(*dissect.Intent) bool) {
+				for i := range all {
+					yield(&all[i])
+				}
+			})
+		})
+		if err == nil {
+			err = s.merge(func(_ int, in *dissect.Intent) bool { return yield(in, nil) })
+		}
+		if err != nil {
+			yield(nil, err)
+		}
+	}
+}
+
+// finished is a row on its way through the sorter.
+type finished struct {
+	related
+	intent   uint64
+	censored bool
+	text     uint64 // of the service
+}
+
+func packRow(b []byte, w *finished) []byte {
+	b = appendRecord(b, &w.rec)
+	b = binary.LittleEndian.AppendUint64(b, w.id)
+	b = binary.LittleEndian.AppendUint64(b, w.intent)
+	b = binary.AppendUvarint(b, w.text)
+	b = binary.AppendVarint(b, w.gap)
+	b = binary.AppendUvarint(b, uint64(w.client))
+	b = binary.AppendUvarint(b, uint64(w.number))
+	flags := byte(w.relation)
+	if w.censored {
+		flags |= 0x80
+	}
+	return append(b, flags)
+}
+
+func unpackRow(u *unpacker, w *finished) {
+	u.record(&w.rec)
+	w.id, w.intent = u.fixed(), u.fixed()
+	w.text = u.number()
+	w.gap = u.signed()
+	w.client = int32(u.number())
+	w.number = int32(u.number())
+	flags := u.byte()
+	w.relation, w.censored = dissect.Relation(flags&0x7f), flags&0x80 != 0
+}
+
+func packIntent(b []byte, in *dissect.Intent, t *texts) []byte {
+	b = binary.LittleEndian.AppendUint64(b, in.ID)
+	for _, n := range [...]int64{in.Start, in.End, in.Wait, int64(in.Attempts), int64(in.Retries), int64(in.Nodes)} {
+		b = binary.AppendVarint(b, n)
+	}
+	for _, s := range [...]string{in.ClientID, in.Service, in.Protocol} {
+		b = binary.AppendUvarint(b, t.index(s))
+	}
+	for _, e := range [...]dissect.Endpoint{in.FirstNode, in.LastNode} {
+		b = appendAddr(b, &e.Addr, false)
+		b = binary.LittleEndian.AppendUint16(b, e.Port)
+	}
+	censored := byte(0)
+	if in.Censored {
+		censored = 1
+	}
+	return append(b, byte(in.Outcome), byte(in.Relation), byte(in.ClosedBy), censored)
+}
+
+func unpackIntent(u *unpacker, in *dissect.Intent, t *texts) {
+	in.ID = u.fixed()
+	in.Start, in.End, in.Wait = u.signed(), u.signed(), u.signed()
+	in.Attempts, in.Retries, in.Nodes = int32(u.signed()), int32(u.signed()), int32(u.signed())
+	in.ClientID, in.Service, in.Protocol = t.list[u.number()], t.list[u.number()], t.list[u.number()]
+	in.FirstNode.Addr, in.FirstNode.Port = u.addr(false), u.port()
+	in.LastNode.Addr, in.LastNode.Port = u.addr(false), u.port()
+	in.Outcome, in.Relation, in.ClosedBy = dissect.Outcome(u.byte()), dissect.Relation(u.byte()), dissect.ClosedBy(u.byte())
+	in.Censored = u.byte() == 1
+}
+
+// texts numbers strings.
+type texts struct {
+	mu   sync.Mutex
+	at   map[string]uint64
+	list []string
+}
+
+func newTexts() *texts { return &texts{at: map[string]uint64{}} }
+
+func (t *texts) index(s string) uint64 {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	n, ok := t.at[s]
+	if !ok {
+		n = uint64(len(t.list))
+		t.at[s] = n
+		t.list = append(t.list, s)
+	}
+	return n
+}
+
+// sorter merges partitions that are sorted in themselves.
+type sorter[T any] struct {
+	limit  int64
+	pack   func([]byte, *T) []byte
+	unpack func(*unpacker, *T)
+	less   func(a, b *T) bool
+	spool  spool
+	heads  []*head[T]
+}
+
+// mergeChunk is how much of each partition is in hand while merging.
+const mergeChunk = 64 << 10
+
+// add takes the items of a partition, in order. Partitions may be added at the
+// same time.
+func (s *sorter[T]) add(partition int, items iter.Seq[*T]) {
+	var b []byte
+	for v := range items {
+		if b == nil {
+			b = make([]byte, 0, mergeChunk+512)
+		}
+		if b = s.pack(b, v); len(b) >= mergeChunk {
+			s.put(partition, b)
+			b = nil
+		}
+	}
+	s.put(partition, b)
+}
+
+func (s *sorter[T]) put(partition int, b []byte) {
+	s.spool.mu.Lock()
+	s.spool.limit = s.limit
+	s.spool.mu.Unlock()
+	s.spool.put(partition, b)
+}
+
+type head[T any] struct {
+	number int
+	chunks []chunk
+	u      unpacker
+	buf    []byte
+	item   T
+}
+
+// merge visits all items in order until visit returns false.
+func (s *sorter[T]) merge(visit func(partition int, item *T) bool) error {
+	for p := range Partitions {
+		h := &head[T]{number: p, chunks: s.spool.runs[p]}
+		ok, err := s.next(h)
+		if err != nil {
+			return err
+		}
+		if ok {
+			s.heads = append(s.heads, h)
+		}
+	}
+	heap.Init(s)
+	for len(s.heads) > 0 {
+		h := s.heads[0]
+		if !visit(h.number, &h.item) {
+			return nil
+		}
+		ok, err := s.next(h)
+		if err != nil {
+			return err
+		}
+		if ok {
+			heap.Fix(s, 0)
+		} else {
+			heap.Pop(s)
+		}
+	}
+	return nil
+}
+
+func (s *sorter[T]) next(h *head[T]) (ok bool, err error) {
+	for len(h.u.b) == 0 {
+		if len(h.chunks) == 0 {
+			return false, nil
+		}
+		if h.u.b, h.buf, err = s.spool.load(h.chunks[0], h.buf); err != nil {
+			return false, err
+		}
+		h.chunks = h.chunks[1:]
+	}
+	s.unpack(&h.u, &h.item)
+	return true, nil
+}
+
+// The methods of heap.Interface.
+func (s *sorter[T]) Len() int           { return len(s.heads) }
+func (s *sorter[T]) Less(i, j int) bool { return s.less(&s.heads[i].item, &s.heads[j].item) }
+func (s *sorter[T]) Swap(i, j int)      { s.heads[i], s.heads[j] = s.heads[j], s.heads[i] }
+func (s *sorter[T]) Push(v any)         { s.heads = append(s.heads, v.(*head[T])) }
+func (s *sorter[T]) Pop() any {
+	last := s.heads[len(s.heads)-1]
+	s.heads = s.heads[:len(s.heads)-1]
+	return last
+}
+
+func (x *Result) fill(w *related, c *dissect.Client, intent uint64, censored bool, a *dissect.Attempt) {
+	r := &w.rec
+	h := r.History[:]
+	if n := bytes.IndexByte(h, 0); n >= 0 {
+		h = h[:n]
+	}
+	*a = dissect.Attempt{
+		ID: w.id, IntentID: intent, Start: r.Start, End: r.End,
+		Source: r.Source, Destination: r.Destination, Proto: r.Proto,
+		Protocol: x.names.String(r.Protocol), Op: x.names.String(r.Op), Rung: x.names.String(r.Rung),
+		Service: w.service, Role: r.Role, RoleSource: r.RoleSource,
+		ClientID: c.ID, ClientIDLevel: c.Level, ClientVersion: c.Version,
+		Relation: w.relation, Number: w.number, Outcome: r.Outcome, Evidence: r.Evidence, Answer: r.Answer,
+		Late: r.Flags&FlagLate != 0, OneSided: r.Flags&FlagOneSided != 0, Censored: censored,
+		Transmissions: r.Transmissions, HandshakeRTT: r.HandshakeRTT, RetryGap: w.gap, RetryAfter: r.RetryAfter,
+		AnsweredAt: r.AnsweredAt, GaveUp: r.GaveUp, LastSeen: r.LastSeen, SessionEnd: r.SessionEnd, SessionEnded: r.SessionEnded,
+		SourcePackets: r.SourcePackets, SourceBytes: r.SourceBytes,
+		DestinationPackets: r.DestinationPackets, DestinationBytes: r.DestinationBytes,
+		History: letters(h), VLAN: r.VLAN, Tunnel: r.Tunnel, TunnelID: r.TunnelID,
+		File: r.File, FirstFrame: r.FirstFrame, LastFrame: r.LastFrame, FirstOffset: r.FirstOffset,
+	}
+}
+
+// letters shares the histories that most attempts have.
+func letters(h []byte) string {
+	switch string(h) {
+	case "":
+		return ""
+	case "S":
+		return "S"
+	case "Sr":
+		return "Sr"
+	case "ShADadFf":
+		return "ShADadFf"
+	}
+	return string(h)
+}

@@ -1,0 +1,113 @@
+package attempt
+
+import (
+	"fmt"
+	"io"
+	"os"
+	"sync"
+)
+
+// spool keeps bytes by partition: in memory up to a limit, after that in a
+// temporary file that no name leads to, so that nothing is left behind.
+type spool struct {
+	limit int64
+
+	mu   sync.Mutex
+	held int64 // in memory
+	file *os.File
+	size int64
+	runs [Partitions][]chunk
+	err  error
+}
+
+// chunk is a run of whole records.
+type chunk struct {
+	data []byte // nil = in the file
+	at   int64
+	n    int
+}
+
+// put adds a chunk, which belongs to the spool from then on. The chunks of one
+// partition keep their order.
+func (s *spool) put(partition int, data []byte) {
+	if len(data) == 0 {
+		return
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	c := chunk{n: len(data)}
+	if s.held+int64(len(data)) <= s.limit {
+		s.held += int64(len(data))
+		c.data = data
+	} else if s.err == nil {
+		c.at = s.size
+		s.err = s.write(data)
+	}
+	s.runs[partition] = append(s.runs[partition], c)
+}
+
+func (s *spool) write(data []byte) error {
+	if s.file == nil {
+		f, err := os.CreateTemp("", "squall-*.attempts")
+		if err != nil {
+			return fmt.Errorf("temporary file for attempts: %w; TMPDIR names another place", err)
+		}
+		os.Remove(f.Name())
+		s.file = f
+	}
+	if _, err := s.file.Write(data); err != nil {
+		return fmt.Errorf("temporary file for attempts, %d MB so far: %w; TMPDIR names another place", s.size>>20, err)
+	}
+	s.size += int64(len(data))
+	return nil
+}
+
+// each visits the chunks of a partition in their order. The bytes are valid
+// during the call.
+func (s *spool) each(partition int, visit func([]byte)) error {
+	s.mu.Lock()
+	runs, err := s.runs[partition], s.err
+	s.mu.Unlock()
+	if err != nil {
+		return err
+	}
+	var data, buf []byte
+	for _, c := range runs {
+		if data, buf, err = s.load(c, buf); err != nil {
+			return err
+		}
+		visit(data)
+	}
+	return nil
+}
+
+// load gives the bytes of a chunk; buf is what a chunk in the file is read to,
+// and is grown as needed.
+func (s *spool) load(c chunk, buf []byte) (data, grown []byte, err error) {
+	if c.data != nil {
+		return c.data, buf, nil
+	}
+	if cap(buf) < c.n {
+		buf = make([]byte, c.n)
+	}
+	if _, err := s.file.ReadAt(buf[:c.n], c.at); err != nil && err != io.EOF {
+		return nil, buf, fmt.Errorf("temporary file for attempts: %w", err)
+	}
+	return buf[:c.n], buf, nil
+}
+
+// bytes of a partition.
+func (s *spool) bytes(partition int) (n int) {
+	for _, c := range s.runs[partition] {
+		n += c.n
+	}
+	return n
+}
+
+func (s *spool) close() error {
+	s.runs = [Partitions][]chunk{}
+	if s.file == nil {
+		return nil
+	}
+	return s.file.Close()
+}
