@@ -7,5 +7,16 @@ import "squall/dissect"
 // All is every protocol that is built in, in the order in which they are asked:
 // the first that is sure wins, so those with the strongest marks come first.
 func All() []dissect.Protocol {
-	return []dissect.Protocol{}
+	return []dissect.Protocol{
+		bitcoin{},
+		mqtt{},
+		ikev2{},
+		openvpn{},
+		radius{},
+
+		// The carriers and what is on every network come last: overlays speak inside them.
+		dns{},
+		http{},
+		tls{},
+	}
 }
