@@ -3,6 +3,7 @@ package main
 import (
 	"encoding/json"
 	"fmt"
+	"slices"
 
 	"github.com/spf13/cobra"
 
@@ -34,7 +35,7 @@ every client really did.`,
 			if out == "" {
 				return exitError{exitUsage, fmt.Errorf("sample %s: where to? -w FILE, or -w - for standard output", args[0])}
 			}
-			if _, ok := samples.Find(args[0]); !ok {
+			if !slices.ContainsFunc(samples.List(), func(s samples.Sample) bool { return s.Name == args[0] }) {
 				return exitError{exitUsage, fmt.Errorf("sample %q is not known; `squall sample` lists them", args[0])}
 			}
 			w, done, err := create(cmd, out)
@@ -54,6 +55,9 @@ every client really did.`,
 			}
 			if truth == "" {
 				return nil
+			}
+			if facts == nil {
+				return exitError{exitUsage, fmt.Errorf("sample %s is for measuring and has no truth to write", args[0])}
 			}
 			w, done, err = create(cmd, truth)
 			if err != nil {
