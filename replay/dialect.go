@@ -1,0 +1,232 @@
+package replay
+
+import (
+	"bytes"
+	"fmt"
+	"net/netip"
+	"strconv"
+	"time"
+
+	"squall/dissect"
+)
+
+// Dialect is both ends of the attach of one protocol: what a client sends and
+// makes of the answers, what a test node makes of the requests. A stateless
+// value; what an attempt must remember is in its Identity.
+//
+// Requests are made anew from the protocol's rules, never copied from a
+// capture: fresh transaction ids, cookies and connection ids, no recorded
+// address, name or credential.
+type Dialect interface {
+	// Name is the network_protocol, or "tcp" and "udp" for plain bytes.
+	Name() string
+	Transport() dissect.Transport
+	// Request appends the first flight of an attempt.
+	Request(dst []byte, who *Identity) []byte
+	// Read makes out what the head of got, bytes of the node, means.
+	Read(who *Identity, got []byte) Reply
+	// Serve makes out what the head of b, bytes of a client, asks.
+	Serve(b []byte) Asked
+	// Answer appends what a node says to it: KindAccept, KindRefuse or
+	// KindThrottle. Nothing appended means that the protocol has no such word.
+	Answer(dst []byte, to *Asked, say dissect.Kind, retryAfter time.Duration) []byte
+	// Work says what an accepted attempt made the node do, for the report: a
+	// first flight without keys skips the costly part.
+	Work() string
+}
+
+// Identity is who makes an attempt.
+type Identity struct {
+	Client  int64
+	Version string
+	Attempt uint64 // number of the attempt in the run; ids derive from it
+	Seed    uint64
+	Local   netip.AddrPort
+	Refresh bool   // inside a session
+	leg     uint32 // of the attempt
+	conn    uint64 // connection id that a tracker gave
+}
+
+// mix is splitmix64's finaliser: a hash of a few numbers, the same everywhere.
+func mix(v ...uint64) (h uint64) {
+	for _, x := range v {
+		h += x + 0x9e3779b97f4a7c15
+		h = (h ^ h>>30) * 0xbf58476d1ce4e5b9
+		h = (h ^ h>>27) * 0x94d049bb133111eb
+		h ^= h >> 31
+	}
+	return h
+}
+
+// fresh is an id of this attempt and leg, lasting one of the client.
+func (w *Identity) fresh(k uint64) uint64 { return mix(w.Seed, 1, w.Attempt, uint64(w.leg), k) }
+
+func (w *Identity) lasting(k uint64) uint64 { return mix(w.Seed, 2, uint64(w.Client), k) }
+
+func (w *Identity) version() string {
+	if w.Version == "" {
+		return "squall"
+	}
+	return w.Version
+}
+
+// Reply is what bytes of a node mean to a client.
+type Reply struct {
+	N          int // bytes used; 0: more are needed (TCP), or not for this attempt (UDP)
+	Kind       dissect.Kind
+	RetryAfter time.Duration
+	Lifetime   time.Duration // of the session, 0 = not said
+	Next       []byte        // to send now
+}
+
+// Asked is what a client wants of a node.
+type Asked struct {
+	N    int          // bytes used; 0: more are needed, or not this protocol
+	Kind dissect.Kind // KindRequest, KindRefresh, KindData, KindClose
+	// Step: a leg before the request proper (a tracker's connect); it is
+	// answered at once and counts for nothing.
+	Step   bool
+	Client uint64 // hash of the identity inside the request, 0 = none
+	Peer   netip.AddrPort
+	head   []byte // the request itself; aliases b
+}
+
+// Keep copies what aliases the buffer that was read.
+func (a *Asked) Keep() { a.head = bytes.Clone(a.head) }
+
+// Dialects are all that squall speaks.
+func Dialects() []Dialect {
+	return []Dialect{plain{dissect.TCP}, plain{dissect.UDP}, gnutella{}, sip{}, n2n{}, tracker{}, stun{}}
+}
+
+// FindDialect is the dialect of that name.
+func FindDialect(name string) (Dialect, bool) {
+	for _, d := range Dialects() {
+		if d.Name() == name {
+			return d, true
+		}
+	}
+	return nil, false
+}
+
+// DialectFor is how attempts of a protocol are made again. An unknown protocol
+// over TCP or UDP is asked for with plain bytes, a known one that squall does
+// not speak is an error that says so.
+func DialectFor(protocol string, proto uint8) (Dialect, error) {
+	if d, ok := FindDialect(protocol); ok && protocol != "tcp" && protocol != "udp" {
+		if (d.Transport() == dissect.TCP) != (proto == dissect.ProtoTCP) {
+			return nil, fmt.Errorf("%s over %s: squall speaks it over the other transport only", protocol, transportName(proto))
+		}
+		return d, nil
+	}
+	switch {
+	case protocol != "":
+		return nil, fmt.Errorf("%s: squall can read it but does not speak it, a request cannot be made without its keys or its rules", protocol)
+	case proto == dissect.ProtoUDP:
+		return plain{dissect.UDP}, nil
+	}
+	return plain{dissect.TCP}, nil
+}
+
+func transportName(proto uint8) string {
+	if proto == dissect.ProtoUDP {
+		return "udp"
+	}
+	return "tcp"
+}
+
+// plain is no protocol at all: the client sends a line, any bytes of the node
+// but BUSY and NO are a yes. It is what remains of an attempt whose protocol is
+// not known, and the smallest thing to test with.
+//
+//	ATTACH <client> <attempt>\r\n   WELCOME <attempt>\r\n   BUSY <seconds> <attempt>\r\n   NO <attempt>\r\n
+type plain struct{ transport dissect.Transport }
+
+func (p plain) Name() string {
+	if p.transport == dissect.UDP {
+		return "udp"
+	}
+	return "tcp"
+}
+
+func (p plain) Transport() dissect.Transport { return p.transport }
+func (p plain) Work() string {
+	return "a line of text in, a line of text out; nothing of the recorded service"
+}
+
+func (p plain) Request(dst []byte, who *Identity) []byte {
+	word := "ATTACH"
+	if who.Refresh {
+		word = "RENEW"
+	}
+	return fmt.Appendf(dst, "%s %016x %016x\r\n", word, who.lasting(0), who.fresh(0))
+}
+
+func (p plain) Read(who *Identity, got []byte) Reply {
+	if len(got) == 0 {
+		return Reply{}
+	}
+	end := bytes.IndexByte(got, '\n')
+	line := got
+	if end >= 0 {
+		line = bytes.TrimRight(got[:end], "\r\n")
+	}
+	words := bytes.Fields(line)
+	ours := len(words) > 1 && len(words) < 4
+	if p.transport == dissect.UDP && ours && string(words[len(words)-1]) != fmt.Sprintf("%016x", who.fresh(0)) {
+		return Reply{} // the late answer to another attempt
+	}
+	switch {
+	case len(words) > 0 && string(words[0]) == "BUSY":
+		r := Reply{N: len(got), Kind: dissect.KindThrottle}
+		if len(words) > 1 {
+			s, _ := strconv.ParseUint(string(words[1]), 10, 16)
+			r.RetryAfter = time.Duration(s) * time.Second
+		}
+		return r
+	case len(words) > 0 && string(words[0]) == "NO":
+		return Reply{N: len(got), Kind: dissect.KindRefuse}
+	}
+	return Reply{N: len(got), Kind: dissect.KindAccept}
+}
+
+func (p plain) Serve(b []byte) Asked {
+	end := bytes.IndexByte(b, '\n')
+	n := end + 1
+	if end < 0 {
+		if p.transport == dissect.TCP && len(b) < 4096 {
+			return Asked{}
+		}
+		n, end = len(b), len(b)
+	}
+	a := Asked{N: n, Kind: dissect.KindRequest, head: b[:n]}
+	words := bytes.Fields(b[:end])
+	if len(words) == 0 {
+		return Asked{N: n, Kind: dissect.KindData}
+	}
+	switch string(words[0]) {
+	case "RENEW":
+		a.Kind = dissect.KindRefresh
+	case "ping":
+		a.Kind = dissect.KindData
+	}
+	if len(words) > 1 {
+		a.Client, _ = strconv.ParseUint(string(words[1]), 16, 64)
+	}
+	return a
+}
+
+func (p plain) Answer(dst []byte, to *Asked, say dissect.Kind, retryAfter time.Duration) []byte {
+	words := bytes.Fields(to.head)
+	txn := []byte("-")
+	if len(words) > 2 && len(words[2]) <= 16 {
+		txn = words[2]
+	}
+	switch say {
+	case dissect.KindAccept:
+		return fmt.Appendf(dst, "WELCOME %s\r\n", txn)
+	case dissect.KindThrottle:
+		return fmt.Appendf(dst, "BUSY %d %s\r\n", int(retryAfter/time.Second), txn)
+	}
+	return fmt.Appendf(dst, "NO %s\r\n", txn)
+}
