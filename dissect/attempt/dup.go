@@ -10,7 +10,7 @@ const (
 	// duplicateWithin is how close two equal frames must be to count as one
 	// seen twice by a tap (rule 18). Retransmissions are 200 ms apart and more.
 	duplicateWithin = 5e6
-	duplicateSlots  = 1 << 13
+	duplicateSlots  = 1 << 10 // by shard; small, so that it stays in the cache
 	// duplicateBytes is how much of either end of a payload is compared.
 	duplicateBytes = 64
 )

@@ -40,13 +40,27 @@ type decided struct {
 	oneSided bool
 }
 
-// part is a finished partition.
+// part is a finished partition. The rows lie as they were read; order has
+// them by client, then start.
 type part struct {
 	names   *Names
-	rows    []related // by client, then start
-	clients []client  // by id
+	rows    []related
+	order   []int32
+	clients []client // by id
 	intents []dissect.Intent
+	keys    []orderKey
+	people  people
+	texts   map[string]string
 }
+
+type orderKey struct {
+	start  int64
+	client int32
+	at     int32
+}
+
+// row is the i-th in order.
+func (p *part) row(i int) *related { return &p.rows[p.order[i]] }
 
 type related struct {
 	rec      Record
@@ -63,7 +77,7 @@ type related struct {
 
 type client struct {
 	dissect.Client
-	from, to int // rows
+	from, to int // of the order
 }
 
 // Finalise closes the store; begin and end are the first and last packet times
@@ -136,82 +150,98 @@ func (x *Result) borrowed(r *Record) uint64 {
 	return 0
 }
 
-// part finishes a partition.
-func (x *Result) part(p int) (*part, error) {
+// part finishes a partition. It is written into scratch, whose content is lost,
+// unless it is kept.
+func (x *Result) part(n int, scratch *part) (*part, error) {
 	small := x.facts.count <= keptRecords
 	if small {
 		x.mu.Lock()
-		kept := x.kept[p]
+		kept := x.kept[n]
 		x.mu.Unlock()
 		if kept != nil {
 			return kept, nil
 		}
+		scratch = &part{}
 	}
-	recs := make([]Record, 0, (x.store.spool.bytes(p)+len(x.moved[p]))/64)
+	p := scratch
+	p.names = x.names
+	if p.texts == nil {
+		p.texts = map[string]string{}
+	}
+	p.rows, p.order, p.clients, p.intents = p.rows[:0], p.order[:0], p.clients[:0], p.intents[:0]
+	own := true
 	load := func(data []byte) {
 		for u := (unpacker{b: data}); len(u.b) > 0; {
-			recs = append(recs, Record{})
-			u.record(&recs[len(recs)-1])
+			if len(p.rows) == cap(p.rows) {
+				p.rows = slices.Grow(p.rows, len(p.rows)/4+64)
+			}
+			p.rows = p.rows[:len(p.rows)+1]
+			r := &p.rows[len(p.rows)-1]
+			*r = related{}
+			u.record(&r.rec)
+			if key := x.borrowed(&r.rec); own && key != 0 && partitionOfKey(key) != n {
+				p.rows = p.rows[:len(p.rows)-1]
+			}
 		}
 	}
-	if err := x.store.spool.each(p, load); err != nil {
+	if err := x.store.spool.each(n, load); err != nil {
 		return nil, err
 	}
-	own := recs[:0]
-	for i := range recs {
-		if key := x.borrowed(&recs[i]); key == 0 || partitionOfKey(key) == p {
-			own = append(own, recs[i])
-		}
-	}
-	recs = own
-	load(x.moved[p])
-	out := x.finish(recs)
+	own = false
+	load(x.moved[n])
+	x.finish(p)
 	if small {
 		x.mu.Lock()
-		x.kept[p] = out
+		x.kept[n] = p
 		x.mu.Unlock()
 	}
-	return out, nil
+	return p, nil
 }
 
-func (x *Result) finish(recs []Record) *part {
-	out := &part{names: x.names, rows: make([]related, len(recs))}
-	services := map[string]string{}
-	who := x.identify(recs)
-	type key struct {
-		start  int64
-		client int32
-		at     int32
+func (x *Result) finish(p *part) {
+	for i := range p.rows {
+		r := &p.rows[i]
+		x.describe(r, p.texts)
+		r.id = contentID(&r.rec)
 	}
-	order := make([]key, len(recs))
-	for i := range recs {
-		order[i] = key{recs[i].Start, who.of[i], int32(i)}
+	who := &p.people
+	x.identify(p.rows, who)
+	p.sort(who.of)
+	if x.splitByClock(p, who) {
+		p.sort(who.of)
 	}
-	slices.SortFunc(order, func(a, b key) int {
+	for i, o := range p.order {
+		c := who.of[o]
+		if i == 0 || c != who.of[p.order[i-1]] {
+			p.clients = append(p.clients, client{Client: who.clients[c], from: i})
+		}
+		p.clients[len(p.clients)-1].to = i + 1
+		p.rows[o].client = int32(len(p.clients) - 1)
+	}
+	for i := range p.clients {
+		p.relate(x, &p.clients[i])
+	}
+}
+
+// sort orders the rows by client and start.
+func (p *part) sort(of []int32) {
+	p.keys = p.keys[:0]
+	for i := range p.rows {
+		p.keys = append(p.keys, orderKey{p.rows[i].rec.Start, of[i], int32(i)})
+	}
+	slices.SortFunc(p.keys, func(a, b orderKey) int {
 		if a.client != b.client {
 			return cmp.Compare(a.client, b.client)
 		}
 		if a.start != b.start {
 			return cmp.Compare(a.start, b.start)
 		}
-		return compare(&recs[a.at], &recs[b.at])
+		return compare(&p.rows[a.at].rec, &p.rows[b.at].rec)
 	})
-	for i, o := range order {
-		r := &out.rows[i]
-		r.rec = recs[o.at]
-		x.describe(r, services)
-		r.id = contentID(&r.rec)
-		if i == 0 || o.client != order[i-1].client {
-			c := who.clients[o.client]
-			out.clients = append(out.clients, client{Client: c, from: i})
-		}
-		out.clients[len(out.clients)-1].to = i + 1
-		r.client = int32(len(out.clients) - 1)
+	p.order = p.order[:0]
+	for _, k := range p.keys {
+		p.order = append(p.order, k.at)
 	}
-	for i := range out.clients {
-		out.relate(x, &out.clients[i])
-	}
-	return out
 }
 
 // compare orders records by content alone.

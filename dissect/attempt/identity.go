@@ -15,35 +15,31 @@ type people struct {
 	of      []int32          // client of each record
 }
 
-// person is what tells clients apart: a key of their protocol, else the address
-// and, where several hosts stand behind it, the line of their timestamps.
+// person is what tells clients apart: a key of their protocol, else the
+// address.
 type person struct {
 	key  uint64
 	addr dissect.Addr
-	line int32
 }
 
-// identify names the client of each record (rule 40): the identity inside the
-// protocol, which an address with exactly one lends to its other records, else
-// the address, which TCP timestamps may split.
-func (x *Result) identify(recs []Record) people {
+// identify names the client of each row (rule 40): the identity inside the
+// protocol, which an address with exactly one lends to its other rows, else the
+// address.
+func (x *Result) identify(rows []related, out *people) {
 	index := map[person]int32{}
 	var all []person
-	out := people{of: make([]int32, len(recs))}
-	lines := map[dissect.Addr][]int32{}
-	for i := range recs {
-		r := &recs[i]
+	if cap(out.of) < len(rows) {
+		out.of = make([]int32, len(rows))
+	}
+	out.of = out.of[:len(rows)]
+	for i := range rows {
+		r := &rows[i].rec
 		p := person{key: r.ClientKey}
 		if p.key == 0 {
 			p.key = x.borrowed(r)
 		}
 		if p.key == 0 {
 			p.addr = r.Source.Addr
-			if r.TSBase != 0 {
-				lines[p.addr] = append(lines[p.addr], int32(i))
-			}
-		} else {
-			r.ClientKey = p.key
 		}
 		n, ok := index[p]
 		if !ok {
@@ -53,65 +49,92 @@ func (x *Result) identify(recs []Record) people {
 		}
 		out.of[i] = n
 	}
-	suspects := map[dissect.Addr]bool{}
-	for addr, list := range lines {
-		if len(list) < 4 {
-			continue
-		}
-		found, split := timestampLines(recs, list)
-		if found < 2 {
-			continue
-		}
-		suspects[addr] = true
-		if split == nil {
-			continue
-		}
-		for j, i := range list {
-			p := person{addr: addr, line: split[j] + 1}
-			n, ok := index[p]
-			if !ok {
-				n = int32(len(all))
-				index[p] = n
-				all = append(all, p)
-			}
-			out.of[i] = n
-		}
-	}
 	ids := make([]dissect.Client, len(all))
-	order := make([]int32, len(all))
 	for i, p := range all {
-		order[i] = int32(i)
 		c := &ids[i]
-		c.NATSuspect = suspects[p.addr]
-		switch {
-		case p.key != 0:
-			known := x.facts.known[p.key]
-			name := x.names.String(known.name)
-			if name == "" {
-				name = strconv.FormatUint(p.key, 16)
-			}
-			c.ID, c.Level = x.names.String(known.protocol)+":"+name, dissect.IDProtocol
-		case p.line != 0:
-			c.ID, c.Level = p.addr.String()+"#"+strconv.Itoa(int(p.line)), dissect.IDFingerprint
-		default:
+		if p.key == 0 {
 			c.ID = p.addr.String()
+			continue
 		}
+		known := x.facts.known[p.key]
+		name := x.names.String(known.name)
+		if name == "" {
+			name = strconv.FormatUint(p.key, 16)
+		}
+		c.ID, c.Level = x.names.String(known.protocol)+":"+name, dissect.IDProtocol
+	}
+	out.rank(ids)
+}
+
+// rank orders the clients by id. Two that print alike are one.
+func (out *people) rank(ids []dissect.Client) {
+	order := make([]int32, len(ids))
+	for i := range order {
+		order[i] = int32(i)
 	}
 	slices.SortFunc(order, func(a, b int32) int { return cmp.Or(strings.Compare(ids[a].ID, ids[b].ID), cmp.Compare(a, b)) })
-	rank := make([]int32, len(all))
+	rank := make([]int32, len(ids))
+	out.clients = out.clients[:0]
 	for i, o := range order {
-		// Two keys may print alike; they are one client then.
-		if i > 0 && ids[o].ID == out.clients[len(out.clients)-1].ID {
-			rank[o] = int32(len(out.clients) - 1)
-			continue
+		if i == 0 || ids[o].ID != ids[order[i-1]].ID {
+			out.clients = append(out.clients, ids[o])
 		}
-		rank[o] = int32(len(out.clients))
-		out.clients = append(out.clients, ids[o])
+		rank[o] = int32(len(out.clients) - 1)
 	}
 	for i, n := range out.of {
 		out.of[i] = rank[n]
 	}
-	return out
+}
+
+// splitByClock tells the hosts behind one address apart by the clocks of their
+// TCP timestamps; it says whether there was anything to split.
+func (x *Result) splitByClock(p *part, who *people) bool {
+	split := false
+	from := 0
+	var list []int32
+	for to := 1; to <= len(p.order); to++ {
+		c := who.of[p.order[from]]
+		if to < len(p.order) && who.of[p.order[to]] == c {
+			continue
+		}
+		list = list[:0]
+		if who.clients[c].Level == dissect.IDAddress {
+			for _, i := range p.order[from:to] {
+				if p.rows[i].rec.TSBase != 0 {
+					list = append(list, i)
+				}
+			}
+		}
+		from = to
+		if len(list) < 4 {
+			continue
+		}
+		found, lines := timestampLines(p.rows, list)
+		if found < 2 {
+			continue
+		}
+		who.clients[c].NATSuspect = true
+		hosts := map[int32]int32{}
+		for j, i := range list {
+			if lines == nil {
+				break
+			}
+			n, ok := hosts[lines[j]]
+			if !ok {
+				n = int32(len(who.clients))
+				hosts[lines[j]] = n
+				host := who.clients[c]
+				host.ID, host.Level = host.ID+"#"+strconv.Itoa(len(hosts)), dissect.IDFingerprint
+				who.clients = append(who.clients, host)
+			}
+			who.of[i] = n
+			split = true
+		}
+	}
+	if split {
+		who.rank(slices.Clone(who.clients))
+	}
+	return split
 }
 
 // The rates of TCP timestamp clocks that are in use, in ticks a second.
@@ -134,12 +157,10 @@ type tsLine struct {
 // is how many run at the same time; split, the line of each record, is given
 // only where every node sees the same lines: newer stacks shift their clock
 // for each peer, so that lines towards two nodes cannot be joined.
-func timestampLines(recs []Record, list []int32) (found int, split []int32) {
-	slices.SortFunc(list, func(a, b int32) int { return compare(&recs[a], &recs[b]) })
+func timestampLines(rows []related, list []int32) (found int, split []int32) {
 	var lines []*tsLine
-	split = make([]int32, len(list))
 	for j, i := range list {
-		r := &recs[i]
+		r := &rows[i].rec
 		ticks := (r.Start - r.TSBase) / 1e6
 		best := -1
 		for n, l := range lines {
@@ -156,7 +177,12 @@ func timestampLines(recs []Record, list []int32) (found int, split []int32) {
 		}
 		lines[best].add(r.Start, ticks)
 		lines[best].nodes[r.Destination] = true
-		split[j] = int32(best)
+		if best > 0 && split == nil {
+			split = make([]int32, len(list))
+		}
+		if split != nil {
+			split[j] = int32(best)
+		}
 	}
 	// Lines that follow one another are reboots, or one host with many nodes.
 	sameNodes := true

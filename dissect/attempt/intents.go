@@ -26,12 +26,11 @@ func learnedWait(gaps []int64) int64 {
 
 // relate fills the relations and intents of one client, service by service.
 func (p *part) relate(x *Result, c *client) {
-	rows := p.rows[c.from:c.to]
 	groups := map[string][]*related{}
 	var order []string
-	c.First, c.Attempts = rows[0].rec.Start, int32(len(rows))
-	for i := range rows {
-		r := &rows[i]
+	c.First, c.Attempts = p.row(c.from).rec.Start, int32(c.to-c.from)
+	for i := c.from; i < c.to; i++ {
+		r := p.row(i)
 		if groups[r.service] == nil {
 			order = append(order, r.service)
 		}

@@ -24,10 +24,11 @@ func (x *Result) Visit(workers int, newVisitor func(partition int) dissect.Visit
 			known := c.Client
 			v.Client(&known)
 			for j := c.from; j < c.to; j++ {
-				x.fillOf(p, &p.rows[j], &a)
+				w := p.row(j)
+				x.fillOf(p, w, &a)
 				v.Attempt(&a)
-				if p.rows[j].last {
-					in := p.intents[p.rows[j].intent]
+				if w.last {
+					in := p.intents[w.intent]
 					v.Intent(&in)
 				}
 			}
@@ -49,12 +50,13 @@ func (x *Result) parts(workers int, visit func(number int, p *part)) error {
 		wg.Add(1)
 		go func() {
 			defer wg.Done()
+			scratch := &part{}
 			for errs[w] == nil {
 				n := int(next.Add(1) - 1)
 				if n >= Partitions {
 					return
 				}
-				p, err := x.part(n)
+				p, err := x.part(n, scratch)
 				if errs[w] = err; err == nil {
 					visit(n, p)
 				}
@@ -68,8 +70,9 @@ func (x *Result) parts(workers int, visit func(number int, p *part)) error {
 // Walk visits the clients, partition by partition, with the attempts of each.
 func (x *Result) Walk(visit func(c *dissect.Client, attempts iter.Seq[*dissect.Attempt]) bool) error {
 	var a dissect.Attempt
+	scratch := &part{}
 	for n := range Partitions {
-		p, err := x.part(n)
+		p, err := x.part(n, scratch)
 		if err != nil {
 			return err
 		}
@@ -77,7 +80,7 @@ func (x *Result) Walk(visit func(c *dissect.Client, attempts iter.Seq[*dissect.A
 			c := p.clients[i]
 			rows := func(yield func(*dissect.Attempt) bool) {
 				for j := c.from; j < c.to; j++ {
-					x.fillOf(p, &p.rows[j], &a)
+					x.fillOf(p, p.row(j), &a)
 					if !yield(&a) {
 						return
 					}

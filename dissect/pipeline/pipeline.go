@@ -8,6 +8,7 @@ import (
 	"iter"
 	"runtime"
 	"sync"
+	"sync/atomic"
 
 	"squall/capture"
 	"squall/dissect"
@@ -65,6 +66,32 @@ type work struct {
 	batch *capture.Batch
 	data  []dissect.Datagram
 	shard []uint8 // shards = not for an engine
+	users atomic.Int32
+}
+
+// works are used again: a batch's datagrams take a megabyte.
+type works struct{ pool sync.Pool }
+
+func (p *works) take(b *capture.Batch, users int) *work {
+	w, ok := p.pool.Get().(*work)
+	if !ok {
+		w = &work{}
+	}
+	n := len(b.Packets)
+	if cap(w.data) < n {
+		w.data, w.shard = make([]dissect.Datagram, n), make([]uint8, n)
+	}
+	w.batch, w.data, w.shard = b, w.data[:n], w.shard[:n]
+	w.users.Store(int32(users))
+	b.Retain(users)
+	return w
+}
+
+func (p *works) done(w *work) {
+	w.batch.Release()
+	if w.users.Add(-1) == 0 {
+		p.pool.Put(w)
+	}
 }
 
 // Run reads src to its end and analyses it. When ctx is cancelled or src fails
@@ -85,10 +112,11 @@ func Run(ctx context.Context, cfg Config, src capture.Source) (*Analysis, error)
 		engines[i] = attempt.NewEngine(attempt.Config{Protocols: cfg.Protocols, KeepDuplicates: cfg.KeepDuplicates, MaxFlows: flowsByShard},
 			names, func(r *attempt.Record) { add(i, r) })
 	}
-	queues := make([]chan work, n)
+	queues := make([]chan *work, n)
+	var pool works
 	var wg sync.WaitGroup
 	for w := range queues {
-		queues[w] = make(chan work, queued)
+		queues[w] = make(chan *work, queued)
 		wg.Add(1)
 		go func() {
 			defer wg.Done()
@@ -98,7 +126,7 @@ func Run(ctx context.Context, cfg Config, src capture.Source) (*Analysis, error)
 						engines[s].Datagram(&b.data[i])
 					}
 				}
-				b.batch.Release()
+				pool.done(b)
 			}
 		}()
 	}
@@ -116,7 +144,7 @@ func Run(ctx context.Context, cfg Config, src capture.Source) (*Analysis, error)
 			failed = err
 			break
 		}
-		w := work{b, make([]dissect.Datagram, len(b.Packets)), make([]uint8, len(b.Packets))}
+		w := pool.take(b, n)
 		for i := range b.Packets {
 			p, d := &b.Packets[i], &w.data[i]
 			if packets == 0 || p.Time < a.first {
@@ -139,7 +167,6 @@ func Run(ctx context.Context, cfg Config, src capture.Source) (*Analysis, error)
 				filtered[p.File]++
 			}
 		}
-		b.Retain(n)
 		for _, q := range queues {
 			q <- w
 		}
