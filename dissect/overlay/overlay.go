@@ -8,6 +8,7 @@ import "squall/dissect"
 // the first that is sure wins, so those with the strongest marks come first.
 func All() []dissect.Protocol {
 	return []dissect.Protocol{
+		gnutella{},
 		bitcoin{},
 		mqtt{},
 		ikev2{},
