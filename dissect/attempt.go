@@ -58,6 +58,16 @@ type Attempt struct {
 	FirstOffset           int64  // byte offset of the first frame in its uncompressed file
 }
 
+// Event is the ECS event.outcome: success, failure or unknown. A SYN of which
+// only the client's side was captured, and that no acknowledgement followed,
+// failed, though nobody can tell how (rule 17).
+func (a *Attempt) Event() string {
+	if a.OneSided && a.Outcome == OutcomeUnknown && a.Answer == AnswerNone {
+		return OutcomeTimeout.Event()
+	}
+	return a.Outcome.Event()
+}
+
 // SessionEnd is why a session was over.
 type SessionEnd uint8
 

@@ -38,7 +38,8 @@ func Attempts() *Of[dissect.Attempt] {
 		str("attempt_outcome", "accepted, stalled, dropped, refused, unreachable, throttled, timeout, unknown", func(v *a) string { return v.Outcome.String() }),
 		str("outcome_evidence", "what decided it", func(v *a) string { return v.Evidence.String() }),
 		str("transport_answer", "synack, rst, icmp, abort, reply or none", func(v *a) string { return v.Answer.String() }),
-		str("event_outcome", "success, failure or unknown", func(v *a) string { return v.Outcome.Event() }),
+		str("event_outcome", "success, failure or unknown", func(v *a) string { return v.Event() }),
+		flag("one_sided", "only one direction was captured", func(v *a) bool { return v.OneSided }),
 		flag("late", "answered after the client had given up", func(v *a) bool { return v.Late }),
 		num("transmissions", "", "packets of the request phase", func(v *a) int64 { return int64(v.Transmissions) }),
 		span("handshake_rtt_ns", "last request to first answer", func(v *a) int64 { return v.HandshakeRTT }),
@@ -49,6 +50,10 @@ func Attempts() *Of[dissect.Attempt] {
 		num("destination_bytes", "bytes", "their IP bytes", func(v *a) int64 { return v.DestinationBytes }),
 		str("tcp_history", "Zeek's letters", func(v *a) string { return v.History }),
 		optWhen("session_end", "when the session it opened was over", func(v *a) int64 { return v.SessionEnd }),
+		str("session_ended_by", "client, node, lost or expired", func(v *a) string { return v.SessionEnded.String() }),
+		str("request", "the protocol's own name of the request", func(v *a) string { return v.Op }),
+		str("rung", "step of a ladder of transports", func(v *a) string { return v.Rung }),
+		optNum("retry_after_ns", "ns", "wait that the node announced", 0, func(v *a) int64 { return v.RetryAfter }),
 		strEnv("capture_file", "input that held the first frame", func(e *Env, v *a) string {
 			if int(v.File) < len(e.Files) {
 				return e.Files[v.File]

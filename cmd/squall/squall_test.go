@@ -3,6 +3,7 @@ package main
 import (
 	"bytes"
 	"encoding/json"
+	"fmt"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -10,6 +11,7 @@ import (
 	"testing"
 	"unicode/utf8"
 
+	"squall/capture"
 	"squall/reports"
 )
 
@@ -80,24 +82,99 @@ func TestLedgerAddsUp(t *testing.T) {
 // the number of workers.
 func TestReportIsTheSame(t *testing.T) {
 	dir := t.TempDir()
-	columns := "attempt_id,intent_id,event_start,event_end,source_ip,source_port,relation,attempt_number,attempt_outcome,transmissions"
-	want := ""
+	want := map[string]string{}
+	kept := filepath.Join(dir, "kept")
 	for _, name := range []string{"o.pcapng", "o.pcap", "o.pcapng.gz", "o.pcap.zst"} {
 		path := filepath.Join(dir, name)
 		if code, _, errs := squall(nil, "sample", "s13", "-w", path); code != 0 {
 			t.Fatal(errs)
 		}
 		for _, j := range []string{"1", "8"} {
-			code, out, errs := squall(nil, "report", "attempts", path, "-T", "csv", "-e", columns, "-j", j)
-			if code != 0 || strings.Count(out, "\n") < 20000 {
-				t.Fatalf("%s: exit %d, %d lines: %s", name, code, strings.Count(out, "\n"), errs)
+			if code, _, errs := squall(nil, "analyze", path, "-j", j, "-o", kept); code != 0 {
+				t.Fatal(errs)
 			}
-			if want == "" {
-				want = out
+			for _, table := range reports.Names()[1:] {
+				code, out, errs := squall(nil, "report", table, kept, "-T", "csv")
+				out = strings.ReplaceAll(out, name, "o")
+				if code != 0 || table == "attempts" && strings.Count(out, "\n") < 20000 {
+					t.Fatalf("%s: exit %d, %d lines: %s", name, code, strings.Count(out, "\n"), errs)
+				}
+				if want[table] == "" {
+					want[table] = out
+				}
+				if out != want[table] {
+					t.Errorf("%s %s -j %s: other rows", table, name, j)
+				}
 			}
-			if out != want {
-				t.Errorf("%s -j %s: other rows", name, j)
+		}
+	}
+}
+
+// TestPiecesAreTheWhole: 24 files in any order give the tables of one, the
+// columns that name files and frames aside.
+func TestPiecesAreTheWhole(t *testing.T) {
+	dir := t.TempDir()
+	one := filepath.Join(dir, "one.pcap")
+	squall(nil, "sample", "s1", "-w", one)
+	src, err := capture.Open([]string{one}, capture.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	var writers []*capture.Writer
+	pieces := []string{"-j", "2"}
+	for i := range 24 {
+		path := filepath.Join(dir, fmt.Sprintf("piece-%02d.pcapng.gz", (i*7)%24))
+		w, err := capture.Create(path, capture.WriterOptionsFor(path))
+		if err != nil {
+			t.Fatal(err)
+		}
+		writers, pieces = append(writers, w), append(pieces, path)
+	}
+	var first int64
+	for {
+		b, err := src.Next()
+		if err != nil {
+			break
+		}
+		for i := range b.Packets {
+			p := &b.Packets[i]
+			if first == 0 {
+				first = p.Time
 			}
+			if err := writers[min((p.Time-first)/26e9, 23)].WritePacket(p, ""); err != nil {
+				t.Fatal(err)
+			}
+		}
+		b.Release()
+	}
+	src.Close()
+	for _, w := range writers {
+		if err := w.Close(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	whole, parts := filepath.Join(dir, "whole"), filepath.Join(dir, "parts")
+	if code, _, errs := squall(nil, "analyze", one, "-o", whole); code != 0 {
+		t.Fatal(errs)
+	}
+	if code, _, errs := squall(nil, append([]string{"analyze", "-o", parts}, pieces...)...); code != 0 {
+		t.Fatal(errs)
+	}
+	for _, table := range reports.Schemas() {
+		if table.Name == "captures" {
+			continue
+		}
+		var columns []string
+		for _, c := range table.Columns {
+			if c.Name != "capture_file" && !strings.HasSuffix(c.Name, "frame") {
+				columns = append(columns, c.Name)
+			}
+		}
+		args := []string{"report", table.Name, "-T", "csv", "-e", strings.Join(columns, ",")}
+		_, want, _ := squall(nil, append(args, whole)...)
+		code, got, errs := squall(nil, append(args, parts)...)
+		if code != 0 || got != want || strings.Count(got, "\n") < 1 {
+			t.Errorf("%s: exit %d %s: %d lines of pieces, %d of the whole", table.Name, code, errs, strings.Count(got, "\n"), strings.Count(want, "\n"))
 		}
 	}
 }

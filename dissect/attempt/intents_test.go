@@ -1,7 +1,11 @@
 package attempt_test
 
 import (
+	"cmp"
 	"fmt"
+	"iter"
+	"math/rand/v2"
+	"slices"
 	"strings"
 	"testing"
 
@@ -59,5 +63,174 @@ func TestRelations(t *testing.T) {
 				t.Errorf("rule %s: %s, want %s", c.name, g, c.want)
 			}
 		}
+	}
+}
+
+// finish runs the second pass over records.
+func finish(t *testing.T, cfg attempt.StoreConfig, end int64, recs []attempt.Record) *attempt.Result {
+	t.Helper()
+	cfg.Shards = 1
+	st := attempt.NewStore(cfg)
+	for i := range recs {
+		st.Add(0, &recs[i])
+	}
+	x, err := st.Finalise(attempt.NewNames(), dissect.Hints{}, 0, end)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { x.Close() })
+	return x
+}
+
+func endpoint(host byte, port uint16) dissect.Endpoint {
+	return dissect.Endpoint{Addr: dissect.Addr4([]byte{10, 0, 0, host}), Port: port}
+}
+
+// TestTemporaryFile: rows are the same whether the records fit into memory.
+func TestTemporaryFile(t *testing.T) {
+	rng := rand.New(rand.NewPCG(4, 4))
+	var recs []attempt.Record
+	for i := range 20000 {
+		at := rng.Int64N(600e9)
+		r := attempt.Record{Start: at, End: at + rng.Int64N(5e9), Digest: rng.Uint64(), Txn: uint64(i), Proto: dissect.ProtoTCP, HandshakeRTT: -1,
+			Source: endpoint(byte(rng.IntN(200)), uint16(i)), Destination: endpoint(byte(200+rng.IntN(5)), 33033),
+			Outcome: []dissect.Outcome{dissect.OutcomeRefused, dissect.OutcomeTimeout, dissect.OutcomeAccepted}[rng.IntN(3)]}
+		recs = append(recs, r)
+	}
+	var want []dissect.Attempt
+	var wantIntents []dissect.Intent
+	for _, memory := range []int64{0, 1, 100 << 10} {
+		x := finish(t, attempt.StoreConfig{Memory: memory}, 700e9, recs)
+		var got []dissect.Attempt
+		for a, err := range x.Attempts(3) {
+			if err != nil {
+				t.Fatal(err)
+			}
+			got = append(got, *a)
+		}
+		var intents []dissect.Intent
+		for in, err := range x.Intents(2) {
+			if err != nil {
+				t.Fatal(err)
+			}
+			intents = append(intents, *in)
+		}
+		if want == nil {
+			want, wantIntents = got, intents
+		}
+		if len(got) != len(recs) || !slices.Equal(got, want) || !slices.Equal(intents, wantIntents) {
+			t.Errorf("%d bytes of memory: %d rows of %d, %d intents; not the same", memory, len(got), len(recs), len(intents))
+		}
+		if !slices.IsSortedFunc(got, func(a, b dissect.Attempt) int { return cmp.Compare(a.Start, b.Start) }) {
+			t.Errorf("%d bytes of memory: not in the order of time", memory)
+		}
+	}
+}
+
+// TestHostsBehindOneAddress: two timestamp clocks towards the same node split
+// an address; a reboot does not; two sessions side by side make a suspect.
+func TestHostsBehindOneAddress(t *testing.T) {
+	const s = int64(1e9)
+	dial := func(at int64, base int64, port uint16) attempt.Record {
+		return attempt.Record{Start: at, End: at + s/10, Digest: uint64(at), Proto: dissect.ProtoTCP, Outcome: dissect.OutcomeRefused, TSBase: base,
+			Source: endpoint(1, port), Destination: endpoint(9, 33033), LastSeen: at + s/10}
+	}
+	for _, c := range []struct {
+		name            string
+		split, suspects int
+		recs            func() []attempt.Record
+	}{
+		{"two hosts at 1 kHz", 2, 2, func() (out []attempt.Record) {
+			for i := range int64(10) {
+				out = append(out, dial(i*20*s, -500*s, uint16(i)), dial(i*20*s+5*s, -90000*s, uint16(100+i)))
+			}
+			return out
+		}},
+		{"one host at 250 Hz", 1, 0, func() (out []attempt.Record) {
+			for i := range int64(20) {
+				at := i * 20 * s
+				ticks := (at + 500*s) / (s / 250)
+				out = append(out, dial(at, at-ticks*1e6, uint16(i)))
+			}
+			return out
+		}},
+		{"a reboot", 1, 0, func() (out []attempt.Record) {
+			for i := range int64(10) {
+				out = append(out, dial(i*20*s, -500*s, uint16(i)))
+			}
+			for i := range int64(10) {
+				out = append(out, dial((20+i)*20*s, 350*s, uint16(50+i)))
+			}
+			return out
+		}},
+		{"no clocks, two sessions", 1, 1, func() []attempt.Record {
+			a, b := dial(s, 0, 1), dial(30*s, 0, 2)
+			for _, r := range []*attempt.Record{&a, &b} {
+				r.Outcome, r.AnsweredAt, r.LastSeen = dissect.OutcomeAccepted, r.End, 300*s
+			}
+			return []attempt.Record{a, b}
+		}},
+	} {
+		x := finish(t, attempt.StoreConfig{}, 1000*s, c.recs())
+		clients, suspects := 0, 0
+		err := x.Walk(func(c *dissect.Client, rows iter.Seq[*dissect.Attempt]) bool {
+			clients++
+			for a := range rows {
+				if a.ClientID != c.ID {
+					t.Errorf("%s: row of %q under %q", c.ID, a.ClientID, c.ID)
+				}
+			}
+			if c.NATSuspect {
+				suspects++
+			}
+			return true
+		})
+		if err != nil || clients != c.split || suspects != c.suspects {
+			t.Errorf("%s: %d clients, %d suspects, want %d and %d (%v)", c.name, clients, suspects, c.split, c.suspects, err)
+		}
+	}
+}
+
+// TestOneSide is rule 17: where only clients were captured, silence proves
+// nothing; where the node's side was captured too, it is a timeout.
+func TestOneSide(t *testing.T) {
+	const s = int64(1e9)
+	silent := attempt.Record{Start: s, End: 11 * s, Proto: dissect.ProtoTCP, Outcome: dissect.OutcomeTimeout, Evidence: dissect.EvidenceSilence,
+		Source: endpoint(1, 1), Destination: endpoint(9, 80), SourcePackets: 1}
+	proven := silent
+	proven.Source = endpoint(2, 2)
+	proven.Outcome, proven.Evidence, proven.Answer, proven.Flags = dissect.OutcomeUnknown, dissect.EvidenceEdge, dissect.AnswerSynAck, attempt.FlagOneSided
+	answered := silent
+	answered.Source, answered.DestinationPackets, answered.Outcome = endpoint(3, 3), 3, dissect.OutcomeAccepted
+	for _, c := range []struct {
+		recs []attempt.Record
+		want dissect.Outcome
+	}{
+		{[]attempt.Record{silent}, dissect.OutcomeTimeout},
+		{[]attempt.Record{silent, proven}, dissect.OutcomeUnknown},
+		{[]attempt.Record{silent, proven, answered}, dissect.OutcomeTimeout},
+	} {
+		for a := range finish(t, attempt.StoreConfig{}, 100*s, c.recs).Attempts(1) {
+			if a.Source == silent.Source && a.Outcome != c.want {
+				t.Errorf("%d records: %v, want %v", len(c.recs), a.Outcome, c.want)
+			}
+		}
+	}
+}
+
+// TestLifetime: a session that nobody refreshed in time is over; the next
+// attempt is a reattach. One that was refreshed lives on.
+func TestLifetime(t *testing.T) {
+	const s = int64(1e9)
+	register := func(at int64) attempt.Record {
+		return attempt.Record{Start: at, End: at + s/10, AnsweredAt: at + s/10, Lifetime: 60 * s, Proto: dissect.ProtoUDP, Outcome: dissect.OutcomeAccepted,
+			Digest: uint64(at), Source: endpoint(1, 5060), Destination: endpoint(9, 5060)}
+	}
+	var got []string
+	for a := range finish(t, attempt.StoreConfig{}, 1000*s, []attempt.Record{register(0), register(50 * s), register(200 * s)}).Attempts(1) {
+		got = append(got, a.Relation.String()+" "+a.SessionEnded.String())
+	}
+	if want := "first , refresh expired, reattach expired"; strings.Join(got, ", ") != want {
+		t.Errorf("%q, want %q", strings.Join(got, ", "), want)
 	}
 }
