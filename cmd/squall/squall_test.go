@@ -115,7 +115,7 @@ func TestReportIsTheSame(t *testing.T) {
 func TestPiecesAreTheWhole(t *testing.T) {
 	dir := t.TempDir()
 	one := filepath.Join(dir, "one.pcap")
-	squall(nil, "sample", "s1", "-w", one)
+	squall(nil, "sample", "s13", "-w", one)
 	src, err := capture.Open([]string{one}, capture.Options{})
 	if err != nil {
 		t.Fatal(err)
