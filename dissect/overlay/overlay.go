@@ -8,16 +8,26 @@ import "squall/dissect"
 // the first that is sure wins, so those with the strongest marks come first.
 func All() []dissect.Protocol {
 	return []dissect.Protocol{
+		skype{},
 		gnutella{},
 		bitcoin{},
 		mqtt{},
 		ikev2{},
 		openvpn{},
 		radius{},
+		diameter{},
+		discv4{},
+		libp2p{},
+		tailscale{},
+		derp{},
+		zerotier{},
+		tinc{},
+		tor{},
 
 		// The carriers and what is on every network come last: overlays speak inside them.
 		dns{},
 		http{},
+		quic{},
 		tls{},
 	}
 }

@@ -98,7 +98,10 @@ func converse(t *testing.T, p dissect.Protocol, transport uint8, port uint16, li
 func cuts(t *testing.T, p dissect.Protocol, transport uint8, port uint16, lines []line) {
 	t.Helper()
 	for cut := range lines {
-		for n := range len(lines[cut].data) {
+		for n := 0; n < len(lines[cut].data); n++ {
+			if n > 200 {
+				n += 6 // long lines are long of one thing
+			}
 			for _, snap := range []bool{false, true} {
 				var f dissect.Flow
 				for i, l := range lines[:cut+1] {
@@ -108,7 +111,7 @@ func cuts(t *testing.T, p dissect.Protocol, transport uint8, port uint16, lines 
 					}
 					b := l.data
 					if i == cut {
-						b = b[:n]
+						b = b[:min(n, len(b))]
 					}
 					d := packet(transport, src, dst, b)
 					if i == cut && snap {

@@ -1,0 +1,397 @@
+package overlay
+
+import (
+	"crypto/aes"
+	"crypto/cipher"
+	"crypto/hkdf"
+	"crypto/sha256"
+	"encoding/binary"
+	"errors"
+
+	"squall/dissect"
+)
+
+// quic is QUIC version 1 and 2 and the last drafts: RFC 9000 sections 17.2, 19,
+// RFC 9001 section 5.2, RFC 9369; protocols.md I.4.
+//
+//	long header: 0 80|40|type<<4|.. | 1 4 version | 5 destination id (1+n) | source id (1+n)
+//	Initial: token (varint+n) | length varint | packet number | AEAD
+//	types: 0 Initial 1 0-RTT 2 Handshake 3 Retry; version 2: 1 2 3 0
+//	Version Negotiation: version 0, then versions of 4 bytes
+//
+// As TLS it is a carrier that does not tell the role. The client's Initial is
+// the request; its keys follow from its destination id, so the ClientHello can
+// be read (JA4 with 'q' is the version). Retry is a challenge (the server
+// validates addresses, often because it is loaded), Version Negotiation and a
+// CONNECTION_CLOSE in the server's Initial are refusals, a Handshake or 1-RTT
+// packet of the server is the yes. A request is paired by the client's source
+// id, which every answer is sent to; the same destination id is the same
+// attempt. A ClientHello over several datagrams gives no version.
+type quic struct{}
+
+const (
+	quicV1         = 0x00000001
+	quicV2         = 0x6b3343cf
+	quicDraft29    = 0xff00001d
+	quicDraft34    = 0xff000022
+	quicMaxID      = 20
+	quicMinInitial = 1200 // bytes of a datagram with a client's Initial
+	quicMaxCrypto  = 16 << 10
+)
+
+// quicType is a long header's type in the numbering of version 1.
+type quicType uint8
+
+const (
+	quicInitial quicType = iota
+	quicZeroRTT
+	quicHandshake
+	quicRetry
+)
+
+var errQUIC = errors.New("not a quic packet")
+
+func (quic) Name() string                  { return "quic" }
+func (quic) Transports() dissect.Transport { return dissect.UDP }
+
+// quicPacket is one packet with a long header.
+type quicPacket struct {
+	kind       quicType
+	version    uint32
+	dst, src   []byte
+	token      bool
+	number     int    // offset of the packet number
+	data, rest []byte // this packet, and what follows it in the datagram
+}
+
+func quicKnown(version uint32) bool {
+	return version == quicV1 || version == quicV2 || version >= quicDraft29 && version <= quicDraft34
+}
+
+// varint is QUIC's variable-length number, RFC 9000 section 16.
+func varint(c *dissect.Cursor) uint64 {
+	first := c.U8()
+	v := uint64(first & 0x3f)
+	for range 1<<(first>>6) - 1 {
+		v = v<<8 | uint64(c.U8())
+	}
+	return v
+}
+
+// readQUIC reads a long header; the length of a packet that was cut is taken as
+// what is there.
+func readQUIC(b []byte) (p quicPacket, ok bool) {
+	if len(b) < 7 || b[0]&0x80 == 0 {
+		return p, false
+	}
+	p.version = binary.BigEndian.Uint32(b[1:])
+	c := dissect.NewCursor(b[5:])
+	n := c.U8()
+	p.dst = c.Bytes(int(n))
+	k := c.U8()
+	p.src = c.Bytes(int(k))
+	if c.Err() != nil || n > quicMaxID || k > quicMaxID {
+		return p, false
+	}
+	p.data = b
+	if p.version == 0 {
+		return p, true
+	}
+	if !quicKnown(p.version) || b[0]&0x40 == 0 {
+		return p, false
+	}
+	p.kind = quicType(b[0] >> 4 & 3)
+	if p.version == quicV2 {
+		p.kind = (p.kind + 3) & 3
+	}
+	if p.kind == quicRetry {
+		return p, true
+	}
+	if p.kind == quicInitial {
+		size := varint(&c)
+		p.token = size > 0
+		if size > uint64(c.Len()) {
+			return p, false
+		}
+		c.Skip(int(size))
+	}
+	size := varint(&c)
+	if c.Err() != nil || size < 20 {
+		return p, false
+	}
+	p.number = len(b) - c.Len()
+	if size <= uint64(c.Len()) {
+		end := p.number + int(size)
+		p.data, p.rest = b[:end], b[end:]
+	}
+	return p, true
+}
+
+func (quic) Probe(d *dissect.Datagram) dissect.Verdict {
+	b := d.Payload
+	if len(b) < 7 || b[0]&0x80 == 0 {
+		return dissect.No
+	}
+	version := binary.BigEndian.Uint32(b[1:])
+	if version != 0 && !quicKnown(version) {
+		return dissect.No
+	}
+	p, ok := readQUIC(b)
+	switch {
+	case !ok:
+		return dissect.No
+	case p.version != 0:
+		return dissect.Yes
+	}
+	// Version Negotiation: whole versions, one of them known.
+	for list := b[7+len(p.dst)+len(p.src):]; len(list) >= 4; list = list[4:] {
+		if quicKnown(binary.BigEndian.Uint32(list)) {
+			return dissect.Yes
+		}
+	}
+	return dissect.No
+}
+
+// The destination id of the client's first Initial, up to 18 bytes of it, is
+// kept in Flow.A, Flow.B and Flow.Port, its length in Flow.Step: the server's
+// Initial is opened with it.
+const quicMaxKept = 18
+
+func keepQUIC(f *dissect.Flow, id []byte) {
+	var b [quicMaxKept]byte
+	f.Step = uint8(len(id))
+	copy(b[:], id)
+	f.A, f.B, f.Port = binary.BigEndian.Uint64(b[:]), binary.BigEndian.Uint64(b[8:]), binary.BigEndian.Uint16(b[16:])
+}
+
+func keptQUIC(f *dissect.Flow, b *[quicMaxKept]byte) []byte {
+	binary.BigEndian.PutUint64(b[:], f.A)
+	binary.BigEndian.PutUint64(b[8:], f.B)
+	binary.BigEndian.PutUint16(b[16:], f.Port)
+	return b[:min(f.Step, quicMaxKept)]
+}
+
+// quicAnswered marks in Flow.Flags that the server's yes was read.
+const quicAnswered = 1
+
+func (quic) Dissect(d *dissect.Datagram, f *dissect.Flow, m *dissect.Message) (int, error) {
+	b := d.Payload
+	if len(b) == 0 {
+		return 0, errQUIC
+	}
+	if b[0]&0x80 == 0 { // 1-RTT
+		if b[0]&0x40 == 0 {
+			return len(b), errQUIC
+		}
+		if !f.FromClient && f.Flags&quicAnswered == 0 {
+			f.Flags |= quicAnswered
+			m.Kind, m.Op, m.Encrypted = dissect.KindAccept, "1-RTT", true
+		}
+		return len(b), nil
+	}
+	p, ok := readQUIC(b)
+	if !ok {
+		return len(b), errQUIC
+	}
+	if p.version != 0 && p.kind == quicInitial && (f.FromClient || p.token) {
+		if quicRequest(d, &p, f, m) || f.FromClient {
+			return len(b), nil
+		}
+	}
+	if f.FromClient {
+		return len(b), nil
+	}
+	m.FromClient = false
+	m.Chain = hashKey(1, p.dst)
+	m.Txn = hash1(m.Chain) // the chain is what pairs
+	switch {
+	case p.version == 0:
+		m.Kind, m.Op = dissect.KindRefuse, "Version Negotiation"
+	case p.kind == quicRetry:
+		m.Kind, m.Op = dissect.KindChallenge, "Retry"
+	default:
+		quicAnswer(&p, f, m)
+	}
+	return len(b), nil
+}
+
+// quicRequest reads a client's Initial. Only the first flight is sealed with
+// keys that its own destination id gives; later Initials of the client are not
+// requests, and false.
+func quicRequest(d *dissect.Datagram, p *quicPacket, f *dissect.Flow, m *dissect.Message) bool {
+	frames, opened := openQUIC(p, p.dst, "client in")
+	if !opened && f.Step != 0 {
+		return false
+	}
+	if !opened && !d.Cut && d.PayloadLen < quicMinInitial {
+		return false
+	}
+	keepQUIC(f, p.dst)
+	f.Flags &^= quicAnswered
+	m.Kind, m.Op, m.FromClient = dissect.KindRequest, "Initial", true
+	m.Txn = hashKey(0, p.dst)
+	m.Chain = hashKey(1, p.src)
+	if h, ok := quicHello(frames); ok {
+		m.Version = []byte(h.JA4('q'))
+	}
+	return true
+}
+
+// quicAnswer reads the packets of a server's datagram.
+func quicAnswer(p *quicPacket, f *dissect.Flow, m *dissect.Message) {
+	for ok := true; ok; *p, ok = readQUIC(p.rest) {
+		switch p.kind {
+		case quicInitial:
+			var kept [quicMaxKept]byte
+			frames, _ := openQUIC(p, keptQUIC(f, &kept), "server in")
+			if quicClosed(frames) {
+				m.Kind, m.Op = dissect.KindRefuse, "CONNECTION_CLOSE"
+				return
+			}
+			if m.Kind == dissect.KindData {
+				m.Kind, m.Op = dissect.KindProgress, "Initial"
+			}
+		case quicHandshake:
+			if f.Flags&quicAnswered == 0 {
+				f.Flags |= quicAnswered
+				m.Kind, m.Op = dissect.KindAccept, "Handshake"
+			}
+		}
+		if len(p.rest) == 0 {
+			return
+		}
+	}
+}
+
+// quicSalt is what the Initial keys of a version are derived with.
+func quicSalt(version uint32) string {
+	switch version {
+	case quicV1, quicDraft34, quicDraft34 - 1:
+		return "\x38\x76\x2c\xf7\xf5\x59\x34\xb3\x4d\x17\x9a\xe6\xa4\xc8\x0c\xad\xcc\xbb\x7f\x0a"
+	case quicV2:
+		return "\x0d\xed\xe3\xde\xf7\x00\xa6\xdb\x81\x93\x81\xbe\x6e\x26\x9d\xcb\xf9\xbd\x2e\xd9"
+	}
+	return "\xaf\xbf\xec\x28\x99\x93\xd2\x4c\x9e\x97\x86\xf1\x9c\x61\x11\xe0\x43\x90\xa8\x99"
+}
+
+// expand is HKDF-Expand-Label of TLS 1.3 with an empty context, RFC 8446 section 7.1.
+func expand(secret []byte, label string, n int) []byte {
+	info := make([]byte, 0, 32)
+	info = append(info, byte(n>>8), byte(n), byte(len("tls13 ")+len(label)))
+	info = append(append(info, "tls13 "+label...), 0)
+	key, err := hkdf.Expand(sha256.New, secret, string(info), n)
+	if err != nil {
+		return make([]byte, n) // cannot be: n is small
+	}
+	return key
+}
+
+// quicKeys are key, iv and header key of one side's Initials.
+func quicKeys(version uint32, id []byte, side string) (key, iv, hp []byte) {
+	initial, err := hkdf.Extract(sha256.New, id, []byte(quicSalt(version)))
+	if err != nil {
+		initial = nil
+	}
+	secret := expand(initial, side, 32)
+	prefix := "quic "
+	if version == quicV2 {
+		prefix = "quicv2 "
+	}
+	return expand(secret, prefix+"key", 16), expand(secret, prefix+"iv", 12), expand(secret, prefix+"hp", 16)
+}
+
+// openQUIC removes the protection of an Initial: RFC 9001 sections 5.3 and 5.4.
+func openQUIC(p *quicPacket, id []byte, side string) (frames []byte, ok bool) {
+	if p.number == 0 || len(p.data) < p.number+20 {
+		return nil, false
+	}
+	key, iv, hp := quicKeys(p.version, id, side)
+	block, err := aes.NewCipher(hp)
+	if err != nil {
+		return nil, false
+	}
+	var mask [16]byte
+	block.Encrypt(mask[:], p.data[p.number+4:p.number+20])
+	first := p.data[0] ^ mask[0]&0x0f
+	size := int(first&3) + 1
+	head := append([]byte(nil), p.data[:p.number+size]...)
+	head[0] = first
+	for i := range size {
+		head[p.number+i] ^= mask[1+i]
+		iv[12-size+i] ^= head[p.number+i]
+	}
+	if block, err = aes.NewCipher(key); err != nil {
+		return nil, false
+	}
+	aead, err := cipher.NewGCM(block)
+	if err != nil {
+		return nil, false
+	}
+	frames, err = aead.Open(nil, iv, p.data[p.number+size:], head)
+	return frames, err == nil
+}
+
+// quicFrames walks the frames that an Initial may hold, RFC 9000 section 12.4.
+func quicFrames(b []byte, crypto func(offset uint64, data []byte)) (closed bool) {
+	c := dissect.NewCursor(b)
+	for c.Len() > 0 {
+		switch kind := c.U8(); kind {
+		case 0, 1: // PADDING, PING
+		case 2, 3: // ACK, ACK with ECN counts
+			varint(&c)
+			varint(&c)
+			ranges := varint(&c)
+			varint(&c)
+			for ; ranges > 0 && c.Len() > 0; ranges-- {
+				varint(&c)
+				varint(&c)
+			}
+			if kind == 3 {
+				varint(&c)
+				varint(&c)
+				varint(&c)
+			}
+		case 6:
+			offset := varint(&c)
+			size := varint(&c)
+			if size > uint64(c.Len()) {
+				return false
+			}
+			crypto(offset, c.Bytes(int(size)))
+		case 0x1c:
+			return true
+		default:
+			return false
+		}
+	}
+	return false
+}
+
+func quicClosed(frames []byte) bool {
+	return quicFrames(frames, func(uint64, []byte) {})
+}
+
+// quicHello puts the pieces of a ClientHello in order; clients shuffle them.
+func quicHello(frames []byte) (h ClientHello, ok bool) {
+	var buf []byte
+	sum := 0
+	quicFrames(frames, func(offset uint64, data []byte) {
+		end := offset + uint64(len(data))
+		if end > quicMaxCrypto {
+			return
+		}
+		if uint64(len(buf)) < end {
+			buf = append(buf, make([]byte, int(end)-len(buf))...)
+		}
+		copy(buf[offset:], data)
+		sum += len(data)
+	})
+	if len(buf) < 4 || buf[0] != 1 || sum < len(buf) {
+		return h, false
+	}
+	if n := 4 + int(binary.BigEndian.Uint32(buf)&0xffffff); n <= len(buf) {
+		h, err := ReadClientHello(buf[4:n])
+		return h, err == nil
+	}
+	return h, false
+}
