@@ -19,7 +19,8 @@ type dial struct {
 
 	seq, nseq uint32 // next byte of each side (TCP)
 	over      bool   // the client has given up, or knows
-	shook     bool
+	shook     bool   // the node has seen the SYN
+	up        bool   // the client has seen the SYN-ACK
 	txn       string
 	frame     []byte // last request (UDP)
 }
@@ -77,7 +78,7 @@ func (a *dial) startTCP() {
 	timeout := int64(w.sc.Policy.Timeout)
 	for k, at := 0, int64(0); at < timeout && k < 6; k, at = k+1, at+1e9<<k {
 		w.after(at, func() {
-			if a.over || a.shook {
+			if a.over || a.up {
 				return
 			}
 			if k > 0 && a.lost() { // the first one is counted as it is sent
@@ -115,33 +116,25 @@ func (a *dial) synArrived() {
 		w.after(a.c.rtt, func() { a.end("refused", 0) })
 		return
 	}
-	if a.shook {
-		return
-	}
+	again := a.shook
 	a.shook = true
 	w.after(50e3, func() {
-		a.fromNode(syn|ack, nil)
-		lost := a.lost()
-		if lost { // sent again a second later
-			w.after(1e9, func() {
-				if a.over {
-					return
-				}
-				a.nseq--
-				a.fromNode(syn|ack, nil)
-				w.after(a.c.rtt, a.connected)
-			})
-			return
+		if again {
+			a.nseq--
 		}
-		w.after(a.c.rtt, a.connected)
+		a.fromNode(syn|ack, nil)
+		if !a.lost() { // else the client repeats its SYN
+			w.after(a.c.rtt, a.connected)
+		}
 	})
 }
 
 func (a *dial) connected() {
 	w := a.w
-	if a.over {
+	if a.over || a.up {
 		return
 	}
+	a.up = true
 	a.fromClient(ack, nil)
 	if a.loser {
 		w.after(30e6, func() {

@@ -189,6 +189,7 @@ type world struct {
 	frame  int64
 	nodes  []*simNode
 	live   []*simClient
+	turn   int // whose wish is next
 	truth  *Truth
 	end    int64
 }
@@ -308,7 +309,9 @@ func (w *world) arrive() {
 	}
 	w.after(w.exp(1e9/rate), func() {
 		for range 50 { // a free client; a busy one already has its wish
-			c := w.live[w.rng.IntN(len(w.live))]
+			// In turn: a client that comes back soon would run its wishes together.
+			c := w.live[w.turn%len(w.live)]
+			w.turn++
 			if !c.busy && c.attached == nil && c.gone <= w.now {
 				w.wish(c, "first")
 				break

@@ -233,6 +233,9 @@ type Finding struct {
 	FirstFrame    int64 // of the attempt at the onset
 	FirstAttempt  uint64
 	WarnedClasses []Class // weaker classes whose criteria were met as well
+
+	implied, unreal, oneSided, reattached, newcomers int64
+	offender                                         string
 }
 
 // Migration is an edge: intents whose failed attempt at From was followed by
@@ -268,6 +271,7 @@ type Policy struct {
 	Clients        int64
 	Family         string // immediate, fixed, linear, quadratic, exponential, server_directed, undetermined
 	Base           int64  // ns
+	Step           int64  // ns, of linear and quadratic back-off
 	Factor         float64
 	Cap            int64   // ns, 0 = none seen
 	Jitter         string  // none, ten_percent, equal, fifty_percent, full, decorrelated, undetermined

@@ -36,6 +36,7 @@ type State struct {
 	keep     uint64 // nodes with a higher hash have no time line
 	left     int64  // rows that found no line
 	top      []Client
+	scenes   *scenes
 
 	client  int64 // running number, to count each client once a window
 	current Client
@@ -69,7 +70,7 @@ type spell struct{ from, to int64 }
 // NewState returns the neutral element.
 func NewState(cfg Config) *State {
 	return &State{cfg: cfg, services: map[string]*service{}, nodes: map[nodeKey]*node{}, keep: ^uint64(0),
-		shares: map[string]int64{}, spells: map[string]spell{}}
+		shares: map[string]int64{}, spells: map[string]spell{}, scenes: newScenes()}
 }
 
 // Client begins the next client.
@@ -81,12 +82,14 @@ func (s *State) Client(c *dissect.Client) {
 		s.totals.NATSuspects++
 	}
 	s.current = Client{Client: *c, NeverIn: true}
+	s.scenes.begin(c)
 }
 
 // Attempt takes the next row of the client.
 func (s *State) Attempt(a *dissect.Attempt) {
 	s.totals.count(a)
 	s.summarise(a)
+	s.scenes.attempt(a)
 	accepted := a.Outcome == dissect.OutcomeAccepted
 	if accepted {
 		switch a.Evidence {
@@ -158,6 +161,7 @@ func (s *State) Intent(i *dissect.Intent) {
 	if i.Censored {
 		s.totals.Censored++
 	}
+	s.scenes.closed(i)
 }
 
 // hold lengthens the session of the client in hand, or begins another.
@@ -191,6 +195,7 @@ func (v *service) end(p spell) {
 }
 
 func (s *State) finishClient() {
+	s.scenes.end()
 	if s.current.ID == "" {
 		return
 	}
@@ -306,6 +311,7 @@ func (s *State) Merge(o *State) {
 		s.pages += mine.merge(&n.line)
 	}
 	s.left += o.left
+	s.scenes.merge(o.scenes)
 	s.keep = min(s.keep, o.keep)
 	for _, n := range s.nodes {
 		if n.hash > s.keep && n.pages != nil {
@@ -355,6 +361,7 @@ func (s *State) Report(q Quality) *Report {
 	slices.SortFunc(r.Nodes, func(a, b Node) int {
 		return cmp.Or(cmp.Compare(b.Attempts, a.Attempts), a.At.Compare(b.At), cmp.Compare(a.Proto, b.Proto), strings.Compare(a.Service, b.Service))
 	})
+	s.scenes.assemble(r, &q, s.cfg.Thresholds)
 	return r
 }
 

@@ -1,0 +1,157 @@
+package storm
+
+import (
+	"cmp"
+	"fmt"
+	"slices"
+)
+
+// assemble judges every service and fills the report with what was found.
+func (d *scenes) assemble(r *Report, q *Quality, th Thresholds) {
+	th = th.WithDefaults()
+	periods := map[nodeKey][]Period{}
+	fallen := map[nodeKey]fall{}
+	for _, name := range sortedKeys(d.by) {
+		s := d.by[name]
+		var list []Finding
+		if q.End >= q.Begin && len(s.line.few)+len(s.line.sheets) > 0 {
+			list = d.findings(name, q, &th)
+		}
+		var worst *Finding
+		for i := range list {
+			if f := &list[i]; f.Class >= PartialOutage && f.Class != SynFlood && (worst == nil || byGravity(*f, *worst) < 0) {
+				worst = f
+			}
+		}
+		var c *cascade
+		for i := range list {
+			f := &list[i]
+			if f != worst {
+				f.Sentence = f.sentence(nil, q)
+				continue
+			}
+			c = d.cascade(name, &th, f, q)
+			f.Cascade = f.Class == RetryStorm && c.isCascade()
+			f.Nodes, f.Excess = c.nodes, c.excess
+			f.Sentence = f.sentence(c, q)
+		}
+		if c == nil {
+			c = d.cascade(name, &th, nil, q)
+			c.migrations(s, name, nil)
+		}
+		for k, p := range c.periods {
+			periods[k] = p
+		}
+		for _, f := range c.falls {
+			fallen[f.key] = f
+		}
+		r.Findings = append(r.Findings, list...)
+		r.Migrations = append(r.Migrations, c.edges...)
+		r.Versions = append(r.Versions, s.versions(name, worst, &th)...)
+		r.Policies = append(r.Policies, s.policies(d, name, &th)...)
+	}
+	if f, ok := d.scanFinding(&th); ok {
+		f.Sentence = f.sentence(nil, q)
+		r.Findings = append(r.Findings, f)
+	}
+	for i := range r.Nodes {
+		n := &r.Nodes[i]
+		k := nodeKey{n.Service, n.At, n.Proto}
+		n.Periods = periods[k]
+		if f, ok := fallen[k]; ok {
+			n.Generation, n.Excess = f.gen, f.excess
+		}
+	}
+	slices.SortFunc(r.Migrations, byMigration)
+	slices.SortFunc(r.Versions, byVersion)
+	slices.SortFunc(r.Policies, byPolicy)
+	d.verdict(r, q)
+	d.notes(r, q)
+	r.Hypotheses = hypotheses(r)
+}
+
+// byGravity: class, cascade, harm, onset.
+func byGravity(a, b Finding) int {
+	return cmp.Or(cmp.Compare(b.Class, a.Class), cmp.Compare(count(b.Cascade), count(a.Cascade)), cmp.Compare(b.Clients, a.Clients),
+		cmp.Compare(a.Onset, b.Onset), cmp.Compare(a.Service, b.Service))
+}
+
+// verdict is the finding that harmed most clients, gravity breaking ties.
+func (d *scenes) verdict(r *Report, q *Quality) {
+	slices.SortFunc(r.Findings, byGravity)
+	if len(r.Findings) > 0 {
+		r.Verdict = slices.MinFunc(r.Findings, func(a, b Finding) int {
+			return cmp.Or(cmp.Compare(b.harmed(), a.harmed()), byGravity(a, b))
+		})
+		r.Summary = r.Verdict.Sentence
+		return
+	}
+	v := Finding{Class: Calm, Onset: r.Begin, Confidence: High, Counts: r.Totals.Counts}
+	for i := range r.Nodes {
+		v.Nodes = append(v.Nodes, r.Nodes[i].At)
+	}
+	v.Nodes = v.Nodes[:min(len(v.Nodes), 10)]
+	t := &r.Totals
+	decided := t.Outcomes.Decided()
+	seen := t.Attempts + t.Refreshes
+	accepts := t.AppAccepts + t.ByteAccepts + t.AgeAccepts
+	switch {
+	case q.Packets > 0 && seen == 0 || seen == 0 && t.Clients == 0:
+		v.Reasons = append(v.Reasons, "no attempt to attach was seen: the packets of the clients, or the beginnings of their sessions, are missing")
+	case t.Attempts > 0 && decided*2 < t.Attempts:
+		v.Reasons = append(v.Reasons, fmt.Sprintf("the outcome of %d of %d attempts is unknown", t.Attempts-decided, t.Attempts))
+	case accepts > 0 && t.AgeAccepts == accepts && t.Outcomes.Failed() == 0:
+		v.Reasons = append(v.Reasons, "no application ever answered: all acceptances rest on connections that stayed open")
+	}
+	if len(v.Reasons) > 0 {
+		v.Class, v.Confidence = InsufficientEvidence, Low
+		v.Sentence = v.sentence(nil, q)
+		r.Findings = append(r.Findings, v)
+	} else {
+		v.Sentence = fmt.Sprintf("Calm: %d attempts of %d clients at %d nodes, %.1f %% of the decided ones failed, %.2f attempts a wish.",
+			t.Attempts, t.Clients, t.Nodes, 100*t.FailureRatio(), t.Amplification())
+	}
+	r.Verdict, r.Summary = v, v.Sentence
+}
+
+// harmed is what the verdict is chosen by: clients that were really hurt.
+func (f *Finding) harmed() int64 {
+	switch f.Class {
+	case Scan, SingleOffender:
+		return 0
+	}
+	return f.Clients
+}
+
+// notes say what limits the analysis.
+func (d *scenes) notes(r *Report, q *Quality) {
+	note := func(yes bool, format string, args ...any) {
+		if yes {
+			r.Notes = append(r.Notes, fmt.Sprintf(format, args...))
+		}
+	}
+	for i, g := range q.Gaps {
+		if i == 5 {
+			note(true, "and %d further silences", len(q.Gaps)-i)
+			break
+		}
+		note(true, "no packet from %s to %s (%s)", clock(g.Start), clock(g.End), span(g.End-g.Start))
+	}
+	note(q.ClockSteps > 0, "the clock of the capture went back %d times", q.ClockSteps)
+	note(q.Dropped > 0, "the tap dropped %d packets by its own counters", q.Dropped)
+	note(q.Duplicates > 0, "%d duplicate packets were left out", q.Duplicates)
+	note(q.Cut > 0, "%d packets were cut too short to be classified", q.Cut)
+	note(q.Damaged, "an input is damaged; the results cover what could be read")
+	note(r.Totals.NATSuspects > 0, "%d addresses seem to hold several clients each (NAT): their attempts cannot be told apart", r.Totals.NATSuspects)
+	note(d.shift > 0, "the capture is long: bins are %d s instead of 1 s", 1<<d.shift)
+	note(d.keep.pulses != ^uint64(0), "more than %d nodes: the lives of a sample were followed", maxPulses)
+	note(d.keep.spells != ^uint64(0), "more than %d lock-outs: clients hit are estimated from a sample", maxSpells)
+	note(d.keep.edges != ^uint64(0), "more than %d pairs of nodes: migrations are a sample", maxEdges)
+	var oneSided int64
+	for _, s := range d.by {
+		for _, b := range s.line.list() {
+			oneSided += int64(b.n[fOneSided])
+		}
+	}
+	note(oneSided*2 > r.Totals.Attempts, "only one direction was captured for %d of %d attempts", oneSided, r.Totals.Attempts)
+}

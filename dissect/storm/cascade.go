@@ -1,0 +1,191 @@
+package storm
+
+import (
+	"cmp"
+	"slices"
+
+	"squall/dissect"
+)
+
+const (
+	// before is how far back of a node's fall its load is looked at.
+	before = 60 * second
+	// together is how close in time falls may lie to be one cascade.
+	together = 900 * second
+)
+
+// fall is the first time that a node of a cascade went down.
+type fall struct {
+	key    nodeKey
+	p      *pulse
+	at     int64
+	kind   PeriodKind
+	gen    int32
+	excess float64
+	causal bool
+}
+
+// cascade works out the periods of the service's nodes and, from the falls in
+// the time of a finding, who fell first and whose clients felled whom.
+type cascade struct {
+	periods map[nodeKey][]Period
+	falls   []fall
+	edges   []Migration
+	excess  float64 // of the worst survivor or victim
+	nodes   []dissect.Endpoint
+}
+
+func (d *scenes) cascade(name string, th *Thresholds, f *Finding, q *Quality) *cascade {
+	s := d.by[name]
+	c := &cascade{periods: map[nodeKey][]Period{}}
+	for k, p := range s.pulses {
+		if list := p.periods(d, th); len(list) > 0 {
+			c.periods[k] = list
+		}
+	}
+	if f == nil {
+		return c
+	}
+	end := f.End
+	if end == 0 {
+		end = q.End
+	}
+	for k, list := range c.periods {
+		for _, p := range list {
+			if p.Kind != Overloaded && p.Start >= f.Onset-2*before && p.Start <= end && p.Start-f.Onset < together {
+				c.falls = append(c.falls, fall{key: k, p: s.pulses[k], at: p.Start, kind: p.Kind})
+				break
+			}
+		}
+	}
+	slices.SortFunc(c.falls, func(a, b fall) int {
+		return cmp.Or(cmp.Compare(a.at, b.at), a.key.at.Compare(b.key.at), cmp.Compare(a.key.proto, b.key.proto))
+	})
+	var quiet int64 = 1 // s of calm before
+	if len(c.falls) > 0 {
+		quiet = max((c.falls[0].at-q.Begin)/second, 1)
+	}
+	all := int64(len(s.pulses))
+	byEdge := map[edge]int{}
+	for i := range c.falls {
+		b := &c.falls[i]
+		bins := b.p.line.list()
+		load := func(from, to int64) (n int64) {
+			for i := range bins {
+				if bins[i].at >= d.bin(from) && bins[i].at <= d.bin(to) {
+					n += int64(bins[i].n[nTried])
+				}
+			}
+			return n
+		}
+		since := max(b.at-before, c.falls[0].at)
+		calm := float64(load(q.Begin, c.falls[0].at-second)) / float64(quiet)
+		seconds := max(float64(b.at-since)/1e9, 1)
+		tried := load(since, b.at)
+		extra := max(float64(tried)-calm*seconds, 1)
+		left := 1 - float64(i)/float64(all)
+		peak := peakOf(bins, d.bin(since), d.bin(b.at), d.length(10)) / 10
+		if i > 0 {
+			b.excess = min(peak/max(calm, 0.1)*left, 1e6)
+			c.excess = max(c.excess, b.excess)
+		}
+		best, from, total := int64(0), -1, int64(0)
+		for k := range c.falls[:i] {
+			a := &c.falls[k]
+			if a.at >= b.at {
+				continue
+			}
+			e := edge{a.key, b.key}
+			fl := s.edges[e]
+			if fl == nil {
+				continue
+			}
+			var n int64
+			for at, v := range fl.by {
+				if at >= d.bin(since) && at <= d.bin(b.at) {
+					n += int64(v)
+				}
+			}
+			total += n
+			if n > best {
+				best, from = n, k
+			}
+			share := min(float64(n)/extra, 1)
+			byEdge[e] = len(c.edges)
+			c.edges = append(c.edges, Migration{From: a.key.at, To: b.key.at, Service: name, Share: share,
+				Causal: share >= th.CausalShare && float64(tried)/seconds >= th.CausalLoad*calm})
+		}
+		if from >= 0 && float64(total) >= th.CausalShare*extra {
+			b.gen = c.falls[from].gen + 1
+			b.causal = true
+		}
+	}
+	for i := range c.falls {
+		c.nodes = append(c.nodes, c.falls[i].key.at)
+	}
+	slices.SortFunc(c.nodes, dissect.Endpoint.Compare)
+	c.nodes = slices.Compact(c.nodes)
+	// Survivors carry excess too.
+	if len(c.falls) > 0 {
+		for k, p := range s.pulses {
+			if slices.ContainsFunc(c.falls, func(b fall) bool { return b.key == k }) {
+				continue
+			}
+			bins := p.line.list()
+			var n int64
+			for i := range bins {
+				if bins[i].at < d.bin(c.falls[0].at) {
+					n += int64(bins[i].n[nTried])
+				}
+			}
+			calm := float64(n) / float64(quiet)
+			peak := peakOf(bins, d.bin(c.falls[0].at), d.bin(end), d.length(10)) / 10
+			c.excess = max(c.excess, min(peak/max(calm, 0.1)*(1-float64(len(c.falls))/float64(all)), 1e6))
+		}
+	}
+	c.migrations(s, name, byEdge)
+	return c
+}
+
+// peakOf is the most attempts in that many bins.
+func peakOf(bins []bin, from, to, width int64) float64 {
+	var sum, best int64
+	j := 0
+	for i := range bins {
+		if bins[i].at < from || bins[i].at > to {
+			continue
+		}
+		sum += int64(bins[i].n[nTried])
+		for ; bins[j].at <= bins[i].at-width; j++ {
+			if bins[j].at >= from {
+				sum -= int64(bins[j].n[nTried])
+			}
+		}
+		best = max(best, sum)
+	}
+	return float64(best)
+}
+
+// migrations lists all edges, those of the cascade with their share.
+func (c *cascade) migrations(s *scene, name string, known map[edge]int) {
+	for e, f := range s.edges {
+		if e.from == e.to {
+			continue
+		}
+		if i, ok := known[e]; ok {
+			c.edges[i].Intents, c.edges[i].First, c.edges[i].Last = f.n, f.first, f.last
+			continue
+		}
+		c.edges = append(c.edges, Migration{From: e.from.at, To: e.to.at, Service: name, Intents: f.n, First: f.first, Last: f.last})
+	}
+}
+
+func byMigration(a, b Migration) int {
+	return cmp.Or(-cmp.Compare(count(a.Causal), count(b.Causal)), cmp.Compare(b.Intents, a.Intents), cmp.Compare(a.Service, b.Service),
+		a.From.Compare(b.From), a.To.Compare(b.To), cmp.Compare(a.First, b.First))
+}
+
+// isCascade: at least one node fell under the clients of one that fell before.
+func (c *cascade) isCascade() bool {
+	return len(c.falls) >= 3 && slices.ContainsFunc(c.falls, func(f fall) bool { return f.gen > 0 })
+}

@@ -1,0 +1,246 @@
+package storm
+
+import (
+	"fmt"
+	"slices"
+
+	"squall/dissect"
+)
+
+// pathLoss: the nodes answer as fast as ever, but what is sent must be sent
+// again; late answers would be overload.
+func (j *judge) pathLoss(r run) bool {
+	var m moment
+	for i := range j.bins {
+		if j.bins[i].at < j.at[r.from].at || j.bins[i].at > j.at[r.to].at {
+			continue
+		}
+		for k := range m.n {
+			m.n[k] += int64(j.bins[i].n[k])
+		}
+	}
+	return j.lossy(&m) && m.failure() < j.th.Failure
+}
+
+func (j *judge) lossy(m *moment) bool {
+	return m.n[fAnswered] >= 20 && ratio(m.n[fAnswerSends], m.n[fAnswered]) >= j.th.PathRepeats &&
+		ratio(m.n[fLate], m.n[fAnswers]) <= j.th.PathLate
+}
+
+type wrap func(func(*moment) bool) func(*moment) bool
+
+// paths: stretches in which the network loses, though few attempts fail.
+func (j *judge) paths(free wrap) (out []Finding) {
+	yes := free(func(m *moment) bool { return j.lossy(m) && m.failure() < j.th.Failure })
+	for _, r := range j.runs(yes, j.d.length(joinBreaks)) {
+		if j.inARow(r, yes) < 3*j.need() {
+			continue
+		}
+		f := j.plain(PathLoss, r)
+		m := &j.at[(r.from+r.to)/2]
+		f.Criteria = []Criterion{
+			{Name: "repeats", Unit: "per attempt", Value: ratio(m.n[fAnswerSends], m.n[fAnswered]), Threshold: j.th.PathRepeats, Met: true,
+				Note: "transmissions of an attempt that was answered"},
+			{Name: "late", Unit: "ratio", Value: ratio(m.n[fLate], m.n[fAnswers]), Threshold: j.th.PathLate, Met: true, Note: "at most"},
+		}
+		out = append(out, f)
+	}
+	return out
+}
+
+// plain is a finding over a run whose onset is the run's own.
+func (j *judge) plain(c Class, r run) Finding {
+	f := Finding{Class: c, Service: j.name, Role: j.s.role, Confidence: High, Shape: "step"}
+	first := j.at[r.from].at
+	// The window that first met the criteria ends there; the change lies in it.
+	var counts []int64
+	from := max(first-2*j.window, j.q.Begin/j.length)
+	i := 0
+	for t := from; t <= first; t++ {
+		for i < len(j.bins) && j.bins[i].at < t {
+			i++
+		}
+		n := int64(0)
+		if i < len(j.bins) && j.bins[i].at == t {
+			n = int64(j.bins[i].n[fAttempts] + j.bins[i].n[fReturns] + j.bins[i].n[fRefresh])
+		}
+		counts = append(counts, n)
+	}
+	f.Onset = max((from+int64(changePoint(counts)))*j.length, j.q.Begin)
+	if last := j.at[r.to].at; j.q.End-last*j.length > j.window*j.length {
+		f.End = max((last-j.window+1)*j.length, f.Onset+j.length)
+		f.Recovered = true
+	}
+	j.measure(&f)
+	return f
+}
+
+// floods: most attempts come from sources that no real stack stands behind.
+func (j *judge) floods(free wrap) (out []Finding) {
+	yes := free(func(m *moment) bool {
+		n := m.n[fAttempts]
+		return float64(m.n[fUnreal]) >= j.th.FloodFloor && float64(m.n[fUnreal]) > j.th.Unanswerable*float64(n) &&
+			(!j.calm.known || float64(n) >= j.th.FloodFactor*j.calm.attempts)
+	})
+	for _, r := range j.runs(yes, j.d.length(joinBreaks)) {
+		if j.inARow(r, yes) < j.need() {
+			continue
+		}
+		f := j.plain(SynFlood, r)
+		c := j.criteria(&j.at[(r.from+r.to)/2])
+		f.Criteria = c[:]
+		out = append(out, f)
+	}
+	return out
+}
+
+// crowd is how many clients at least make a surge.
+const crowd = 20
+
+// surges: more clients want in than usual, and get in.
+func (j *judge) surges(free wrap) (out []Finding) {
+	if !j.calm.known {
+		return nil
+	}
+	enough := func(n int64, calm float64) bool {
+		return float64(n) >= max(j.th.Surge*calm, j.th.VolumeFloor)
+	}
+	early := j.q.Begin/j.length + j.d.length(30) + j.window // a surge needs a before
+	quiet := func(m *moment) bool {
+		return m.failure() < j.calmFailure()+j.th.SurgeFailure && lowerBound(m.n[fRetries], m.n[fAttempts]) < 1.0/3 &&
+			m.n[fUnreal]*2 <= m.n[fAttempts]
+	}
+	many := free(func(m *moment) bool { return quiet(m) && m.active >= crowd && enough(m.wishes(), j.calm.wishes) })
+	for _, r := range j.runs(many, j.d.length(joinBreaks)) {
+		if j.at[r.from].at <= early || j.inARow(r, many) < j.need() {
+			continue
+		}
+		f := j.plain(FlashCrowd, r)
+		// In the first windows the crowd shows who it is made of.
+		head := &j.at[min(r.from+int(j.window), r.to)]
+		back := ratio(head.n[fReattach]+head.n[fReturns], max(head.wishes(), 1))
+		known := 1 - ratio(head.n[fNew], max(head.wishes(), 1))
+		if back >= j.th.ReconnectShare || known >= 0.8 && head.n[fNew] < head.wishes()/4 {
+			f.Class = MassReconnect
+		}
+		f.Criteria = []Criterion{
+			{Name: "surge", Unit: "x", Value: f.Surge, Threshold: j.th.Surge, Met: true, Note: "wishes over calm ones"},
+			{Name: "failure", Unit: "ratio", Value: head.failure(), Threshold: j.calmFailure() + j.th.SurgeFailure, Met: true, Note: "at most"},
+			{Name: "returning", Unit: "ratio", Value: back, Threshold: j.th.ReconnectShare, Met: f.Class == MassReconnect,
+				Note: "wishes of clients that had a session"},
+		}
+		out = append(out, f)
+	}
+	refresh := free(func(m *moment) bool {
+		return quiet(m) && j.calm.refresh > 0 && enough(m.n[fRefresh], j.calm.refresh)
+	})
+	for _, r := range j.runs(refresh, j.d.length(joinBreaks)) {
+		if j.at[r.from].at <= early || j.inARow(r, refresh) < 3*j.need() {
+			continue
+		}
+		f := j.plain(RefreshSurge, r)
+		f.Criteria = []Criterion{{Name: "refreshes", Unit: "x", Value: float64(j.at[(r.from+r.to)/2].n[fRefresh]) / j.calm.refresh,
+			Threshold: j.th.Surge, Met: true, Note: "refreshes over calm ones"}}
+		out = append(out, f)
+	}
+	return out
+}
+
+// scanned: most failures of the service are of sources that scan.
+func (j *judge) scanned() bool {
+	var failed, all int64
+	for _, o := range j.s.top {
+		if slices.ContainsFunc(j.d.scans, func(s scanner) bool { return s.id == o.id && s.scans(j.th) }) {
+			failed += o.failed
+		}
+	}
+	for i := range j.bins {
+		all += j.bins[i].failed()
+	}
+	return failed*2 > all
+}
+
+func (s *scanner) scans(th *Thresholds) bool {
+	return float64(s.nodes) >= th.ScanNodes && float64(s.failed) >= th.ScanFailure*float64(s.attempts)
+}
+
+// oneClient: more than half of the failures of the service are of one client
+// while others were served.
+func (j *judge) oneClient(run) bool {
+	_, ok := j.topOffender()
+	return ok
+}
+
+func (j *judge) topOffender() (offender, bool) {
+	if len(j.s.top) == 0 {
+		return offender{}, false
+	}
+	o := j.s.top[0]
+	var failed, accepted int64
+	for i := range j.bins {
+		failed += j.bins[i].failed()
+		if t := j.bins[i].at * j.length; t >= o.first-j.length && t <= o.last {
+			accepted += int64(j.bins[i].n[fOutcome0+field(dissect.OutcomeAccepted)] + j.bins[i].n[fRefresh] + j.bins[i].n[fReturns])
+		}
+	}
+	th := j.th
+	ok := float64(o.retries) >= th.OffenderRetries && float64(o.failed) >= th.OffenderFailure*float64(o.attempts) &&
+		float64(o.failed) >= th.OffenderShare*float64(failed) && accepted >= 5 && j.s.clients >= 6
+	return o, ok
+}
+
+// offender: one client tries for ever where others are served.
+func (j *judge) offender(found []Finding) []Finding {
+	o, ok := j.topOffender()
+	if !ok || slices.ContainsFunc(found, func(f Finding) bool { return f.Class >= PartialOutage && f.Class != SynFlood }) {
+		return nil
+	}
+	f := Finding{Class: SingleOffender, Service: j.name, Role: j.s.role, Onset: o.first, Confidence: High,
+		FirstFile: o.file, FirstFrame: o.frame, FirstAttempt: o.row, Shape: "step", Clients: 1, offender: o.id}
+	if j.q.End-o.last > 60*second {
+		f.End = o.last
+	}
+	f.Attempts, f.Retries = o.attempts, o.retries
+	f.Intents = o.attempts - o.retries
+	f.Outcomes[dissect.OutcomeRefused] = o.failed
+	f.Criteria = []Criterion{
+		{Name: "retries", Unit: "retries", Value: float64(o.retries), Threshold: j.th.OffenderRetries, Met: true},
+		{Name: "failure", Unit: "ratio", Value: ratio(o.failed, o.attempts), Threshold: j.th.OffenderFailure, Met: true, Note: "of its attempts"},
+	}
+	return []Finding{f}
+}
+
+// scanned are the scans: sources with many destinations and no success.
+func (d *scenes) scanFinding(th *Thresholds) (f Finding, ok bool) {
+	var list []scanner
+	for _, s := range d.scans {
+		if s.scans(th) {
+			list = append(list, s)
+		}
+	}
+	if len(list) == 0 {
+		return f, false
+	}
+	f = Finding{Class: Scan, Service: "many", Confidence: High, Shape: "step", Onset: list[0].first}
+	var nodes int64
+	for _, s := range list {
+		if s.first <= f.Onset {
+			f.Onset, f.FirstFile, f.FirstFrame, f.FirstAttempt = s.first, s.file, s.frame, s.row
+		}
+		f.End = max(f.End, s.last)
+		f.Attempts += s.attempts
+		f.Intents += s.attempts
+		f.Outcomes[dissect.OutcomeRefused] += s.failed
+		nodes += s.nodes
+		f.offender = s.id
+	}
+	f.Clients = int64(len(list))
+	f.Criteria = []Criterion{
+		{Name: "destinations", Unit: "nodes", Value: float64(nodes) / float64(len(list)), Threshold: th.ScanNodes, Met: true, Note: "of each source"},
+		{Name: "failure", Unit: "ratio", Value: ratio(f.Outcomes.Failed(), f.Attempts), Threshold: th.ScanFailure, Met: true},
+	}
+	if len(list) > 1 {
+		f.offender = fmt.Sprintf("%d sources", len(list))
+	}
+	return f, true
+}

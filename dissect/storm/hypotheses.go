@@ -1,0 +1,154 @@
+package storm
+
+import (
+	"cmp"
+	"fmt"
+	"slices"
+
+	"squall/dissect"
+)
+
+// weighing gathers the evidence for and against one explanation.
+type weighing struct {
+	h           Hypothesis
+	asked, have float64
+}
+
+// ask adds a piece of evidence of a weight; there or not, it is written down.
+func (w *weighing) ask(weight float64, there bool, yes, no string) {
+	w.asked += weight
+	if there {
+		w.have += weight
+		w.h.For = append(w.h.For, yes)
+	} else {
+		w.h.Against = append(w.h.Against, no)
+	}
+}
+
+// hypotheses ranks what people argue about after an outage. They are given
+// only where there is an outage to explain.
+func hypotheses(r *Report) []Hypothesis {
+	f := &r.Verdict
+	if f.Class < FlashCrowd {
+		return nil
+	}
+	var fallen, loginFallen, login, nodes, overloaded, first int
+	var downFirst bool
+	for i := range r.Nodes {
+		n := &r.Nodes[i]
+		if n.Service != f.Service && f.Service != "many" {
+			if n.Role == dissect.RoleLogin {
+				login++
+				if len(n.Periods) > 0 {
+					loginFallen++
+				}
+			}
+			continue
+		}
+		nodes++
+		for _, p := range n.Periods {
+			if p.Kind == Overloaded {
+				overloaded++
+				break
+			}
+		}
+		if n.Generation >= 0 {
+			fallen++
+			if n.Generation == 0 {
+				first++
+				downFirst = true
+			}
+		}
+	}
+	var culprit, carrier *Version
+	for i := range r.Versions {
+		v := &r.Versions[i]
+		if v.Service != f.Service || !v.Associated {
+			continue
+		}
+		if v.AssociatedWith == "crash" && culprit == nil {
+			culprit = v
+		} else if v.AssociatedWith == "retries" && carrier == nil {
+			carrier = v
+		}
+	}
+	var list []weighing
+	add := func(name, sentence string, weigh func(w *weighing)) {
+		w := weighing{h: Hypothesis{Name: name, Sentence: sentence}}
+		weigh(&w)
+		if w.asked > 0 {
+			w.h.Score = w.have / w.asked
+		}
+		list = append(list, w)
+	}
+	late := f.LateRatio()
+	add("bug_in_version", "A fault in one client version took its members down first.", func(w *weighing) {
+		w.ask(3, culprit != nil, describeVersion(culprit), "no version's members fell earlier than the others'")
+		w.ask(1, carrier != nil || culprit != nil, "one version stands out", "retries are spread over the versions as the clients are")
+	})
+	add("rollout", "A change was rolled out over the clients.", func(w *weighing) {
+		w.ask(2, f.Shape == "gradual", "the onset was gradual", "the onset was a step")
+		w.ask(1, carrier != nil, "one version carries the retries", "no version carries the retries")
+	})
+	add("node_loss", "Central nodes were lost; the rest had to carry their clients. From one tap a dead node, a filter, a full connection table or a scrubber in between look the same.", func(w *weighing) {
+		w.ask(3, downFirst, fmt.Sprintf("%d of %d nodes went down, %d before any load from others", fallen, nodes, first), "no node went down before it was overloaded")
+		w.ask(1, f.Excess > 1.5, fmt.Sprintf("load on the others rose %.1f times beyond redistribution", f.Excess), "load on the others did not rise beyond redistribution")
+	})
+	add("login_overload", "The login servers were overloaded, and everything else followed.", func(w *weighing) {
+		isLogin := f.Role == dissect.RoleLogin
+		w.ask(2, isLogin || loginFallen > 0, "login servers failed", loginSentence(login))
+		w.ask(1, isLogin && overloaded > 0, "login servers answered too late", "no login server answered too late")
+	})
+	add("overload", "The nodes answer, but more slowly than the clients wait; the retries keep it so.", func(w *weighing) {
+		w.ask(2, late >= 0.3, fmt.Sprintf("%.0f %% of the answers came after the client had given up", 100*late), fmt.Sprintf("only %.0f %% of the answers were late", 100*late))
+		w.ask(1, overloaded > 0, fmt.Sprintf("%d nodes were overloaded", overloaded), "no node answered too late to most")
+		w.ask(1, f.Metastable || f.RetryShare() >= 0.5, "retries are most of the load", "retries are not most of the load")
+	})
+	add("attack", "Somebody floods the service.", func(w *weighing) {
+		share := ratio(f.unreal, f.Attempts)
+		w.ask(3, share > 0.5 || f.Class == SynFlood || f.Class == Scan, fmt.Sprintf("%.0f %% of the attempts come from sources without a real stack", 100*share),
+			"the sources repeat, answer and keep to timers, as real clients do")
+		w.ask(1, f.RetryShare() < 0.2, "the sources do not retry", "the attempts are retries of clients known from before")
+	})
+	add("network", "The network between loses packets, or something there drops them (filter, full connection table, scrubber).", func(w *weighing) {
+		repeats := ratio(f.Transmissions, f.Attempts)
+		w.ask(2, f.Class == PathLoss, fmt.Sprintf("%.2f transmissions an attempt at nodes that answer", repeats), "answered attempts needed no repeats")
+		silent := f.Outcomes[dissect.OutcomeTimeout] + f.Outcomes[dissect.OutcomeUnreachable]
+		w.ask(1, f.Outcomes.Failed() > 0 && silent*10 >= f.Outcomes.Failed()*9, "failures are silence", "failures are answers, not silence")
+		w.ask(1, late < 0.05, "no answer is late", "answers come, but late")
+	})
+	add("mass_restart", "Many clients restarted or lost their sessions at the same moment.", func(w *weighing) {
+		w.ask(2, f.Intents > 0 && ratio(f.reattached, f.Intents) >= 0.5, "most wishes are of clients that had a session", "most wishes are not of clients that had lost a session")
+		w.ask(1, f.Surge >= 3, fmt.Sprintf("%.1f times the usual wishes at once", f.Surge), "no surge of wishes")
+		w.ask(1, !downFirst, "no node fell first", "nodes fell first")
+	})
+	add("demand", "More new clients than the service can take.", func(w *weighing) {
+		w.ask(2, f.Surge >= 3 && f.newcomers*2 > f.Intents, "most wishes are of clients not seen before", "hardly any wish is of a new client")
+		w.ask(1, f.failure() < 0.25, "they were served", "they were not served")
+	})
+	slices.SortStableFunc(list, func(a, b weighing) int {
+		return cmp.Or(cmp.Compare(b.h.Score, a.h.Score), cmp.Compare(b.have, a.have), cmp.Compare(a.h.Name, b.h.Name))
+	})
+	var out []Hypothesis
+	for i := range list {
+		h := list[i].h
+		h.Rank = int32(i + 1)
+		out = append(out, h)
+	}
+	return out
+}
+
+func describeVersion(v *Version) string {
+	if v == nil {
+		return ""
+	}
+	return fmt.Sprintf("members of %s vanished early %.1f times as often (95 %% %.1f to %.1f, p %.2g), later all fell alike (%.1f)",
+		v.Version, v.EarlyOdds, v.EarlyLow, v.EarlyHigh, v.EarlyP, v.LateOdds)
+}
+
+func loginSentence(n int) string {
+	if n == 0 {
+		return "no login server was seen"
+	}
+	return "the login servers seen did not fail"
+}

@@ -1,0 +1,710 @@
+package storm
+
+import (
+	"cmp"
+	"math"
+	"slices"
+
+	"squall/dissect"
+)
+
+// moment is a window of a service that ends in bin at: sums over it.
+type moment struct {
+	at                       int64
+	n                        [fLocked]int64
+	active, retriers, locked int64
+}
+
+func (m *moment) failed() (n int64) {
+	for o := dissect.OutcomeAccepted + 1; o < dissect.NumOutcomes; o++ {
+		n += m.n[fOutcome0+field(o)]
+	}
+	return n + m.n[fImplied]
+}
+
+func (m *moment) accepted() int64 { return m.n[fOutcome0+field(dissect.OutcomeAccepted)] }
+
+func (m *moment) decided() int64 { return m.failed() + m.accepted() }
+
+func (m *moment) failure() float64 { return ratio(m.failed(), m.decided()) }
+
+// wishes are intents and clients that are back before their session ended.
+func (m *moment) wishes() int64 { return m.n[fIntents] + m.n[fReturns] }
+
+// lowerBound is Wilson's 95 % lower bound of a ratio.
+func lowerBound(k, n int64) float64 {
+	if n == 0 {
+		return 0
+	}
+	const z = 1.96
+	p, m := float64(k)/float64(n), float64(n)
+	return (p + z*z/(2*m) - z*math.Sqrt(p*(1-p)/m+z*z/(4*m*m))) / (1 + z*z/m)
+}
+
+// calm is what the service does outside of findings, by window.
+type calm struct {
+	known                      bool
+	attempts, wishes, refresh  float64
+	intents                    float64
+	failure                    float64
+	seconds, attemptsAltogther int64
+}
+
+// judge is the judging of one service, on merged counts.
+type judge struct {
+	d      *scenes
+	s      *scene
+	name   string
+	q      *Quality
+	th     *Thresholds
+	rung   int   // of the ladder
+	window int64 // bins
+	length int64 // ns of a bin
+	bins   []bin
+	at     []moment
+	calm   calm
+}
+
+// judge prepares the judging of a service with windows of a rung.
+func (d *scenes) judge(name string, rung int, q *Quality, th *Thresholds) *judge {
+	s := d.by[name]
+	j := &judge{d: d, s: s, name: name, q: q, th: th, rung: rung, length: second << d.shift, bins: s.line.list()}
+	j.window = d.length(ladder[j.rung])
+	j.slide()
+	j.settle()
+	return j
+}
+
+// rungFor is the window that a service's retry gaps ask for: three times their
+// median.
+func (s *scene) rungFor() (rung int) {
+	var gaps hist
+	for _, g := range s.groups {
+		gaps.merge(g.all)
+	}
+	if gaps.total() < 10 {
+		return 0
+	}
+	for rung < len(ladder)-1 && 3*gaps.quantile(0.5) > float64(ladder[rung]*second)*1.02 {
+		rung++
+	}
+	return rung
+}
+
+// slide makes the moments: one for each bin in whose window something was
+// tried.
+func (j *judge) slide() {
+	var m moment
+	var active, retriers, locked int64
+	enter, leave := 0, 0
+	for t := int64(0); enter < len(j.bins) || leave < enter; t++ {
+		if leave == enter { // nothing in the window: skip the silence
+			if enter == len(j.bins) {
+				break
+			}
+			t = j.bins[enter].at
+		}
+		for ; enter < len(j.bins) && j.bins[enter].at <= t; enter++ {
+			b := &j.bins[enter].n
+			for f := range m.n {
+				m.n[f] += int64(b[f])
+			}
+			active += int64(b[int(fActive0)+j.rung])
+			retriers += int64(b[int(fRetrier0)+j.rung])
+			locked += int64(b[fLocked])
+		}
+		for ; leave < enter && j.bins[leave].at <= t-j.window; leave++ {
+			for f := range m.n {
+				m.n[f] -= int64(j.bins[leave].n[f])
+			}
+		}
+		if m.n[fAttempts]+m.n[fRefresh]+m.n[fReturns] > 0 {
+			m.at, m.active, m.retriers, m.locked = t, active, retriers, locked
+			j.at = append(j.at, m)
+		}
+	}
+}
+
+// settle finds the calm level: the median over the seconds that look like
+// nothing is wrong, silent ones included.
+func (j *judge) settle() {
+	total := (j.q.End-j.q.Begin)/j.length + 1
+	for _, g := range j.q.Gaps {
+		total -= (g.End - g.Start) / j.length
+	}
+	suspicious := func(m *moment) bool {
+		n := m.n[fAttempts]
+		return m.decided() >= 5 && m.failure() >= 0.5 || n >= 10 && lowerBound(m.n[fRetries], n) >= 1.0/3 || n >= 20 && m.n[fUnreal]*2 > n
+	}
+	var attempts, wishes, refresh, intents []float64
+	var failed, decided int64
+	calmMoments := int64(0)
+	collect := func(limit float64) {
+		attempts, wishes, refresh, intents = nil, nil, nil, nil
+		failed, decided, calmMoments = 0, 0, 0
+		for i := range j.at {
+			m := &j.at[i]
+			if suspicious(m) || float64(m.wishes()) > limit {
+				continue
+			}
+			calmMoments++
+			attempts = append(attempts, float64(m.n[fAttempts]))
+			wishes = append(wishes, float64(m.wishes()))
+			refresh = append(refresh, float64(m.n[fRefresh]))
+			intents = append(intents, float64(m.n[fIntents]))
+			failed += m.failed()
+			decided += m.decided()
+		}
+	}
+	collect(math.Inf(1))
+	silent := max(total-int64(len(j.at)), 0)
+	low := level(wishes, silent, 0.25)
+	if low > 0 {
+		collect(2 * low * j.th.Surge / 2)
+	}
+	c := &j.calm
+	c.seconds = calmMoments + silent
+	for _, a := range attempts {
+		c.attemptsAltogther += int64(a)
+	}
+	c.attempts, c.wishes, c.refresh = level(attempts, silent, 0.5), level(wishes, silent, 0.5), level(refresh, silent, 0.5)
+	c.intents = level(intents, silent, 0.5)
+	c.failure = ratio(failed, decided)
+	c.known = calmMoments > 0 && (calmMoments+silent)*j.length >= 30*second
+}
+
+// level is a quantile of the values and that many zeros; where it is zero, the
+// mean.
+func level(v []float64, zeros int64, q float64) float64 {
+	n := int64(len(v)) + zeros
+	if n == 0 {
+		return 0
+	}
+	slices.Sort(v)
+	if k := int64(q*float64(n)) - zeros; k >= 0 && k < int64(len(v)) && v[k] > 0 {
+		return v[k]
+	}
+	sum := 0.0
+	for _, x := range v {
+		sum += x
+	}
+	return sum / float64(n)
+}
+
+// client's view: the capture holds too few clients to speak of breadth.
+func (j *judge) clientView() bool { return j.s.clients < 3 }
+
+// criteria of a moment, in their fixed order.
+func (j *judge) criteria(m *moment) [5]Criterion {
+	n := m.n[fAttempts]
+	th := j.th
+	volume := Criterion{Name: "volume", Unit: "attempts", Value: float64(n), Threshold: th.VolumeFloor}
+	if j.calm.known && j.calm.attempts > 0 {
+		volume.Threshold = max(th.VolumeFloor, th.Volume*j.calm.attempts)
+	} else {
+		volume.Note = "no calm stretch to compare with: the floor alone"
+	}
+	volume.Met = volume.Value >= volume.Threshold
+	amp := Criterion{Name: "amplification", Unit: "retry share", Value: lowerBound(m.n[fRetries], n), Threshold: th.RetryShare,
+		Note: "lower 95 % bound"}
+	amp.Met = amp.Value >= amp.Threshold
+	fail := Criterion{Name: "failure", Unit: "ratio", Value: m.failure(), Threshold: max(th.Failure, j.calmFailure()+th.FailureOverCalm)}
+	fail.Met = fail.Value >= fail.Threshold
+	broad := Criterion{Name: "breadth", Unit: "clients", Value: float64(m.retriers),
+		Threshold: max(th.Breadth*float64(m.active), min(th.BreadthFloor, math.Ceil(float64(m.active)/2)))}
+	broad.Met = broad.Value >= broad.Threshold
+	if j.clientView() {
+		broad.Waived, broad.Met, broad.Note = true, true, "fewer than three clients: one client's view"
+	}
+	answer := Criterion{Name: "answerable", Unit: "ratio", Value: ratio(m.n[fUnreal], n), Threshold: th.Unanswerable,
+		Note: "attempts from sources without sign of a real stack, at most"}
+	answer.Met = answer.Value <= answer.Threshold
+	return [5]Criterion{volume, amp, fail, broad, answer}
+}
+
+func (j *judge) calmFailure() float64 {
+	if !j.calm.known {
+		return 0
+	}
+	return min(j.calm.failure, 0.7)
+}
+
+func (j *judge) stormy(m *moment) bool {
+	for _, c := range j.criteria(m) {
+		if !c.Met {
+			return false
+		}
+	}
+	return true
+}
+
+func (j *judge) failing(m *moment) bool {
+	return m.decided() >= 10 && m.failure() >= max(j.th.PartialFailure, j.calmFailure()+j.th.PartialOverCalm)
+}
+
+// run is a stretch of moments, inclusive indices.
+type run struct{ from, to int }
+
+// runs are the stretches whose moments satisfy yes, joined over short breaks
+// and over holes of the capture.
+func (j *judge) runs(yes func(*moment) bool, join int64) (out []run) {
+	for i := range j.at {
+		if !yes(&j.at[i]) {
+			continue
+		}
+		if n := len(out); n > 0 {
+			last := j.at[out[n-1].to].at
+			if j.at[i].at-last <= join || j.hole(last, j.at[i].at, join) {
+				out[n-1].to = i
+				continue
+			}
+		}
+		out = append(out, run{i, i})
+	}
+	return out
+}
+
+// hole reports that the time between two bins is, but for the join, a hole in
+// the capture.
+func (j *judge) hole(a, b, join int64) bool {
+	for _, g := range j.q.Gaps {
+		if g.Start/j.length <= b && g.End/j.length >= a && (b-a)-(g.End-g.Start)/j.length <= join+2*j.window {
+			return true
+		}
+	}
+	return false
+}
+
+// inARow is the longest number of consecutive bins in a run that satisfy yes.
+func (j *judge) inARow(r run, yes func(*moment) bool) (best int64) {
+	var n int64
+	for i := r.from; i <= r.to; i++ {
+		if !yes(&j.at[i]) || i > r.from && j.at[i].at != j.at[i-1].at+1 {
+			n = 0
+		}
+		if yes(&j.at[i]) {
+			n++
+			best = max(best, n)
+		}
+	}
+	return best
+}
+
+const joinBreaks int64 = 20 // s
+
+func (j *judge) need() int64 { return j.d.length(int64(j.th.InARow)) }
+
+// findings of a service. It is looked at through windows of 10 s and, where the
+// clients wait longer than that between their attempts, through longer ones.
+func (d *scenes) findings(name string, q *Quality, th *Thresholds) (out []Finding) {
+	j := d.judge(name, 0, q, th)
+	out = j.troubles()
+	if rung := d.by[name].rungFor(); rung > 0 {
+		for _, f := range d.judge(name, rung, q, th).troubles() {
+			out = graver(out, f, q)
+		}
+	}
+	out = j.others(out)
+	slices.SortFunc(out, func(a, b Finding) int { return cmp.Compare(a.Onset, b.Onset) })
+	for i := range out {
+		f := &out[i]
+		for k := range out[:i] {
+			e := &out[k]
+			if f.Class >= PartialOutage && e.Class >= PartialOutage && e.End != 0 && f.Onset > e.End && f.Onset-e.End <= 600*second {
+				f.Retrigger = true
+			}
+		}
+	}
+	return out
+}
+
+// graver adds a finding, unless a graver one lies in the same time; lesser ones
+// in its time go.
+func graver(list []Finding, f Finding, q *Quality) []Finding {
+	for i := range list {
+		if list[i].overlaps(&f, q) && list[i].Class >= f.Class {
+			return list
+		}
+	}
+	list = slices.DeleteFunc(list, func(o Finding) bool { return o.overlaps(&f, q) })
+	return append(list, f)
+}
+
+func (f *Finding) overlaps(o *Finding, q *Quality) bool {
+	end := func(f *Finding) int64 {
+		if f.End == 0 {
+			return q.End
+		}
+		return f.End
+	}
+	return f.Onset <= end(o) && o.Onset <= end(f)
+}
+
+// troubles are the stretches of failures.
+func (j *judge) troubles() (out []Finding) {
+	for _, r := range j.runs(func(m *moment) bool { return j.failing(m) || j.stormy(m) }, j.d.length(joinBreaks)) {
+		if f, ok := j.trouble(r); ok {
+			out = append(out, f)
+		}
+	}
+	return out
+}
+
+// others adds what is no outage of the service: floods, surges, losses on the
+// path, single clients.
+func (j *judge) others(out []Finding) []Finding {
+	found := slices.Clone(out)
+	free := func(yes func(*moment) bool) func(*moment) bool {
+		return func(m *moment) bool {
+			if !yes(m) {
+				return false
+			}
+			at := m.at * j.length
+			for i := range found {
+				f := &found[i]
+				if at >= f.Onset-j.window*j.length && (f.End == 0 || at <= f.End+j.window*j.length) {
+					return false
+				}
+			}
+			return true
+		}
+	}
+	out = append(out, j.floods(free)...)
+	out = append(out, j.surges(free)...)
+	out = append(out, j.paths(free)...)
+	return append(out, j.offender(out)...)
+}
+
+// trouble makes the finding of a stretch of failures.
+func (j *judge) trouble(r run) (f Finding, ok bool) {
+	f = Finding{Service: j.name, Role: j.s.role, Confidence: High}
+	storm := j.inARow(r, j.stormy) >= j.need()
+	long := j.inARow(r, j.failing) >= j.need()
+	if !storm && !long || j.scanned() {
+		return f, false
+	}
+	worst := j.worst(r, storm)
+	f.Class = PartialOutage
+	c := j.criteria(worst)
+	f.Criteria = c[:]
+	switch {
+	case storm:
+		f.Class = RetryStorm
+	case worst.n[fUnreal]*2 > worst.n[fAttempts]:
+		return f, false // a flood is looked for on its own
+	case j.pathLoss(r):
+		f.Class = PathLoss
+	case j.oneClient(r):
+		return f, false // a single offender is looked for on its own
+	}
+	j.onset(&f, r)
+	j.end(&f, r)
+	j.measure(&f)
+	if f.Class == PartialOutage && f.Outcomes.Failed()+f.implied < 10 {
+		return f, false
+	}
+	j.shape(&f)
+	j.confidence(&f, worst)
+	return f, true
+}
+
+// worst is the moment that represents a run: the one with most attempts among
+// those that meet the criteria.
+func (j *judge) worst(r run, storm bool) *moment {
+	best := -1
+	for i := r.from; i <= r.to; i++ {
+		m := &j.at[i]
+		if storm && !j.stormy(m) || !storm && !j.failing(m) {
+			continue
+		}
+		if best < 0 || m.n[fAttempts] > j.at[best].n[fAttempts] {
+			best = i
+		}
+	}
+	return &j.at[max(best, r.from)]
+}
+
+// failedIn is how many attempts that began in the bin failed.
+func (b *bin) failed() (n int64) {
+	for o := dissect.OutcomeAccepted + 1; o < dissect.NumOutcomes; o++ {
+		n += int64(b.n[fOutcome0+field(o)])
+	}
+	return n + int64(b.n[fImplied])
+}
+
+// onset is the maximum-likelihood split of the failures by second, before and
+// in the run's first windows, refined to the first failing attempt after it.
+func (j *judge) onset(f *Finding, r run) {
+	first := j.at[r.from].at
+	from, to := first-j.window-j.d.length(60), first+j.d.length(5)
+	low, _ := slices.BinarySearchFunc(j.bins, from, func(b bin, t int64) int { return cmp.Compare(b.at, t) })
+	from = max(from, j.q.Begin/j.length)
+	var counts []int64
+	for t := from; t <= to; t++ {
+		for low < len(j.bins) && j.bins[low].at < t {
+			low++
+		}
+		n := int64(0)
+		if low < len(j.bins) && j.bins[low].at == t {
+			n = j.bins[low].failed()
+		}
+		counts = append(counts, n)
+	}
+	split := from + int64(changePoint(counts))
+	for _, b := range sortedKeys(j.s.fails) {
+		if b >= split {
+			k := j.s.fails[b]
+			f.Onset, f.FirstFile, f.FirstFrame, f.FirstAttempt = k.first, k.file, k.frame, k.id
+			return
+		}
+	}
+	f.Onset = split * j.length
+}
+
+// changePoint is the index at which two Poisson rates explain the counts best.
+func changePoint(counts []int64) int {
+	var total int64
+	for _, c := range counts {
+		total += c
+	}
+	best, at := math.Inf(-1), 0
+	var before int64
+	part := func(k, n int64) float64 {
+		if k == 0 || n == 0 {
+			return 0
+		}
+		return float64(k) * math.Log(float64(k)/float64(n))
+	}
+	for i := range counts {
+		after, n := total-before, int64(len(counts))
+		l := part(before, int64(i)) + part(after, n-int64(i))
+		rises := before*(n-int64(i)) <= after*int64(i)
+		if rises && l > best+1e-9 {
+			best, at = l, i
+		}
+		before += counts[i]
+	}
+	return at
+}
+
+// end is the last failure of the run, or 0 where the run reaches the end of
+// the capture.
+func (j *judge) end(f *Finding, r run) {
+	last := j.at[r.to].at
+	end := int64(0)
+	keys := sortedKeys(j.s.fails)
+	i, _ := slices.BinarySearch(keys, last+1)
+	// The last failures of a run may be strays of the calm that follows: go
+	// back to where failures still were a fifth of what was decided.
+	for i--; i >= 0; i-- {
+		k := j.s.fails[keys[i]]
+		if k.last < f.Onset {
+			break
+		}
+		if j.dense(keys[i]) {
+			end = k.last
+			break
+		}
+	}
+	if end == 0 {
+		end = f.Onset
+	}
+	if j.q.End-end <= max(j.window*j.length, 10*second) && r.to >= len(j.at)-1-int(j.window) && !j.servedAfter(end) {
+		return
+	}
+	f.End = end
+	f.Recovered = j.servedAfter(end)
+}
+
+// dense reports that failures are common in the three bins around b.
+func (j *judge) dense(b int64) bool {
+	i, _ := slices.BinarySearchFunc(j.bins, b-1, func(b bin, t int64) int { return cmp.Compare(b.at, t) })
+	var failed, decided int64
+	for ; i < len(j.bins) && j.bins[i].at <= b+1; i++ {
+		n := j.bins[i].failed()
+		failed += n
+		decided += n + int64(j.bins[i].n[fOutcome0+field(dissect.OutcomeAccepted)])
+	}
+	return float64(failed) >= max(j.th.PartialFailure, j.calmFailure()+j.th.PartialOverCalm)*float64(decided)
+}
+
+// servedAfter reports that the service took clients after a time, and mostly.
+func (j *judge) servedAfter(t int64) bool {
+	var failed, accepted int64
+	for i := range j.bins {
+		if j.bins[i].at*j.length > t {
+			failed += j.bins[i].failed()
+			accepted += int64(j.bins[i].n[fOutcome0+field(dissect.OutcomeAccepted)] + j.bins[i].n[fReturns] + j.bins[i].n[fRefresh])
+		}
+	}
+	return accepted > failed
+}
+
+// measure fills what is counted inside a finding.
+func (j *judge) measure(f *Finding) {
+	end := f.End
+	if end == 0 {
+		end = j.q.End
+	}
+	var m moment
+	for i := range j.bins {
+		b := &j.bins[i]
+		if b.at < j.d.bin(f.Onset) || b.at > j.d.bin(end) {
+			continue
+		}
+		for k := range m.n {
+			m.n[k] += int64(b.n[k])
+		}
+	}
+	f.Attempts, f.Retries, f.Intents = m.n[fAttempts], m.n[fRetries], m.n[fIntents]
+	f.Refreshes, f.Transmissions = m.n[fRefresh]+m.n[fReturns], m.n[fSends]
+	f.Late, f.Answers = m.n[fLate], m.n[fAnswers]
+	for o := range f.Outcomes {
+		f.Outcomes[o] = m.n[int(fOutcome0)+o]
+	}
+	f.implied = m.n[fImplied]
+	f.unreal, f.oneSided = m.n[fUnreal], m.n[fOneSided]
+	f.reattached = m.n[fReattach] + m.n[fReturns]
+	f.newcomers = m.n[fNew]
+	var normal int64
+	scale := float64(j.window*j.length) / 1e9
+	for i := range j.at {
+		w := &j.at[i]
+		f.Knee = max(f.Knee, float64(w.accepted())/scale)
+		if w.at < j.d.bin(f.Onset) || w.at > j.d.bin(end) {
+			continue
+		}
+		f.PeakRate = max(f.PeakRate, float64(w.n[fAttempts])/scale)
+		if j.calm.known && j.calm.wishes > 0 {
+			f.Surge = max(f.Surge, float64(w.wishes())/j.calm.wishes)
+			if j.failing(w) && float64(w.wishes()) <= 1.5*j.calm.wishes {
+				normal++
+			}
+		}
+	}
+	f.Metastable = f.Class == RetryStorm && float64(normal*j.length)/1e9 >= j.th.Metastable
+	j.harm(f, end)
+}
+
+// harm is what the clients suffered.
+func (j *judge) harm(f *Finding, end int64) {
+	var hit []lockout
+	for _, l := range j.s.spells {
+		if l.from <= end && (l.to == 0 || l.to >= f.Onset) {
+			hit = append(hit, l)
+		}
+	}
+	slices.SortFunc(hit, func(a, b lockout) int { return cmp.Or(cmp.Compare(a.client, b.client), cmp.Compare(a.from, b.from)) })
+	for i, l := range hit {
+		if i == 0 || hit[i-1].client != l.client {
+			f.Clients++
+		}
+		to := l.to
+		if to == 0 {
+			f.NeverIn++
+			to = j.q.End
+		}
+		f.LockedOut += max(to-l.from, 0)
+	}
+	// Where only a share of the clients was kept, the share speaks for all.
+	for k := j.d.keep.spells; k < ^uint64(0); k = k<<1 | 1 {
+		f.Clients, f.NeverIn, f.LockedOut = f.Clients*2, f.NeverIn*2, f.LockedOut*2
+	}
+	var h hist
+	for k, n := range j.s.attach {
+		if at := k.at * attachStep; at+attachStep > f.Onset && at <= end {
+			if h == nil {
+				h = hist{}
+			}
+			h[k.bucket] += int64(n)
+		}
+	}
+	f.AttachP50, f.AttachP95, f.AttachP99 = int64(h.quantile(0.5)), int64(h.quantile(0.95)), int64(h.quantile(0.99))
+}
+
+// shape is how the attempts rose: in a step, or gradually.
+func (j *judge) shape(f *Finding) {
+	end := f.End
+	if end == 0 {
+		end = j.q.End
+	}
+	first, last := j.d.bin(f.Onset), j.d.bin(end)
+	width := max(min(j.window, (last-first)/4), 1)
+	var sums []float64 // of width bins each, from the onset on
+	for i := range j.bins {
+		b := &j.bins[i]
+		if b.at < first || b.at > last {
+			continue
+		}
+		k := int((b.at - first) / width)
+		for len(sums) <= k {
+			sums = append(sums, 0)
+		}
+		sums[k] += float64(b.n[fAttempts])
+	}
+	if len(sums) < 2 {
+		f.Shape = "step"
+		return
+	}
+	peak := slices.Max(sums)
+	calm := j.calm.attempts * float64(width) / float64(j.window)
+	cross := func(q float64) int {
+		for i, v := range sums {
+			if v >= calm+q*(peak-calm) {
+				return i
+			}
+		}
+		return len(sums) - 1
+	}
+	low, high := cross(0.1), cross(0.9)
+	rise := int64(high-low) * width * j.length
+	// A plateau reached at once, with a later summit, is a step too.
+	if sums[min(1, len(sums)-1)] >= calm+0.6*(peak-calm) {
+		rise = min(rise, width*j.length)
+	}
+	f.Rise, f.Shape = rise, "step"
+	if rise > max(30*second, 2*width*j.length) {
+		f.Shape = "gradual"
+		if ratio := sums[high] / max(sums[low], 1); ratio > 1 {
+			f.Rise = int64(float64(rise) / math.Log2(ratio))
+		}
+	}
+}
+
+// confidence weighs what the capture itself cannot show.
+func (j *judge) confidence(f *Finding, m *moment) {
+	lower := func(to Confidence, why string) {
+		f.Confidence = min(f.Confidence, to)
+		f.Reasons = append(f.Reasons, why)
+	}
+	if !j.calm.known {
+		lower(Medium, "no calm stretch before: volume is judged by its floor alone")
+	}
+	if j.clientView() {
+		lower(Medium, "fewer than three clients: this is a client's view, not the service's")
+	}
+	if f.oneSided*2 > f.Attempts {
+		lower(Low, "only one direction was captured: outcomes are inferred from what the clients did next")
+	}
+	end := f.End
+	if end == 0 {
+		end = j.q.End
+	}
+	for _, g := range j.q.Gaps {
+		if g.Start < end && g.End > f.Onset {
+			lower(Medium, "the capture has a hole inside")
+			break
+		}
+	}
+	if j.q.Dropped*100 > j.q.Packets {
+		lower(Medium, "the tap dropped packets")
+	}
+	if unknown := f.Outcomes[dissect.OutcomeUnknown]; unknown*2 > f.Attempts && f.oneSided*2 <= f.Attempts {
+		lower(Low, "most outcomes are unknown")
+	}
+	for _, c := range f.Criteria {
+		if f.Class == RetryStorm && !c.Waived && c.Name != "answerable" && c.Value < c.Threshold*1.1 {
+			lower(Medium, "the "+c.Name+" criterion is met by less than a tenth")
+		}
+	}
+}

@@ -1,0 +1,247 @@
+package storm
+
+import (
+	"slices"
+
+	"squall/dissect"
+)
+
+func (d *scenes) pulse(s *scene, a *dissect.Attempt) *pulse {
+	k := nodeKey{a.Service, a.Destination, a.Proto}
+	p := s.pulses[k]
+	if p == nil {
+		h := k.hash()
+		if h > d.keep.pulses {
+			return nil
+		}
+		p = &pulse{hash: h}
+		s.pulses[k] = p
+		d.pulses++
+	}
+	return p
+}
+
+// spellGap is how long a client must have been content with a node before
+// another bad sign from it counts as news.
+const spellGap = 60 * second
+
+// life notes what an attempt shows of its node, each sign at the time at which
+// the wire carried it.
+func (d *scenes) life(t *thread, a *dissect.Attempt) {
+	p := d.pulse(t.s, a)
+	if p == nil {
+		return
+	}
+	k := nodeKey{a.Service, a.Destination, a.Proto}
+	if t.bads == nil {
+		t.bads = map[nodeKey]int64{}
+	}
+	last, seen := t.bads[k]
+	if !seen {
+		p.clients++
+		t.bads[k] = 0
+	}
+	bad := func(f field, at int64) {
+		d.sheets += p.line.add(d.bin(at), f, 1)
+		p.bad.set(d.bin(at), mark{at, at, a.ID, a.FirstFrame, a.File})
+		if last == 0 || at-last > spellGap {
+			d.sheets += p.line.add(d.bin(at), nFirstBad, 1)
+		}
+		last = at
+		t.bads[k] = at
+	}
+	good := func(f field, at int64) {
+		d.sheets += p.line.add(d.bin(at), f, 1)
+		p.good.set(d.bin(at), mark{at, at, a.ID, a.FirstFrame, a.File})
+	}
+	if a.Relation.Counted() {
+		d.sheets += p.line.add(d.bin(a.Start), nTried, 1)
+	}
+	switch a.Outcome {
+	case dissect.OutcomeAccepted:
+		at := a.End
+		if a.AnsweredAt != 0 {
+			at = a.AnsweredAt
+		}
+		good(nAccepted, at)
+		t.bads[k] = 0
+		last = 0
+		if a.SessionEnded == dissect.SessionByNode {
+			bad(nClosed, a.SessionEnd)
+		}
+	case dissect.OutcomeThrottled:
+		good(nAlive, a.End)
+		d.sheets += p.line.add(d.bin(a.Start), nStalled, 1)
+	case dissect.OutcomeRefused, dissect.OutcomeUnreachable:
+		if a.Evidence == dissect.EvidenceApp {
+			good(nAlive, a.End)
+			break
+		}
+		bad(nRefused, a.End)
+	case dissect.OutcomeDropped:
+		good(nAlive, a.End)
+		d.sheets += p.line.add(d.bin(a.Start), nDropped, 1)
+	case dissect.OutcomeStalled, dissect.OutcomeTimeout:
+		switch {
+		case a.Late && a.AnsweredAt != 0:
+			good(nAlive, a.AnsweredAt)
+			d.sheets += p.line.add(d.bin(a.Start), nStalled, 1)
+		case a.Answer == dissect.AnswerSynAck || a.Answer == dissect.AnswerReply:
+			d.sheets += p.line.add(d.bin(a.Start), nStalled, 1)
+		default:
+			bad(nSilent, a.Start)
+		}
+	}
+}
+
+// move notes that the client went from the node of its last row to another.
+func (d *scenes) move(t *thread, a *dissect.Attempt) {
+	from := nodeKey{a.Service, t.prev.Destination, t.prev.Proto}
+	to := nodeKey{a.Service, a.Destination, a.Proto}
+	e := edge{from, to}
+	f := t.s.edges[e]
+	if f == nil {
+		h := from.hash() ^ to.hash()*3
+		if h > d.keep.edges {
+			return
+		}
+		f = &flow{first: a.Start, last: a.Start, hash: h}
+		t.s.edges[e] = f
+		d.edges++
+	}
+	f.n++
+	f.first, f.last = min(f.first, a.Start), max(f.last, a.Start)
+	if from != to {
+		if f.by == nil {
+			f.by = map[int64]int32{}
+		}
+		f.by[d.bin(a.Start)]++
+	}
+}
+
+// periods are the times in which a node was down, closed itself or answered
+// too late.
+func (p *pulse) periods(d *scenes, th *Thresholds) []Period {
+	bins := p.line.list()
+	length := second << d.shift
+	type run struct {
+		first                          mark
+		hits, news, closes, firstClose int64
+		closeBin                       int64
+		confirmed                      bool
+	}
+	var out []Period
+	var open *run
+	answered := false
+	finish := func(end int64) {
+		if open == nil {
+			return
+		}
+		r := open
+		open = nil
+		enough := r.news >= 2 || r.hits >= 2 && p.clients < 3 || r.closes >= 3 && r.news >= 2
+		if !enough || !r.confirmed || end != 0 && end-r.first.first < int64(th.DownAfter*1e9) {
+			return
+		}
+		kind := Down
+		if r.closes >= 3 {
+			kind = SelfProtecting
+		}
+		out = append(out, Period{Kind: kind, Start: r.first.first, End: end, Suspected: r.first.first, File: r.first.file, Frame: r.first.frame})
+	}
+	badAt := func(b *bin, k mark) {
+		closes, hard := int64(b.n[nClosed]), int64(b.n[nRefused]+b.n[nSilent])
+		if open != nil && !open.confirmed && open.closes < 3 && b.at-open.closeBin > d.length(30) {
+			open = nil // stray closes are no sign of death
+		}
+		if open == nil {
+			open = &run{first: k}
+		}
+		open.hits += closes + hard
+		open.news += int64(b.n[nFirstBad])
+		if closes > 0 {
+			if b.at-open.closeBin > d.length(2) && !open.confirmed {
+				open.closes = 0
+			}
+			open.closes += closes
+			open.closeBin = b.at
+		}
+		open.confirmed = open.confirmed || hard > 0 || open.closes >= 3
+		if hard > 0 {
+			open.closeBin = b.at
+		}
+	}
+	for i := range bins {
+		b := &bins[i]
+		g, isGood := p.good[b.at]
+		k, isBad := p.bad[b.at]
+		switch {
+		case isGood && isBad && g.last < k.first:
+			finish(g.first)
+			answered = true
+			badAt(b, k)
+		case isGood && isBad && k.last < g.first:
+			if answered {
+				badAt(b, k)
+			}
+			finish(g.first)
+			answered = true
+		case isGood:
+			if open == nil || !isBad || b.n[nClosed] < 3 {
+				finish(g.first)
+			}
+			answered = true
+			if isBad && b.n[nClosed] >= 3 {
+				badAt(b, mark{max(k.first, g.last), k.last, k.id, k.frame, k.file})
+			}
+		case isBad && answered:
+			badAt(b, k)
+		}
+	}
+	finish(0)
+	out = append(out, p.overloads(bins, out, length)...)
+	slices.SortFunc(out, func(a, b Period) int { return int(min(max(a.Start-b.Start, -1), 1)) })
+	return out
+}
+
+// overloads are the stretches in which the node answers, but too late or with
+// no, to at least half of those whom it answers at all.
+func (p *pulse) overloads(bins []bin, fallen []Period, length int64) (out []Period) {
+	const window, least = 10, 5
+	var bads, all int64
+	from := 0
+	var open *Period
+	for i := range bins {
+		b := &bins[i]
+		for ; bins[from].at <= b.at-window; from++ {
+			x := &bins[from].n
+			bad := int64(x[nStalled] + x[nDropped])
+			bads, all = bads-bad, all-bad-int64(x[nAccepted])
+		}
+		bad := int64(b.n[nStalled] + b.n[nDropped])
+		bads, all = bads+bad, all+bad+int64(b.n[nAccepted])
+		at := b.at * length
+		over := all >= least && bads*2 >= all
+		for _, f := range fallen {
+			over = over && (at < f.Start || f.End != 0 && at >= f.End)
+		}
+		switch {
+		case over && open == nil:
+			start := at
+			if b.at-window >= 0 {
+				for j := i; j >= from; j-- {
+					if bins[j].n[nStalled]+bins[j].n[nDropped] > 0 {
+						start = bins[j].at * length
+					}
+				}
+			}
+			out = append(out, Period{Kind: Overloaded, Start: start, End: at + length, Suspected: start})
+			open = &out[len(out)-1]
+		case over:
+			open.End = at + length
+		case open != nil && at-open.End > window*length:
+			open = nil
+		}
+	}
+	return out
+}

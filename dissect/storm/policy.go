@@ -1,0 +1,718 @@
+package storm
+
+import (
+	"cmp"
+	"math"
+	"math/bits"
+	"slices"
+
+	"squall/dissect"
+)
+
+const (
+	maxSteps = 16 // gaps k = 1..maxSteps are kept apart
+	// subBuckets by octave of a histogram: 1.1 % apart at worst.
+	subBuckets = 64
+	maxTries   = 64 // attempts of an intent that the limit is looked for in
+)
+
+// hist is a log-linear histogram of durations; integers, so that merging is
+// exact.
+type hist map[uint16]int64
+
+func bucketOf(ns int64) uint16 {
+	v := uint64(max(ns, 1))
+	e := bits.Len64(v) - 1
+	if e < 6 {
+		return uint16(v)
+	}
+	return uint16((e-5)*subBuckets + int(v>>(e-6)&(subBuckets-1)))
+}
+
+// bucketMid is the middle of a bucket, ns.
+func bucketMid(b uint16) float64 {
+	if b < subBuckets {
+		return float64(b)
+	}
+	e := int(b)/subBuckets + 5
+	low := uint64(subBuckets|int(b)%subBuckets) << (e - 6)
+	return float64(low) + float64(uint64(1)<<(e-6))/2
+}
+
+func (h *hist) add(ns int64) {
+	if *h == nil {
+		*h = hist{}
+	}
+	(*h)[bucketOf(ns)]++
+}
+
+func (h *hist) merge(o hist) {
+	if *h == nil && len(o) > 0 {
+		*h = hist{}
+	}
+	for b, n := range o {
+		(*h)[b] += n
+	}
+}
+
+func (h hist) total() (n int64) {
+	for _, v := range h {
+		n += v
+	}
+	return n
+}
+
+// quantile is the q-th quantile, ns; 0 of an empty one.
+func (h hist) quantile(q float64) float64 {
+	want := int64(math.Ceil(q * float64(h.total())))
+	for _, b := range sortedKeys(h) {
+		if want -= h[b]; want <= 0 {
+			return bucketMid(b)
+		}
+	}
+	return 0
+}
+
+// group is the clients of one version at one service: how they retry, who of
+// them fell when.
+type group struct {
+	version    string
+	clients    int64
+	counts     Counts
+	failers    int64
+	overlaps   int64
+	pure       [maxSteps]hist // from the known failure to the next attempt, by number of the failed one
+	whole      [maxSteps]hist // start to start, where the failure's time is not known
+	since      [maxSteps]hist // from the failure, by number of failures since the last drop
+	dropped    hist           // from a drop, at number 3 and later
+	all        hist           // start to start
+	patience   hist           // from the start to the client's giving up
+	announced  int64          // gaps after an announced wait,
+	obeyed     int64          // and those that kept to it
+	announce   hist
+	goes       [maxTries + 1]int64 // intents that went on after the k-th failure,
+	stops      [maxTries + 1]int64 // and that stopped there
+	vanished   map[int64]int32     // clients that vanished, by 10 s
+	troubled   map[int64]int32     // clients that first failed, by 10 s
+	sumSquares int64               // of attempts by intent, over intents
+	intents    int64
+}
+
+const otherVersions = "other"
+
+func (s *scene) group(version string) *group {
+	g := s.groups[version]
+	if g == nil {
+		if version != "" && version != otherVersions && dissect.Hash64(3, []byte(version)) > s.keepGroups {
+			return s.group(otherVersions)
+		}
+		g = newGroup(version)
+		s.groups[version] = g
+		s.foldGroups()
+	}
+	if s.groups[g.version] == nil {
+		return s.groups[otherVersions]
+	}
+	return s.groups[g.version]
+}
+
+func newGroup(version string) *group {
+	return &group{version: version, vanished: map[int64]int32{}, troubled: map[int64]int32{}}
+}
+
+// foldGroups joins the versions over the threshold into one, and lowers it
+// while there are too many.
+func (s *scene) foldGroups() {
+	for {
+		for v, g := range s.groups {
+			if v == "" || v == otherVersions || dissect.Hash64(3, []byte(v)) <= s.keepGroups {
+				continue
+			}
+			if s.groups[otherVersions] == nil {
+				s.groups[otherVersions] = newGroup(otherVersions)
+			}
+			s.groups[otherVersions].merge(g)
+			delete(s.groups, v)
+		}
+		if len(s.groups) <= maxGroups {
+			return
+		}
+		s.keepGroups >>= 1
+	}
+}
+
+func (g *group) vanish(at int64)  { g.vanished[at/attachStep]++ }
+func (g *group) trouble(at int64) { g.troubled[at/attachStep]++ }
+
+func (g *group) merge(o *group) {
+	g.clients += o.clients
+	g.counts.add(&o.counts)
+	g.failers += o.failers
+	g.overlaps += o.overlaps
+	for k := range g.pure {
+		g.pure[k].merge(o.pure[k])
+		g.whole[k].merge(o.whole[k])
+		g.since[k].merge(o.since[k])
+	}
+	g.dropped.merge(o.dropped)
+	g.all.merge(o.all)
+	g.patience.merge(o.patience)
+	g.announced += o.announced
+	g.obeyed += o.obeyed
+	g.announce.merge(o.announce)
+	for k := range g.goes {
+		g.goes[k] += o.goes[k]
+		g.stops[k] += o.stops[k]
+	}
+	for b, n := range o.vanished {
+		g.vanished[b] += n
+	}
+	for b, n := range o.troubled {
+		g.troubled[b] += n
+	}
+	g.sumSquares += o.sumSquares
+	g.intents += o.intents
+}
+
+// copyOf is a group of its own that others can be merged into.
+func copyOf(g *group) *group {
+	c := newGroup(g.version)
+	c.merge(g)
+	return c
+}
+
+// retry takes the gap before a row into the histograms of its group.
+func (d *scenes) retry(t *thread, a *dissect.Attempt) {
+	g := t.g
+	g.counts.count(a)
+	if !a.Relation.Retries() {
+		t.streak = 0
+		if t.has && t.prev.Outcome != dissect.OutcomeAccepted || a.Relation == dissect.RelationReattach && t.has {
+			if t.prev.Destination != a.Destination {
+				d.move(t, a)
+			}
+		}
+		return
+	}
+	p := &t.prev
+	if !t.has || p.IntentID != a.IntentID {
+		return
+	}
+	d.move(t, a)
+	k := min(int(p.Number), maxSteps) - 1
+	g.goes[min(int(p.Number), maxTries)]++
+	gap := a.Start - p.Start
+	g.all.add(gap)
+	failed, known := p.End, false
+	switch {
+	case p.RetryAfter > 0 && p.Outcome == dissect.OutcomeThrottled:
+		g.announced++
+		wait := a.Start - p.End
+		if wait > p.RetryAfter*9/10 && wait < p.RetryAfter*11/10+2*second {
+			g.obeyed++
+		}
+		g.announce.add(p.RetryAfter)
+		return
+	case p.GaveUp != 0 && p.GaveUp > p.Start && p.GaveUp < a.Start:
+		g.patience.add(p.GaveUp - p.Start)
+		failed, known = p.GaveUp, true
+	case p.Outcome == dissect.OutcomeRefused || p.Outcome == dissect.OutcomeDropped || p.Outcome == dissect.OutcomeThrottled || p.Outcome == dissect.OutcomeUnreachable:
+		known = p.End < a.Start
+	}
+	if k >= 0 && p.Number <= maxSteps {
+		if known {
+			g.pure[k].add(a.Start - failed)
+		} else {
+			g.whole[k].add(gap)
+		}
+	}
+	t.streak++
+	if p.Outcome == dissect.OutcomeDropped {
+		t.streak = 1
+		if p.Number >= 3 && known {
+			g.dropped.add(a.Start - failed)
+		}
+	}
+	if known && t.streak <= maxSteps {
+		g.since[t.streak-1].add(a.Start - failed)
+	}
+}
+
+// closed takes an intent that is over.
+func (d *scenes) closed(i *dissect.Intent) {
+	t := d.threads[i.Service]
+	if t == nil || i.Relation == dissect.RelationRefresh {
+		return
+	}
+	t.g.intents++
+	t.g.sumSquares += int64(i.Attempts) * int64(i.Attempts)
+	if i.ClosedBy == dissect.ClosedQuiet && !i.Censored && i.Outcome.Failed() {
+		t.g.stops[min(int(i.Attempts), maxTries)]++
+	}
+}
+
+// fit is a family with its parameters, in ns.
+type fit struct {
+	family    string
+	a, b      float64 // a + b k, a + b k², a b^(k-1)
+	cap       float64
+	score     float64 // Bayesian information criterion, lower is better
+	predicted []float64
+}
+
+// families tries every family on the medians m of gaps k = 1.., each known
+// from n gaps.
+func families(m []float64, n []int64) fit {
+	var total int64
+	for _, c := range n {
+		total += c
+	}
+	w := make([]float64, len(m))
+	for i := range w {
+		w[i] = math.Min(float64(n[i]), float64(total)/4)
+	}
+	best := fit{score: math.Inf(1)}
+	try := func(family string, params int, from func(k int) float64, a, b float64, knee int) {
+		var sum, weights float64
+		f := fit{family: family, a: a, b: b}
+		if knee < len(m) { // the tail is flat
+			var s, sw float64
+			for k := knee; k < len(m); k++ {
+				s += math.Log(m[k]) * w[k]
+				sw += w[k]
+			}
+			f.cap = math.Exp(s / sw)
+			if knee > 0 && f.cap < from(knee)*0.8 || f.cap > from(knee+1)*1.2 {
+				return
+			}
+			params++
+		}
+		for k := range m {
+			v := from(k + 1)
+			if k >= knee {
+				v = f.cap
+			}
+			if v <= 0 {
+				return
+			}
+			e := math.Log(m[k] / v)
+			sum += e * e * w[k]
+			weights += w[k]
+			f.predicted = append(f.predicted, v)
+		}
+		points := float64(len(m))
+		f.score = points*math.Log(sum/weights+4e-5) + 3*float64(params)
+		if f.score < best.score-1e-9 {
+			best = f
+		}
+	}
+	// Fixed first: it wins ties.
+	var s, sw float64
+	for k := range m {
+		s += math.Log(m[k]) * w[k]
+		sw += w[k]
+	}
+	level := math.Exp(s / sw)
+	try("fixed", 1, func(int) float64 { return level }, level, 0, len(m))
+	for knee := 2; knee <= len(m); knee++ {
+		if knee == len(m)-1 && knee > 2 && len(m) > 3 {
+			// One point is a poor cap, yet often all there is.
+			if n[knee] < 20 {
+				continue
+			}
+		}
+		for _, shape := range []struct {
+			name string
+			x    func(k float64) float64
+		}{{"linear", func(k float64) float64 { return k }}, {"quadratic", func(k float64) float64 { return k * k }}} {
+			if knee < 3 {
+				continue
+			}
+			a, b := leastSquares(m[:knee], w[:knee], shape.x)
+			if b > 0 {
+				try(shape.name, 2, func(k int) float64 { return a + b*shape.x(float64(k)) }, a, b, knee)
+			}
+		}
+		if knee < 2 {
+			continue
+		}
+		a, b := logSlope(m[:knee], w[:knee])
+		if f := math.Exp(b); f >= 1.2 && f <= 4.5 {
+			try("exponential", 2, func(k int) float64 { return math.Exp(a + b*float64(k-1)) }, math.Exp(a), f, knee)
+		}
+	}
+	return best
+}
+
+// leastSquares fits a + b x(k) with relative errors.
+func leastSquares(m, w []float64, x func(float64) float64) (a, b float64) {
+	var sw, sx, sy, sxx, sxy float64
+	for k := range m {
+		c := w[k] / (m[k] * m[k])
+		v := x(float64(k + 1))
+		sw += c
+		sx += c * v
+		sy += c * m[k]
+		sxx += c * v * v
+		sxy += c * v * m[k]
+	}
+	det := sw*sxx - sx*sx
+	if det == 0 {
+		return 0, 0
+	}
+	b = (sw*sxy - sx*sy) / det
+	return (sy - b*sx) / sw, b
+}
+
+func logSlope(m, w []float64) (a, b float64) {
+	var sw, sx, sy, sxx, sxy float64
+	for k := range m {
+		x, y := float64(k), math.Log(m[k])
+		sw += w[k]
+		sx += w[k] * x
+		sy += w[k] * y
+		sxx += w[k] * x * x
+		sxy += w[k] * x * y
+	}
+	det := sw*sxx - sx*sx
+	if det == 0 {
+		return sy / sw, 0
+	}
+	b = (sw*sxy - sx*sy) / det
+	return (sy - b*sx) / sw, b
+}
+
+// jitterKinds by the quantile ratios p10/p50 and p90/p50 within one k; scale is
+// what the median must be multiplied with to give the undisturbed wait.
+var jitterKinds = [...]struct {
+	name     string
+	low, top float64
+	scale    float64
+}{
+	{"none", 1, 1, 1}, {"ten_percent", 0.92, 1.08, 1}, {"equal", 0.73, 1.26, 4.0 / 3}, {"fifty_percent", 0.6, 1.4, 1}, {"full", 0.2, 1.8, 2},
+}
+
+// jitter names the kind from the gaps of each k, those before the cap first.
+func jitter(steps []hist) (kind string, scale float64) {
+	var low, top, weight float64
+	first, lastRatio := 0.0, 0.0
+	for _, h := range steps {
+		n := h.total()
+		if n < 20 {
+			continue
+		}
+		mid := h.quantile(0.5)
+		l, u := h.quantile(0.1)/mid, h.quantile(0.9)/mid
+		low += l * float64(n)
+		top += u * float64(n)
+		weight += float64(n)
+		if first == 0 {
+			first = l
+		}
+		lastRatio = l
+	}
+	if weight == 0 {
+		return "undetermined", 1
+	}
+	low /= weight
+	top /= weight
+	if low >= 0.97 && top <= 1.03 {
+		return "none", 1
+	}
+	best, at := math.Inf(1), 0
+	for i, k := range jitterKinds {
+		if d := math.Hypot(low-k.low, top-k.top); d < best {
+			best, at = d, i
+		}
+	}
+	if first > 0.5 && lastRatio < 0.35 && at != 0 {
+		return "decorrelated", 1
+	}
+	return jitterKinds[at].name, jitterKinds[at].scale
+}
+
+// policy infers how the group retries.
+func (g *group) policy(th *Thresholds) Policy {
+	p := Policy{Clients: g.clients, Family: "undetermined", Jitter: "undetermined", Order: "undetermined"}
+	var pure, whole int64
+	for k := range g.pure {
+		pure += g.pure[k].total()
+		whole += g.whole[k].total()
+	}
+	p.Gaps = pure + whole + g.announced
+	p.Limit = g.limit()
+	if n := g.patience.total(); n >= 10 {
+		p.Timeout = int64(g.patience.quantile(0.5))
+	}
+	if float64(p.Gaps) < th.GapsFamily {
+		return p
+	}
+	if g.announced*2 >= p.Gaps && g.obeyed*10 >= g.announced*8 {
+		p.Family, p.Base = "server_directed", int64(g.announce.quantile(0.5))
+		return p
+	}
+	steps := g.pure[:]
+	offset := 0.0
+	if pure*4 < whole || float64(pure) < th.GapsFamily {
+		steps = g.whole[:]
+		if p.Timeout > 0 {
+			offset = float64(p.Timeout)
+		}
+	}
+	if p.Timeout == 0 && pure >= 30 && whole >= 30 {
+		if d := median(g.whole[:]) - median(g.pure[:]); d > 0 {
+			p.Timeout = int64(d)
+		}
+	}
+	reset := false
+	if r, ok := g.backoffReset(); ok {
+		steps, reset = r, true
+	}
+	m, n, used := medians(steps, offset)
+	if len(m) == 0 {
+		return p
+	}
+	f := families(m, n)
+	kind, scale := jitter(used[:plain(&f, len(used))])
+	var gaps int64
+	for _, c := range n {
+		gaps += c
+	}
+	beforeCap := capUnjittered(used)
+	if beforeCap {
+		kind, scale = jitter(used[:min(2, len(used))])
+	}
+	if float64(gaps) >= th.GapsJitter {
+		p.Jitter = kind
+	}
+	describe(&p, &f, m, scale, beforeCap, offset > 0 || steps[0] != nil && &steps[0] == &g.whole[0])
+	if beforeCap {
+		p.Smells = append(p.Smells, "jitter_before_cap")
+	}
+	if reset {
+		p.Smells = append(p.Smells, "backoff_reset")
+	}
+	if (p.Family == "fixed" || p.Family == "immediate") && p.Limit == 0 {
+		p.Smells = append(p.Smells, "no_backoff")
+	}
+	slices.Sort(p.Smells)
+	return p
+}
+
+// plain is how many of the steps lie before the cap.
+func plain(f *fit, n int) int {
+	if f.cap == 0 {
+		return n
+	}
+	for k, v := range f.predicted {
+		if v == f.cap && k > 0 {
+			return min(k, n)
+		}
+	}
+	return n
+}
+
+// capUnjittered: wide gaps first, none at the cap.
+func capUnjittered(steps []hist) bool {
+	if len(steps) < 5 {
+		return false
+	}
+	first, last := steps[0], steps[len(steps)-1]
+	if first.total() < 30 || last.total() < 30 {
+		return false
+	}
+	return first.quantile(0.25)/first.quantile(0.75) < 0.6 && last.quantile(0.25)/last.quantile(0.75) > 0.95
+}
+
+// describe turns a fit into the columns of a policy.
+func describe(p *Policy, f *fit, m []float64, scale float64, beforeCap, withTimeout bool) {
+	top := 0.0
+	for _, v := range m {
+		top = max(top, v)
+	}
+	if top < 50e6 {
+		p.Family, p.Base = "immediate", int64(m[0])
+		return
+	}
+	p.Family = f.family
+	capScale := scale
+	if beforeCap {
+		capScale = 1
+	}
+	p.Cap = int64(f.cap * capScale)
+	switch f.family {
+	case "fixed":
+		p.Base = int64(f.a * scale)
+		p.Cap = 0
+	case "exponential":
+		p.Base, p.Factor = int64(f.a*scale), f.b
+	case "linear":
+		p.Base, p.Step = int64((f.a+f.b)*scale), int64(f.b*scale)
+		if withTimeout && p.Timeout == 0 && f.a > 3*f.b {
+			// Waiting and back-off cannot be told apart; a wait that does not
+			// grow is the timeout.
+			p.Timeout, p.Base = int64(f.a*scale), p.Step
+		}
+	case "quadratic":
+		p.Base, p.Step = int64(f.a*scale), int64(f.b*scale)
+	}
+}
+
+// backoffReset: after a drop the gaps fall back to the first one although
+// failures of another kind make them grow. It returns the gaps counted from
+// the last drop.
+func (g *group) backoffReset() ([]hist, bool) {
+	if g.dropped.total() < 30 {
+		return nil, false
+	}
+	back := g.dropped.quantile(0.5)
+	for k := 2; k < maxSteps; k++ {
+		if h := g.since[k]; h.total() >= 10 && h.quantile(0.5) > 1.8*back {
+			return g.since[:], true
+		}
+	}
+	return nil, false
+}
+
+// medians of the steps that are known well enough, less a constant.
+func medians(steps []hist, offset float64) (m []float64, n []int64, used []hist) {
+	var most int64
+	for _, h := range steps {
+		most = max(most, h.total())
+	}
+	for _, h := range steps {
+		c := h.total()
+		if c < 8 || c*200 < most {
+			break
+		}
+		v := h.quantile(0.5) - offset
+		if v <= 0 {
+			v = 1e6
+		}
+		m, n, used = append(m, v), append(n, c), append(used, h)
+	}
+	return m, n, used
+}
+
+func median(steps []hist) float64 {
+	var all hist
+	for _, h := range steps {
+		all.merge(h)
+	}
+	return all.quantile(0.5)
+}
+
+// limit is the attempt after which more than half of those that got that far
+// stop (Kaplan-Meier hazard); 0 = none.
+func (g *group) limit() int32 {
+	for k := 1; k < maxTries; k++ {
+		if n := g.goes[k] + g.stops[k]; n >= 20 && g.stops[k]*2 > n {
+			return int32(k)
+		}
+	}
+	return 0
+}
+
+// policies are the rows of a service: of all its clients, and of each version
+// where there are several.
+func (s *scene) policies(d *scenes, name string, th *Thresholds) (out []Policy) {
+	var whole *group
+	for _, v := range sortedKeys(s.groups) {
+		if whole == nil {
+			whole = copyOf(s.groups[v])
+			continue
+		}
+		whole.merge(s.groups[v])
+	}
+	row := func(g *group, label string) {
+		p := g.policy(th)
+		if p.Gaps == 0 && p.Limit == 0 {
+			return
+		}
+		p.Group, p.Service = label, name
+		p.Order = s.order()
+		if label == "all" {
+			p.Synchrony, p.Herd = s.synchrony(d, g, th)
+		}
+		out = append(out, p)
+	}
+	if whole == nil {
+		return nil
+	}
+	row(whole, "all")
+	if len(s.groups) > 1 {
+		for _, v := range sortedKeys(s.groups) {
+			if v != "" {
+				row(s.groups[v], v)
+			}
+		}
+	}
+	return out
+}
+
+// order in which clients try nodes, from the moves between them.
+func (s *scene) order() string {
+	from := map[nodeKey][2]int64{} // moves, and the most to one target
+	var all, same, most int64
+	for e, f := range s.edges {
+		all += f.n
+		if e.from == e.to {
+			same += f.n
+		}
+		v := from[e.from]
+		v[0] += f.n
+		v[1] = max(v[1], f.n)
+		from[e.from] = v
+	}
+	for _, v := range from {
+		most += v[1]
+	}
+	switch {
+	case all < 30:
+		return "undetermined"
+	case same*10 >= all*9:
+		return "sticky"
+	case most*10 >= all*9 && len(from) > 2, most*10 >= all*9 && same*10 < all:
+		return "round_robin"
+	}
+	return "random"
+}
+
+// synchrony is Rayleigh's R of the retries over the modal gap, the best within
+// 5 % of the median gap. It is computed on bins, so gaps under two bins say
+// nothing.
+func (s *scene) synchrony(d *scenes, g *group, th *Thresholds) (r float64, herd bool) {
+	length := float64(int64(1) << d.shift)
+	mid := g.all.quantile(0.5) / 1e9
+	if mid < 2*length || g.all.total() < 50 {
+		return 0, false
+	}
+	if g.all.quantile(0.75) > 1.3*g.all.quantile(0.25) {
+		return 0, false // no common gap
+	}
+	bins := s.line.list()
+	var n float64
+	for i := range bins {
+		n += float64(bins[i].n[fRetries])
+	}
+	for step := -50; step <= 50; step++ {
+		period := mid * (1 + float64(step)/1000)
+		var x, y float64
+		for i := range bins {
+			if c := float64(bins[i].n[fRetries]); c > 0 {
+				phase := 2 * math.Pi * (float64(bins[i].at) * length / period)
+				x += c * math.Cos(phase)
+				y += c * math.Sin(phase)
+			}
+		}
+		r = max(r, math.Hypot(x, y)/n)
+	}
+	// A bin smears what lies in it.
+	u := math.Pi * length / mid
+	r = min(r*u/math.Sin(u), 1)
+	return r, n >= 50 && r > th.HerdR && n*r*r > th.HerdNR2
+}
+
+func byPolicy(a, b Policy) int {
+	return cmp.Or(cmp.Compare(a.Service, b.Service), cmp.Compare(b.Clients, a.Clients), cmp.Compare(a.Group, b.Group))
+}

@@ -1,0 +1,172 @@
+package storm_test
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"slices"
+	"testing"
+
+	"squall/capture"
+	"squall/dissect"
+	"squall/dissect/overlay"
+	"squall/dissect/pipeline"
+	"squall/dissect/storm"
+	"squall/samples"
+)
+
+// memory is a capture that is already in memory.
+type memory struct {
+	packets []capture.Packet
+	stats   capture.FileStats
+}
+
+func (m *memory) Next() (*capture.Batch, error) {
+	if len(m.packets) == 0 {
+		return nil, io.EOF
+	}
+	n := min(len(m.packets), 4096)
+	b := capture.NewBatch(m.packets[:n], nil)
+	for _, p := range m.packets[:n] {
+		m.stats.Packets++
+		m.stats.Last = max(m.stats.Last, p.Time)
+		if m.stats.First == 0 {
+			m.stats.First = p.Time
+		}
+	}
+	m.packets = m.packets[n:]
+	return b, nil
+}
+func (m *memory) Files() []capture.FileStats { return []capture.FileStats{m.stats} }
+func (m *memory) Close() error               { return nil }
+
+// judged simulates a scenario and judges its packets.
+func judged(t testing.TB, sc samples.Scenario, seed uint64) (*storm.Report, *samples.Truth) {
+	t.Helper()
+	var packets []capture.Packet
+	truth, err := samples.Simulate(sc, seed, func(p *capture.Packet) { packets = append(packets, *p) })
+	if err != nil {
+		t.Fatal(err)
+	}
+	slices.SortStableFunc(packets, func(a, b capture.Packet) int { return int(min(max(a.Time-b.Time, -1), 1)) })
+	a, err := pipeline.Run(context.Background(), pipeline.Config{Workers: 2, Protocols: overlay.All()}, &memory{packets: packets})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer a.Close()
+	r, err := a.Judge(storm.Config{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return r, truth
+}
+
+// expected is the class that each scenario must be given (storms.md section 6).
+var expected = []struct {
+	name string
+	any  []storm.Class
+}{
+	{"s1", []storm.Class{storm.RetryStorm}},
+	{"s2", []storm.Class{storm.RetryStorm}},
+	{"s3", []storm.Class{storm.Calm, storm.PartialOutage}},
+	{"s4", []storm.Class{storm.RetryStorm}},
+	{"s5", []storm.Class{storm.PartialOutage}},
+	{"s6", []storm.Class{storm.MassReconnect}},
+	{"s7", []storm.Class{storm.RetryStorm}},
+	{"s8", []storm.Class{storm.RetryStorm}},
+	{"s9", []storm.Class{storm.RetryStorm}},
+	{"s10", []storm.Class{storm.RetryStorm}},
+	{"s11", []storm.Class{storm.RetryStorm}},
+	{"s12", []storm.Class{storm.PartialOutage}},
+	{"s13", []storm.Class{storm.RetryStorm}},
+	{"s14", []storm.Class{storm.RetryStorm}},
+	{"n1", []storm.Class{storm.FlashCrowd}},
+	{"n2", []storm.Class{storm.SynFlood}},
+	{"n3", []storm.Class{storm.Scan}},
+	{"n4", []storm.Class{storm.SingleOffender}},
+	{"n5", []storm.Class{storm.Calm}},
+	{"n6", []storm.Class{storm.Calm}},
+	{"n7", []storm.Class{storm.Calm, storm.InsufficientEvidence}},
+	{"n8", []storm.Class{storm.PathLoss}},
+	{"n9", []storm.Class{storm.RetryStorm}},
+	{"n10", []storm.Class{storm.RetryStorm}},
+	{"n11", []storm.Class{storm.RetryStorm}},
+	{"n12", []storm.Class{storm.InsufficientEvidence}},
+	{"n13", []storm.Class{storm.RetryStorm}},
+	{"n14", []storm.Class{storm.Calm}},
+	{"n15", []storm.Class{storm.Calm}},
+	{"n16", []storm.Class{storm.Calm}},
+	{"n17", []storm.Class{storm.PartialOutage}},
+	{"n18", []storm.Class{storm.Calm}},
+	{"n20", []storm.Class{storm.RetryStorm}},
+	{"skype-2010", []storm.Class{storm.RetryStorm}},
+}
+
+// TestVerdicts: the class of every scenario.
+func TestVerdicts(t *testing.T) {
+	short := []string{"s2", "s5", "s9", "n2", "n4", "n12", "n17"}
+	for _, e := range expected {
+		if testing.Short() && !slices.Contains(short, e.name) {
+			continue
+		}
+		t.Run(e.name, func(t *testing.T) {
+			sc, ok := samples.Find(e.name)
+			if !ok {
+				t.Fatal("no such scenario")
+			}
+			if !readable(sc) {
+				t.Skipf("needs the overlay protocol %s", sc.Protocol)
+			}
+			r, _ := judged(t, sc, 1)
+			if !slices.Contains(e.any, r.Verdict.Class) {
+				t.Errorf("verdict %v, want %v: %s", r.Verdict.Class, e.any, r.Summary)
+			}
+			if testing.Verbose() {
+				show(t, r)
+			}
+		})
+	}
+}
+
+// readable reports that the scenario's protocol is one that squall reads, or
+// none.
+func readable(sc samples.Scenario) bool {
+	return sc.Protocol == "tcp" || sc.Protocol == "udp" ||
+		slices.ContainsFunc(overlay.All(), func(p dissect.Protocol) bool { return p.Name() == sc.Protocol })
+}
+
+func show(t *testing.T, r *storm.Report) {
+	for _, f := range r.Findings {
+		t.Logf("%v cascade=%v onset %+.1f end %+.1f %s rise %.1f conf %v metastable %v retrigger %v: %s %v", f.Class, f.Cascade,
+			float64(f.Onset-samples.Epoch)/1e9, float64(f.End-samples.Epoch)/1e9, f.Shape, float64(f.Rise)/1e9, f.Confidence, f.Metastable, f.Retrigger, f.Sentence, f.Reasons)
+		for _, c := range f.Criteria {
+			t.Logf("   %s %.3g (%.3g) %v", c.Name, c.Value, c.Threshold, c.Met)
+		}
+	}
+	t.Logf("totals %+v", r.Totals)
+	for _, p := range r.Policies {
+		t.Logf("policy %+v", p)
+	}
+	for _, v := range r.Versions {
+		t.Logf("version %+v", v)
+	}
+	for i, n := range r.Nodes {
+		if i < 12 && n.Periods != nil {
+			s := ""
+			for k, p := range n.Periods {
+				if k < 6 {
+					s += fmt.Sprintf(" %v[%.2f %.2f]", p.Kind, float64(p.Start-samples.Epoch)/1e9, float64(p.End-samples.Epoch)/1e9)
+				}
+			}
+			t.Logf("node %v gen %d excess %.1f%s", n.At, n.Generation, n.Excess, s)
+		}
+	}
+	for i, h := range r.Hypotheses {
+		if i < 3 {
+			t.Logf("hypothesis %s %.2f for %v against %v", h.Name, h.Score, h.For, h.Against)
+		}
+	}
+	for _, n := range r.Notes {
+		t.Logf("note %s", n)
+	}
+}

@@ -1,0 +1,606 @@
+package storm
+
+import (
+	"cmp"
+	"slices"
+
+	"squall/dissect"
+)
+
+const (
+	second = int64(1e9)
+	// Ceilings of what is kept by item. Over one of them a falling hash
+	// threshold decides what stays: the same items in whatever order the parts
+	// were read.
+	maxSpells  = 1 << 20 // lock-outs of clients
+	maxPulses  = 1 << 16 // nodes with a life of their own
+	maxEdges   = 1 << 14 // pairs of nodes
+	maxGroups  = 128     // client versions of a service
+	offenders  = 16      // busiest failing clients of a service
+	maxScanned = 64      // destinations that are told apart for one client
+	maxScans   = 64      // scanning clients that are named
+	attachStep = 10 * second
+)
+
+// scenes are the evidence for findings, by service: everything that Report
+// needs beyond totals and time lines. Like State it is a monoid, fed client by
+// client.
+type scenes struct {
+	by                    map[string]*scene
+	shift                 uint8 // a bin is 1 s << shift
+	sheets                int
+	keep                  hashes // of pulses, spells, edges
+	scans                 []scanner
+	nats                  int64
+	pulses, spells, edges int // kept
+
+	client  dissect.Client
+	hash    uint64
+	threads map[string]*thread
+	fan     fan
+}
+
+// hashes are the thresholds above which items are not kept.
+type hashes struct{ pulses, spells, edges uint64 }
+
+// scene is one service.
+type scene struct {
+	line    cells
+	fails   marks
+	accepts marks
+	pulses  map[nodeKey]*pulse
+	edges   map[edge]*flow
+	groups  map[string]*group
+	spells  []lockout
+	attach  map[attachKey]int32
+	top     []offender
+	clients int64
+	role    dissect.Role
+
+	keepGroups uint64
+}
+
+// pulse is the life of a node.
+type pulse struct {
+	line    cells
+	good    marks // signs of life
+	bad     marks // signs of death
+	clients int64
+	hash    uint64
+}
+
+type edge struct{ from, to nodeKey }
+
+// flow is what moved along an edge; by is the moves by bin. The moves of an
+// edge from a node to itself are retries.
+type flow struct {
+	n           int64
+	first, last int64
+	by          map[int64]int32
+	hash        uint64
+}
+
+// lockout is a client that failed, from then until it was accepted; to 0 =
+// never.
+type lockout struct {
+	client   uint64
+	from, to int64
+}
+
+type attachKey struct {
+	at     int64 // attachStep since the epoch
+	bucket uint16
+}
+
+// offender is what one client did at a service.
+type offender struct {
+	id                        string
+	attempts, failed, retries int64
+	first, last               int64
+	frame                     int64
+	file                      uint32
+	row                       uint64
+}
+
+// scanner is a client that tried many nodes in vain.
+type scanner struct {
+	id               string
+	nodes, attempts  int64
+	failed           int64
+	first, last      int64
+	frame            int64
+	file             uint32
+	row              uint64
+	service          string
+	servicesOfManyIn bool // it tried several services
+}
+
+// fan counts the destinations of the client in hand.
+type fan struct {
+	scanner
+	seen     map[dissect.Endpoint]struct{}
+	known    int64 // attempts of a known protocol
+	repeated int64
+}
+
+// window spans in bins that a client stays active in, one for each rung.
+type stay [len(ladder)]struct{ from, to int64 }
+
+// thread is the client in hand at one service.
+type thread struct {
+	s             *scene
+	g             *group
+	offender      offender
+	prev          dissect.Attempt // last counted row
+	has           bool
+	active, again stay
+	began         int64 // first attempt of the intent
+	lock          int64 // start of the lock-out, 0 = none
+	streak        int   // failures since the start or the last drop
+	session       spell
+	source, node  dissect.Endpoint // of the session
+	proto         uint8
+	sessionSeen   int64
+	sessionEnded  dissect.SessionEnd
+	open          bool // a session was begun
+	troubled      bool
+	bads          map[nodeKey]int64 // last bad sign by node
+}
+
+func newScenes() *scenes {
+	return &scenes{by: map[string]*scene{}, keep: hashes{^uint64(0), ^uint64(0), ^uint64(0)}, threads: map[string]*thread{},
+		fan: fan{seen: map[dissect.Endpoint]struct{}{}}}
+}
+
+func (d *scenes) bin(t int64) int64 {
+	s := t / second
+	if t < 0 && t%second != 0 {
+		s--
+	}
+	return s >> d.shift
+}
+
+// length is that many seconds in bins, at least one.
+func (d *scenes) length(seconds int64) int64 { return max(seconds>>d.shift, 1) }
+
+func (d *scenes) scene(name string) *scene {
+	s := d.by[name]
+	if s == nil {
+		s = &scene{pulses: map[nodeKey]*pulse{}, edges: map[edge]*flow{}, groups: map[string]*group{}, attach: map[attachKey]int32{},
+			keepGroups: ^uint64(0)}
+		d.by[name] = s
+	}
+	return s
+}
+
+func (d *scenes) begin(c *dissect.Client) {
+	d.end()
+	d.client, d.hash = *c, dissect.Hash64(2, []byte(c.ID))
+	d.fan.scanner = scanner{id: c.ID}
+}
+
+// real reports a sign that a real stack stands behind the attempt: it repeated
+// itself, went on after the handshake, or its client was seen again.
+func (d *scenes) real(a *dissect.Attempt) bool {
+	return a.Transmissions > 1 || a.SourcePackets > int64(a.Transmissions) || d.client.Attempts > 1 ||
+		a.Proto != dissect.ProtoTCP && a.Protocol != "" || a.Outcome == dissect.OutcomeRefused && a.Protocol != ""
+}
+
+func (d *scenes) attempt(a *dissect.Attempt) {
+	t := d.threads[a.Service]
+	if t == nil {
+		t = &thread{s: d.scene(a.Service)}
+		t.offender = offender{id: d.client.ID, first: a.Start}
+		d.threads[a.Service] = t
+		t.s.clients++
+		if a.Role != dissect.RoleUnknown {
+			t.s.role = max(t.s.role, a.Role)
+		}
+		t.g = t.s.group(d.client.Version)
+		t.g.clients++
+		d.count(t, a.Start, fNew, 1)
+	}
+	d.fanOut(a)
+	d.life(t, a)
+	d.sessions(t, a)
+	switch a.Relation {
+	case dissect.RelationParallel:
+		return
+	case dissect.RelationRefresh:
+		if t.open && a.Source != t.source {
+			d.count(t, a.Start, fReturns, 1)
+			d.stay(t, &t.active, fActive0, d.bin(a.Start))
+		} else {
+			d.count(t, a.Start, fRefresh, 1)
+		}
+		d.unlock(t, a)
+		d.remember(t, a)
+		return
+	}
+	d.counted(t, a)
+	d.retry(t, a)
+	d.unlock(t, a)
+	d.remember(t, a)
+}
+
+func (d *scenes) count(t *thread, at int64, f field, v int32) {
+	d.sheets += t.s.line.add(d.bin(at), f, v)
+}
+
+func (d *scenes) counted(t *thread, a *dissect.Attempt) {
+	b := d.bin(a.Start)
+	l := &t.s.line
+	made := l.add(b, fAttempts, 1)
+	made += l.add(b, fSends, a.Transmissions)
+	t.offender.attempts++
+	t.offender.last = a.Start
+	d.stay(t, &t.active, fActive0, b)
+	if a.Relation.Retries() {
+		made += l.add(b, fRetries, 1)
+		d.stay(t, &t.again, fRetrier0, b)
+		t.offender.retries++
+		if t.has && t.prev.Outcome == dissect.OutcomeUnknown {
+			d.count(t, t.prev.Start, fImplied, 1)
+			d.failure(t, &t.prev)
+		}
+	} else {
+		made += l.add(b, fIntents, 1)
+		t.began = a.Start
+		if a.Relation == dissect.RelationReattach {
+			made += l.add(b, fReattach, 1)
+		}
+	}
+	if a.OneSided {
+		made += l.add(b, fOneSided, 1)
+	}
+	isReal := d.real(a)
+	if !isReal {
+		made += l.add(b, fUnreal, 1)
+	}
+	made += l.add(b, fOutcome0+field(a.Outcome), 1)
+	switch {
+	case a.Outcome == dissect.OutcomeAccepted:
+		at := a.End
+		if a.AnsweredAt != 0 {
+			at = a.AnsweredAt
+		}
+		t.s.accepts.set(b, mark{a.Start, a.Start, a.ID, a.FirstFrame, a.File})
+		t.s.attach[attachKey{t.began / attachStep, bucketOf(at - t.began)}]++
+	case a.Outcome.Failed() && isReal:
+		d.failure(t, a)
+	}
+	if a.Late {
+		made += l.add(b, fLate, 1)
+	}
+	if a.AnsweredAt != 0 {
+		made += l.add(b, fAnswers, 1)
+	}
+	if a.Answer == dissect.AnswerSynAck || a.Answer == dissect.AnswerReply {
+		made += l.add(b, fAnswered, 1)
+		made += l.add(b, fAnswerSends, a.Transmissions)
+	}
+	d.sheets += made
+	d.fit()
+}
+
+// failure notes a failed attempt of a client that is really there.
+func (d *scenes) failure(t *thread, a *dissect.Attempt) {
+	t.s.fails.set(d.bin(a.Start), mark{a.Start, a.Start, a.ID, a.FirstFrame, a.File})
+	if t.offender.failed == 0 {
+		t.offender.frame, t.offender.file, t.offender.row = a.FirstFrame, a.File, a.ID
+	}
+	t.offender.failed++
+	if t.lock == 0 {
+		t.lock = a.Start
+		d.count(t, a.Start, fLocked, 1)
+	}
+	if !t.troubled {
+		t.troubled = true
+		t.g.trouble(a.Start)
+	}
+}
+
+// unlock ends a lock-out at an acceptance.
+func (d *scenes) unlock(t *thread, a *dissect.Attempt) {
+	if t.lock != 0 && a.Outcome == dissect.OutcomeAccepted {
+		d.count(t, a.End, fLocked, -1)
+		d.spell(t.s, lockout{d.hash, t.lock, a.End})
+		t.lock = 0
+	}
+}
+
+func (d *scenes) spell(s *scene, l lockout) {
+	if l.client <= d.keep.spells {
+		s.spells = append(s.spells, l)
+		d.spells++
+	}
+}
+
+// stay lengthens the time in which a client counts as active.
+func (d *scenes) stay(t *thread, s *stay, f field, b int64) {
+	for i := range s {
+		p := &s[i]
+		to := b + d.length(ladder[i]) - 1
+		if p.to != 0 && b <= p.to+1 {
+			p.to = to
+			continue
+		}
+		d.left(t, s, f, i)
+		p.from, p.to = b, to
+	}
+}
+
+func (d *scenes) left(t *thread, s *stay, f field, i int) {
+	if p := s[i]; p.to != 0 {
+		d.sheets += t.s.line.add(p.from, f+field(i), 1)
+		d.sheets += t.s.line.add(p.to+1, f+field(i), -1)
+	}
+}
+
+// sessions follows the client's session and notices one that nobody closed.
+func (d *scenes) sessions(t *thread, a *dissect.Attempt) {
+	if t.open && t.sessionEnded == dissect.SessionAlive && a.Source != t.source && !t.troubled &&
+		a.Relation != dissect.RelationParallel && a.Start-t.session.from > 5*second {
+		// It is back though its session was never closed: it had vanished.
+		t.g.vanish(t.sessionSeen)
+		t.troubled = true
+	}
+	if t.open && a.Outcome == dissect.OutcomeAccepted && a.Destination == t.node && a.Source != t.source &&
+		t.session.to != 0 && t.session.to > a.End && a.SessionEnd > t.session.to {
+		t.g.overlaps++
+	}
+	if a.Outcome == dissect.OutcomeAccepted && a.Relation != dissect.RelationParallel {
+		t.open, t.session = true, spell{a.End, a.SessionEnd}
+		t.source, t.node, t.proto = a.Source, a.Destination, a.Proto
+		t.sessionSeen, t.sessionEnded = max(a.LastSeen, a.End), a.SessionEnded
+	}
+}
+
+// remember keeps the row that the next one is compared with.
+func (d *scenes) remember(t *thread, a *dissect.Attempt) { t.prev, t.has = *a, true }
+
+// end digests what the last rows of a client leave open.
+func (d *scenes) end() {
+	for _, name := range sortedKeys(d.threads) {
+		t := d.threads[name]
+		for i := range ladder {
+			d.left(t, &t.active, fActive0, i)
+			d.left(t, &t.again, fRetrier0, i)
+		}
+		if t.lock != 0 {
+			d.spell(t.s, lockout{d.hash, t.lock, 0})
+		}
+		t.g.failers += count(t.offender.failed > 0)
+		t.s.rank(t.offender)
+	}
+	d.scanned()
+	clear(d.threads)
+	clear(d.fan.seen)
+	d.fan.known, d.fan.repeated = 0, 0
+	d.client = dissect.Client{}
+	d.fit()
+}
+
+func count(yes bool) int64 {
+	if yes {
+		return 1
+	}
+	return 0
+}
+
+// rank keeps the clients that failed most.
+func (s *scene) rank(o offender) {
+	if o.failed == 0 {
+		return
+	}
+	order := func(a, b offender) int { return cmp.Or(cmp.Compare(b.failed, a.failed), cmp.Compare(a.id, b.id)) }
+	at, _ := slices.BinarySearchFunc(s.top, o, order)
+	if at < offenders {
+		s.top = slices.Insert(s.top, at, o)
+		s.top = s.top[:min(len(s.top), offenders)]
+	}
+}
+
+// fanOut counts the destinations of the client.
+func (d *scenes) fanOut(a *dissect.Attempt) {
+	f := &d.fan
+	if f.attempts == 0 {
+		f.first, f.frame, f.file, f.row, f.service = a.Start, a.FirstFrame, a.File, a.ID, a.Service
+	}
+	f.last = a.Start
+	f.attempts++
+	f.servicesOfManyIn = f.servicesOfManyIn || a.Service != f.service
+	if a.Protocol != "" {
+		f.known++
+	}
+	if a.Outcome.Failed() || a.Outcome == dissect.OutcomeAccepted && a.SourceBytes < 100 && a.DestinationBytes < 100 {
+		f.failed++
+	}
+	if _, ok := f.seen[a.Destination]; ok {
+		f.repeated++
+		return
+	}
+	f.nodes++
+	if len(f.seen) < maxScanned {
+		f.seen[a.Destination] = struct{}{}
+	}
+}
+
+// scanned keeps the client as a candidate for a scan: more nodes than
+// attempts at any one, and no protocol spoken.
+func (d *scenes) scanned() {
+	f := &d.fan
+	if f.nodes < 8 || f.known*5 > f.attempts || f.repeated*4 > f.attempts {
+		return
+	}
+	d.addScan(f.scanner)
+}
+
+func (d *scenes) addScan(s scanner) {
+	order := func(a, b scanner) int { return cmp.Or(cmp.Compare(b.nodes, a.nodes), cmp.Compare(a.id, b.id)) }
+	at, _ := slices.BinarySearchFunc(d.scans, s, order)
+	if at < maxScans {
+		d.scans = slices.Insert(d.scans, at, s)
+		d.scans = d.scans[:min(len(d.scans), maxScans)]
+	}
+}
+
+// fit keeps everything under its ceiling.
+func (d *scenes) fit() {
+	for d.sheets > maxSheets {
+		d.halve()
+	}
+	if d.pulses > maxPulses || d.spells > maxSpells || d.edges > maxEdges {
+		d.prune()
+	}
+}
+
+// halve makes all bins twice as long.
+func (d *scenes) halve() {
+	d.shift++
+	for _, s := range d.by {
+		d.sheets -= s.line.halve()
+		s.fails.halve()
+		s.accepts.halve()
+		for _, p := range s.pulses {
+			d.sheets -= p.line.halve()
+			p.good.halve()
+			p.bad.halve()
+		}
+		for _, f := range s.edges {
+			f.by = halved(f.by)
+		}
+	}
+	for _, t := range d.threads {
+		for i := range ladder {
+			for _, s := range []*stay{&t.active, &t.again} {
+				s[i].from >>= 1
+				s[i].to >>= 1
+			}
+		}
+	}
+}
+
+func halved(m map[int64]int32) map[int64]int32 {
+	out := make(map[int64]int32, len(m)/2+1)
+	for b, n := range m {
+		out[b>>1] += n
+	}
+	return out
+}
+
+// merge adds o, which saw other clients and must not be used afterwards.
+func (d *scenes) merge(o *scenes) {
+	d.end()
+	o.end()
+	for d.shift < o.shift {
+		d.halve()
+	}
+	for o.shift < d.shift {
+		o.halve()
+	}
+	d.keep = hashes{min(d.keep.pulses, o.keep.pulses), min(d.keep.spells, o.keep.spells), min(d.keep.edges, o.keep.edges)}
+	d.nats += o.nats
+	for _, s := range o.scans {
+		d.addScan(s)
+	}
+	for name, s := range o.by {
+		mine := d.by[name]
+		if mine == nil {
+			d.by[name] = s
+			d.sheets += len(s.line.sheets)
+			for _, p := range s.pulses {
+				d.sheets += len(p.line.sheets)
+			}
+			continue
+		}
+		d.sheets += mine.merge(s)
+	}
+	d.prune()
+	d.fit()
+}
+
+func (s *scene) merge(o *scene) (made int) {
+	made = s.line.merge(&o.line)
+	s.fails.merge(o.fails)
+	s.accepts.merge(o.accepts)
+	s.clients += o.clients
+	s.role = max(s.role, o.role)
+	s.spells = append(s.spells, o.spells...)
+	for k, n := range o.attach {
+		s.attach[k] += n
+	}
+	for _, t := range o.top {
+		s.rank(t)
+	}
+	for k, p := range o.pulses {
+		mine := s.pulses[k]
+		if mine == nil {
+			s.pulses[k] = p
+			made += len(p.line.sheets)
+			continue
+		}
+		made += mine.line.merge(&p.line)
+		mine.good.merge(p.good)
+		mine.bad.merge(p.bad)
+		mine.clients += p.clients
+	}
+	for k, f := range o.edges {
+		mine := s.edges[k]
+		if mine == nil {
+			s.edges[k] = f
+			continue
+		}
+		mine.n += f.n
+		mine.first, mine.last = min(mine.first, f.first), max(mine.last, f.last)
+		for b, n := range f.by {
+			mine.by[b] += n
+		}
+	}
+	s.keepGroups = min(s.keepGroups, o.keepGroups)
+	for v, g := range o.groups {
+		if mine := s.groups[v]; mine != nil {
+			mine.merge(g)
+		} else {
+			s.groups[v] = g
+		}
+	}
+	s.foldGroups()
+	return made
+}
+
+// prune drops what lies over the thresholds, and lowers those while it is
+// still too much.
+func (d *scenes) prune() {
+	for {
+		pulses, spells, edges := 0, 0, 0
+		for _, s := range d.by {
+			for k, p := range s.pulses {
+				if p.hash > d.keep.pulses {
+					d.sheets -= len(p.line.sheets)
+					delete(s.pulses, k)
+				}
+			}
+			for k, f := range s.edges {
+				if f.hash > d.keep.edges {
+					delete(s.edges, k)
+				}
+			}
+			s.spells = slices.DeleteFunc(s.spells, func(l lockout) bool { return l.client > d.keep.spells })
+			pulses, spells, edges = pulses+len(s.pulses), spells+len(s.spells), edges+len(s.edges)
+		}
+		d.pulses, d.spells, d.edges = pulses, spells, edges
+		if pulses <= maxPulses && spells <= maxSpells && edges <= maxEdges {
+			return
+		}
+		if pulses > maxPulses {
+			d.keep.pulses >>= 1
+		}
+		if spells > maxSpells {
+			d.keep.spells >>= 1
+		}
+		if edges > maxEdges {
+			d.keep.edges >>= 1
+		}
+	}
+}

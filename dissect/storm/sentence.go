@@ -1,0 +1,87 @@
+package storm
+
+import (
+	"fmt"
+	"strings"
+	"time"
+
+	"squall/dissect"
+)
+
+func clock(ns int64) string { return time.Unix(0, ns).UTC().Format("15:04:05.000") }
+
+func span(ns int64) string {
+	d := time.Duration(ns)
+	switch {
+	case d >= time.Hour:
+		return d.Round(time.Minute).String()
+	case d >= time.Second:
+		return d.Round(100 * time.Millisecond).String()
+	}
+	return d.Round(time.Millisecond).String()
+}
+
+// sentence says a finding in plain words with its numbers.
+func (f *Finding) sentence(c *cascade, q *Quality) string {
+	var b strings.Builder
+	until := "to the end of the capture"
+	if f.End != 0 {
+		until = "until " + clock(f.End)
+	}
+	when := fmt.Sprintf("from %s %s", clock(f.Onset), until)
+	switch f.Class {
+	case RetryStorm:
+		fmt.Fprintf(&b, "Retry storm on %s %s: %d attempts for %d wishes (A = %.1f), %.0f %% of the decided ones failed, %d clients hit, %d never got in",
+			f.Service, when, f.Attempts, f.Intents, f.Amplification(), 100*f.failure(), f.Clients, f.NeverIn)
+		if f.Cascade && c != nil {
+			fmt.Fprintf(&b, "; a cascade: %d nodes fell, %v first", len(c.falls), c.falls[0].key.at)
+		}
+		if f.Excess > 1.5 {
+			fmt.Fprintf(&b, "; load on what was left %.0f times beyond mere redistribution", f.Excess)
+		}
+	case PartialOutage:
+		fmt.Fprintf(&b, "Partial outage of %s %s: %.0f %% of the decided attempts failed, but clients hardly repeated them (A = %.2f); %d clients hit",
+			f.Service, when, 100*f.failure(), f.Amplification(), f.Clients)
+	case PathLoss:
+		fmt.Fprintf(&b, "Packets are lost on the way to %s %s: %.2f transmissions an attempt while the nodes answer in time", f.Service, when,
+			ratio(f.Transmissions, f.Attempts))
+	case SynFlood:
+		fmt.Fprintf(&b, "SYN flood on %s %s: %.0f %% of %d attempts come from sources that no real stack stands behind", f.Service, when,
+			100*ratio(f.unreal, f.Attempts), f.Attempts)
+	case FlashCrowd:
+		fmt.Fprintf(&b, "Flash crowd on %s %s: %.1f times the usual wishes, served (%.0f %% failed)", f.Service, when, f.Surge, 100*f.failure())
+	case MassReconnect:
+		fmt.Fprintf(&b, "Mass reconnect on %s %s: %d clients that were attached came back at once, %.1f times the usual wishes, served", f.Service, when,
+			f.reattached, f.Surge)
+	case RefreshSurge:
+		fmt.Fprintf(&b, "Refreshes of %s multiplied %s though nobody was lost", f.Service, when)
+	case SingleOffender:
+		fmt.Fprintf(&b, "One client, %s, tried %s %d times in vain %s while others were served", f.offender, f.Service, f.Attempts, when)
+	case Scan:
+		fmt.Fprintf(&b, "Scan by %s %s: %d attempts at ever new destinations", f.offender, when, f.Attempts)
+	case InsufficientEvidence:
+		fmt.Fprintf(&b, "The capture cannot tell: %s", strings.Join(f.Reasons, "; "))
+	}
+	if f.Retrigger {
+		b.WriteString("; re-triggered after the service had come back")
+	}
+	if f.Metastable {
+		b.WriteString("; it kept itself going although no more clients than usual wanted in")
+	}
+	if f.Class == RetryStorm || f.Class == PartialOutage {
+		if f.Recovered {
+			b.WriteString("; recovered")
+		} else if f.End == 0 {
+			b.WriteString("; not recovered in the capture")
+		}
+	}
+	b.WriteByte('.')
+	return b.String()
+}
+
+// failure ratio of a finding, with what clients of a one-sided capture took
+// for failures.
+func (f *Finding) failure() float64 {
+	failed := f.Outcomes.Failed() + f.implied
+	return ratio(failed, failed+f.Outcomes[dissect.OutcomeAccepted])
+}

@@ -1,0 +1,155 @@
+package storm
+
+import (
+	"cmp"
+	"math"
+	"slices"
+)
+
+// earlyBefore and earlyAfter are the time around an onset in which a client
+// counts as having fallen first.
+const (
+	earlyBefore = 60 * second
+	earlyAfter  = 30 * second
+)
+
+// versions compares the client versions of a service in the time of its worst
+// finding. Whose members fell first and whose retries carry the storm are two
+// questions.
+func (s *scene) versions(name string, f *Finding, th *Thresholds) (out []Version) {
+	if len(s.groups) < 2 {
+		if g := s.groups[""]; g != nil || len(s.groups) == 0 {
+			return nil
+		}
+	}
+	onset, end := int64(math.MinInt64), int64(math.MaxInt64)
+	if f != nil {
+		onset = f.Onset
+		if f.End != 0 {
+			end = f.End
+		}
+	}
+	var clients, retries, early, late int64
+	type tally struct{ early, late int64 }
+	tallies := map[string]tally{}
+	for v, g := range s.groups {
+		t := tally{}
+		if f != nil {
+			t.early = within(g.vanished, onset-earlyBefore, onset+earlyAfter)
+			t.late = within(g.troubled, onset, end)
+		}
+		tallies[v] = t
+		clients += g.clients
+		retries += g.counts.Retries
+		early += t.early
+		late += t.late
+	}
+	var tested []int
+	for _, v := range sortedKeys(s.groups) {
+		if v == "" {
+			continue
+		}
+		g, t := s.groups[v], tallies[v]
+		row := Version{Version: v, Service: name, Clients: g.clients, Attempts: g.counts.Attempts, Failures: g.counts.Outcomes.Failed(),
+			Retries: g.counts.Retries, ClientShare: ratio(g.clients, clients), RetryShare: ratio(g.counts.Retries, retries),
+			Amplification: g.counts.Amplification(), EarlyP: 1, CrashedEarly: t.early, EventsEarly: early}
+		row.AmplificationLow, row.Amplification95 = g.amplificationCI()
+		others := clients - g.clients
+		if f != nil && float64(g.clients) >= th.VersionMembers && float64(early) >= th.VersionEvents && others > 0 {
+			row.EarlyOdds, row.EarlyLow, row.EarlyHigh = oddsRatio(t.early, g.clients-t.early, early-t.early, others-(early-t.early))
+			row.EarlyP = fisher(t.early, g.clients-t.early, early-t.early, others-(early-t.early))
+			tested = append(tested, len(out))
+		}
+		if f != nil && float64(g.clients) >= th.VersionMembers && others > 0 && late > 0 {
+			row.LateOdds, row.LateLow, row.LateHigh = oddsRatio(t.late, max(g.clients-t.late, 0), late-t.late, max(others-(late-t.late), 0))
+		}
+		out = append(out, row)
+	}
+	correct(out, tested)
+	for i := range out {
+		v := &out[i]
+		switch {
+		case f == nil:
+		case v.EarlyOdds > 0 && v.EarlyLow > 1 && v.EarlyP <= th.VersionP && float64(v.CrashedEarly) >= th.VersionEvents:
+			v.Associated, v.AssociatedWith = true, "crash"
+		case f.Class == RetryStorm && float64(v.Clients) >= th.VersionMembers && v.RetryShare >= 0.5 && v.RetryShare >= 2*v.ClientShare &&
+			v.ClientShare < 1 && v.AmplificationLow > s.amplificationOfOthers(v.Version):
+			v.Associated, v.AssociatedWith = true, "retries"
+		}
+	}
+	return out
+}
+
+func within(m map[int64]int32, from, to int64) (n int64) {
+	for b, c := range m {
+		if at := b * attachStep; at+attachStep > from && at <= to {
+			n += int64(c)
+		}
+	}
+	return n
+}
+
+func (s *scene) amplificationOfOthers(version string) float64 {
+	var c Counts
+	for v, g := range s.groups {
+		if v != version {
+			c.add(&g.counts)
+		}
+	}
+	return c.Amplification()
+}
+
+// amplificationCI is the 95 % interval of the mean of attempts by intent.
+func (g *group) amplificationCI() (low, high float64) {
+	n := float64(g.counts.Intents)
+	if n < 2 {
+		return 0, 0
+	}
+	mean := float64(g.counts.Attempts) / n
+	v := max(float64(g.sumSquares)/n-mean*mean, 0)
+	e := 1.96 * math.Sqrt(v/n)
+	return max(mean-e, 1), mean + e
+}
+
+// oddsRatio of a 2x2 table with 0.5 added to each cell, and its 95 % interval.
+func oddsRatio(a, b, c, d int64) (or, low, high float64) {
+	p, q, r, s := float64(a)+0.5, float64(b)+0.5, float64(c)+0.5, float64(d)+0.5
+	l := math.Log(p * s / (q * r))
+	e := 1.96 * math.Sqrt(1/p+1/q+1/r+1/s)
+	return math.Exp(l), math.Exp(l - e), math.Exp(l + e)
+}
+
+// fisher is the one-sided exact probability of a or more in the first cell.
+func fisher(a, b, c, d int64) float64 {
+	n, k, m := a+b+c+d, a+c, a+b
+	logs := func(x int64) float64 {
+		v, _ := math.Lgamma(float64(x) + 1)
+		return v
+	}
+	choose := func(n, k int64) float64 { return logs(n) - logs(k) - logs(n-k) }
+	sum := 0.0
+	for x := a; x <= min(k, m); x++ {
+		if n-m < k-x {
+			continue
+		}
+		sum += math.Exp(choose(m, x) + choose(n-m, k-x) - choose(n, k))
+	}
+	return min(sum, 1)
+}
+
+// correct applies Benjamini and Hochberg's correction to the tested rows.
+func correct(rows []Version, tested []int) {
+	slices.SortFunc(tested, func(a, b int) int {
+		return cmp.Or(cmp.Compare(rows[a].EarlyP, rows[b].EarlyP), cmp.Compare(rows[a].Version, rows[b].Version))
+	})
+	least := 1.0
+	for i := len(tested) - 1; i >= 0; i-- {
+		p := &rows[tested[i]].EarlyP
+		least = min(least, *p*float64(len(tested))/float64(i+1))
+		*p = least
+	}
+}
+
+func byVersion(a, b Version) int {
+	return cmp.Or(cmp.Compare(a.Service, b.Service), cmp.Compare(b.Clients, a.Clients), cmp.Compare(a.Version, b.Version))
+}
