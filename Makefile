@@ -3,16 +3,17 @@ export CGO_ENABLED = 0
 STATICCHECK = build/bin/staticcheck
 FUZZTIME ?= 5s
 
-.PHONY: help build test race fuzz bench lint check clean-tree
+.PHONY: help build test race fuzz bench golden lint check clean-tree
 
 help:
 	@echo 'build  bin/squall, where cmd/squall exists, and every package'
 	@echo 'test   unit and golden tests'
 	@echo 'race   the same under the race detector (needs a C compiler)'
 	@echo 'fuzz   each fuzz target for FUZZTIME (5s)'
-	@echo 'bench  benchmarks of every package'
+	@echo 'bench  ratios to tcpdump, then the benchmarks of every package'
+	@echo 'golden the generated pages, written anew'
 	@echo 'lint   gofmt, go vet, staticcheck'
-	@echo 'check  all of the above but bench, and a clean tree: what CI runs'
+	@echo 'check  build, lint, test, race, fuzz, and a clean tree: what CI runs'
 
 build:
 	go build ./...
@@ -31,8 +32,13 @@ fuzz:
 	  done; \
 	done
 
+# The budgets first: ratios to tcpdump on the two captures that squall makes.
 bench:
+	go test -tags bench -run '^TestBudgets$$' -v -timeout 60m ./cmd/squall $(if $(UPDATE),-args $(UPDATE))
 	go test -run '^$$' -bench . -benchmem ./...
+
+golden:
+	go test ./reports ./dissect/overlay -run 'Page' -update
 
 $(STATICCHECK):
 	GOBIN=$(CURDIR)/build/bin go install honnef.co/go/tools/cmd/staticcheck@v0.8.2

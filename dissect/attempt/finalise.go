@@ -32,12 +32,16 @@ type Result struct {
 // kept, some 100 MB.
 const keptRecords = 1 << 18
 
+// leastPacked is about the least that a packed record takes, bytes.
+const leastPacked = 72
+
 // decided is what a node is, by its strongest votes.
 type decided struct {
 	protocol Name
 	role     dissect.Role
 	source   dissect.RoleSource
 	oneSided bool
+	service  string // of records that know no more than the node
 }
 
 // part is a finished partition. The rows lie as they were read; order has
@@ -94,6 +98,7 @@ func (s *Store) Finalise(names *Names, hints dissect.Hints, begin, end int64) (*
 			})
 			d.protocol, d.role, d.source = best.protocol, best.role, best.source
 		}
+		d.service = x.serviceOf(&Record{Destination: k.at, Proto: k.proto, Protocol: d.protocol, Role: d.role})
 		x.nodes[k] = d
 		if k.proto == dissect.ProtoTCP {
 			answered = answered || n.answered
@@ -169,13 +174,11 @@ func (x *Result) part(n int, scratch *part) (*part, error) {
 		p.texts = map[string]string{}
 	}
 	p.rows, p.order, p.clients, p.intents = p.rows[:0], p.order[:0], p.clients[:0], p.intents[:0]
+	p.rows = slices.Grow(p.rows, (x.store.spool.bytes(n)+len(x.moved[n]))/leastPacked)
 	own := true
 	load := func(data []byte) {
 		for u := (unpacker{b: data}); len(u.b) > 0; {
-			if len(p.rows) == cap(p.rows) {
-				p.rows = slices.Grow(p.rows, len(p.rows)/4+64)
-			}
-			p.rows = p.rows[:len(p.rows)+1]
+			p.rows = slices.Grow(p.rows, 1)[:len(p.rows)+1]
 			r := &p.rows[len(p.rows)-1]
 			*r = related{}
 			u.record(&r.rec)
@@ -287,24 +290,34 @@ func (x *Result) describe(w *related, services map[string]string) {
 	if h.Role != dissect.RoleUnknown {
 		r.Role, r.RoleSource = h.Role, dissect.RoleSourceUser
 	}
-	s := h.Service
-	if s == "" {
-		switch {
-		case r.Protocol != 0:
-			s = x.names.String(r.Protocol) + "/" + r.Role.String()
-		case r.Proto == dissect.ProtoUDP:
-			s = "udp/" + strconv.Itoa(int(r.Destination.Port))
-		default:
-			s = "tcp/" + strconv.Itoa(int(r.Destination.Port))
-		}
-		if to, ok := x.hints.Services[s]; ok {
-			s = to
-		}
+	if r.Protocol == d.protocol && r.Role == d.role {
+		w.service = d.service
+		return
 	}
-	if known, ok := services[s]; ok {
-		s = known
+	w.service = x.serviceOf(r)
+	if known, ok := services[w.service]; ok {
+		w.service = known
 	} else {
-		services[s] = s
+		services[w.service] = w.service
 	}
-	w.service = s
+}
+
+// serviceOf names what may serve the same intent.
+func (x *Result) serviceOf(r *Record) string {
+	if s := x.hints.Nodes[r.Destination].Service; s != "" {
+		return s
+	}
+	s := ""
+	switch {
+	case r.Protocol != 0:
+		s = x.names.String(r.Protocol) + "/" + r.Role.String()
+	case r.Proto == dissect.ProtoUDP:
+		s = "udp/" + strconv.Itoa(int(r.Destination.Port))
+	default:
+		s = "tcp/" + strconv.Itoa(int(r.Destination.Port))
+	}
+	if to, ok := x.hints.Services[s]; ok {
+		s = to
+	}
+	return s
 }

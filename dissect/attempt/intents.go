@@ -26,28 +26,52 @@ func learnedWait(gaps []int64) int64 {
 
 // relate fills the relations and intents of one client, service by service.
 func (p *part) relate(x *Result, c *client) {
-	groups := map[string][]*related{}
-	var order []string
+	var groups []group
+	var many map[string]int // those after the first few
 	c.First, c.Attempts = p.row(c.from).rec.Start, int32(c.to-c.from)
 	for i := c.from; i < c.to; i++ {
 		r := p.row(i)
-		if groups[r.service] == nil {
-			order = append(order, r.service)
+		at := slices.IndexFunc(groups[:min(len(groups), fewServices)], func(g group) bool { return g.service == r.service })
+		if at < 0 && len(groups) >= fewServices { // a scanner's ports
+			if many == nil {
+				many = map[string]int{}
+			}
+			if n, ok := many[r.service]; ok {
+				at = n
+			} else {
+				many[r.service] = len(groups)
+			}
 		}
-		groups[r.service] = append(groups[r.service], r)
+		if at < 0 {
+			at = len(groups)
+			groups = append(groups, group{service: r.service})
+			if at == 0 {
+				groups[0].rows = make([]*related, 0, c.to-c.from)
+			}
+		}
+		groups[at].rows = append(groups[at].rows, r)
 		c.Last, c.Addr = r.rec.Start, r.rec.Source.Addr
 		if r.rec.Version != 0 {
 			c.Version = x.names.String(r.rec.Version)
 		}
 	}
 	var gaps []int64
-	for _, s := range order {
-		gaps = twinsAndLate(groups[s], gaps)
+	for _, g := range groups {
+		gaps = twinsAndLate(g.rows, gaps)
 	}
 	c.Wait = learnedWait(gaps)
-	for _, s := range order {
-		p.chain(c, groups[s], x.begin, x.end)
+	for _, g := range groups {
+		p.chain(c, g.rows, x.begin, x.end)
 	}
+}
+
+const fewServices = 8
+
+// group is what a client did at one service, in order of start. The service of
+// most rows is the same string, so that comparing is cheap.
+type group struct {
+	service string
+	rows    []*related
 }
 
 // twinsAndLate marks overlapping dials (rule 37) and late answers (rule 30),
