@@ -36,6 +36,8 @@ type Wish struct {
 	Client int32
 	Node   int32 // asked first
 	Group  int32 // index of the policy
+	// Restart: the client came back by itself; a session it still has is given up.
+	Restart bool
 }
 
 // World is a demand, its clients' policies and the nodes, in virtual time: no
@@ -407,6 +409,9 @@ func (g *engine) wish(d *Wish) {
 		c.group, c.node, c.number, c.hold = d.Group, d.Node, 1, d.Hold
 		g.try(d.Client)
 		return
+	}
+	if d.Restart && c.state == attached {
+		g.leave(d.Client)
 	}
 	if c.state != idle {
 		g.course.Skipped++

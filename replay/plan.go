@@ -1,0 +1,718 @@
+package replay
+
+import (
+	"bufio"
+	"cmp"
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"math"
+	"net/netip"
+	"slices"
+	"strings"
+	"time"
+
+	"squall/dissect"
+	"squall/dissect/pipeline"
+	"squall/dissect/storm"
+)
+
+// PlanVersion is the version of the plan file: JSON lines, the header first,
+// then an Item a line. docs/decisions/0006-plan-file.md has the reasons.
+const PlanVersion = 1
+
+// Plan is what to replay.
+type Plan struct {
+	Header
+	Items []Item // by offset, then client
+	hash  string
+}
+
+// Header describes a plan.
+type Header struct {
+	Version  int           `json:"squall_plan"`
+	Mode     string        `json:"mode"`
+	Seed     uint64        `json:"seed"`
+	Begin    int64         `json:"recorded_begin_ns"` // of the recording, ns since the epoch: offset 0
+	Duration time.Duration `json:"duration_ns"`
+	Clients  int           `json:"clients"`
+	Nodes    []PlanNode    `json:"nodes"`
+	Groups   []Group       `json:"groups"`
+	// Recorded are the addresses of the capture; none of them is sent to.
+	Recorded []netip.Addr `json:"recorded_addresses"`
+	Sources  []string     `json:"captures,omitempty"`
+	Coverage Coverage     `json:"coverage"`
+}
+
+// PlanNode is a node of the recording.
+type PlanNode struct {
+	Address  string `json:"address"` // as it was recorded
+	Protocol string `json:"protocol"`
+	Role     string `json:"role,omitempty"`
+	Dialect  string `json:"dialect"`
+}
+
+// Group is a set of clients that retry alike.
+type Group struct {
+	Name    string `json:"name"` // client version, or "all"
+	Service string `json:"service"`
+	Policy  Policy `json:"policy"`
+	// Basis is where the policy comes from: "inferred" by the analysis,
+	// "recorded" waits, "assumed" where nobody retried.
+	Basis   string        `json:"basis"`
+	Refresh time.Duration `json:"refresh_ns,omitempty"` // period within a session, 0 = none seen
+}
+
+// Item is a wish of a client (intent mode) or an attempt (attempt mode).
+type Item struct {
+	At      time.Duration `json:"at"` // from the beginning
+	Client  int32         `json:"c"`
+	Node    int32         `json:"n"` // asked first
+	Group   int32         `json:"g"`
+	Hold    time.Duration `json:"hold,omitempty"` // of its session, 0 = until it is lost
+	Restart bool          `json:"restart,omitempty"`
+	Outcome string        `json:"was"` // recorded
+}
+
+// Coverage says how much of the recording a plan holds.
+type Coverage struct {
+	Intents      int64            `json:"recorded_intents"`
+	Attempts     int64            `json:"recorded_attempts"`
+	PeakAttempts int64            `json:"recorded_peak_attempts_per_second"`
+	Planned      int64            `json:"planned"`
+	LeftOut      map[string]int64 `json:"left_out,omitempty"` // by reason
+	Censored     int64            `json:"censored"`           // planned though they began before the capture or were open at its end
+	Outcomes     map[string]int64 `json:"recorded_outcomes,omitempty"`
+}
+
+// PlanOptions choose what becomes part of a plan.
+type PlanOptions struct {
+	Mode     Mode
+	Seed     uint64
+	Service  string        // only this one, "" = all
+	From, To time.Duration // of the recording, To 0 = its end
+	// ScaleClients multiplies whole clients: below 1 some are left out, above
+	// 1 they get fresh twins. 0 = 1.
+	ScaleClients float64
+	Overrides    []Override
+	Sources      []string
+}
+
+const (
+	// planClients bounds a plan.
+	planClients = 1 << 22
+	// waitsKept is how many recorded waits of a group are kept, by order of
+	// time; quantilesKept how many numbers remain of them.
+	waitsKept     = 4096
+	quantilesKept = 21
+	waitsToLearn  = 10
+	patienceLeast = 100 * time.Millisecond
+	twinShift     = time.Second // a twin client comes this much later at most
+)
+
+// Reasons for which recorded demand is not in a plan.
+const (
+	leftRefresh  = "refreshes: the sessions of the replay make their own"
+	leftLoop     = "reattachments after a node ended the session: they arise again, or do not"
+	leftParallel = "parallel twins: one dial a wish is made"
+	leftWindow   = "outside the window"
+	leftService  = "another service"
+	leftScaled   = "clients left out by --scale-clients"
+)
+
+type nodeKey struct {
+	at    dissect.Endpoint
+	proto uint8
+}
+
+// planned is what is gathered of an intent while the attempts go by.
+type planned struct {
+	start     int64
+	client    string
+	version   string
+	node      nodeKey
+	lastEnd   int64
+	lastStart int64
+	count     int32
+	relation  dissect.Relation
+	outcome   dissect.Outcome
+	censored  bool
+	// of the session that it led to
+	sessionFrom, sessionEnd int64
+	ended                   dissect.SessionEnd
+	aborted                 bool // the client gave the session up with RST: it had lost it
+}
+
+// learnt is what the attempts of a group show of its policy (storms.md section
+// 3.3): after a failure whose time is known the pause is the wait, after
+// silence only the sum of patience and wait can be seen.
+type learnt struct {
+	waits    []time.Duration
+	timeouts []time.Duration // patience where the client was seen to give up
+	sums     []time.Duration
+	gaps     []time.Duration // between refreshes
+	retries  int64
+	moved    int64
+	quit     map[int32]int64 // intents given up after so many attempts
+}
+
+// builder gathers a plan.
+type builder struct {
+	opt      PlanOptions
+	plan     *Plan
+	begin    int64
+	end      int64
+	nodes    map[nodeKey]int32
+	refused  map[nodeKey]string // why a node's protocol cannot be asked
+	service  map[nodeKey]string
+	groups   map[[2]string]int32
+	learnt   []*learnt
+	intents  map[uint64]*planned
+	order    []uint64
+	lastOf   map[string]int64 // client and node: last refresh
+	recorded map[dissect.Addr]bool
+	seconds  map[int64]int64
+}
+
+// NewPlan takes the demand from an analysis. report may be nil; then the
+// policies are the recorded waits.
+func NewPlan(a *pipeline.Analysis, report *storm.Report, opt PlanOptions) (*Plan, error) {
+	if opt.Mode == PacketMode {
+		return nil, errors.New("plan: packet mode replays the capture itself; give it to replay")
+	}
+	if opt.ScaleClients == 0 {
+		opt.ScaleClients = 1
+	}
+	if !(opt.ScaleClients > 0 && opt.ScaleClients <= 1000) {
+		return nil, fmt.Errorf("plan: scale %v: want above 0 and at most 1000", opt.ScaleClients)
+	}
+	first, last := a.Span()
+	b := &builder{opt: opt, begin: first + int64(opt.From), end: last, nodes: map[nodeKey]int32{}, refused: map[nodeKey]string{},
+		service: map[nodeKey]string{}, groups: map[[2]string]int32{}, intents: map[uint64]*planned{}, lastOf: map[string]int64{},
+		recorded: map[dissect.Addr]bool{}, seconds: map[int64]int64{}}
+	if opt.To > 0 {
+		b.end = min(last, first+int64(opt.To))
+	}
+	if b.end <= b.begin {
+		return nil, fmt.Errorf("plan: the window holds nothing of the capture's %v", time.Duration(last-first))
+	}
+	b.plan = &Plan{Header: Header{Version: PlanVersion, Mode: opt.Mode.String(), Seed: opt.Seed, Begin: b.begin, Duration: time.Duration(b.end - b.begin),
+		Sources: opt.Sources, Coverage: Coverage{LeftOut: map[string]int64{}, Outcomes: map[string]int64{}}}}
+	for t, err := range a.Attempts() {
+		if err != nil {
+			return nil, err
+		}
+		b.attempt(t)
+	}
+	b.policies(report)
+	if opt.Mode == IntentMode {
+		b.wishes()
+	}
+	if err := b.finish(); err != nil {
+		return nil, err
+	}
+	return b.plan, b.plan.Check()
+}
+
+func (b *builder) leave(reason string) { b.plan.Coverage.LeftOut[reason]++ }
+
+// attempt takes one row, in the order of starts.
+func (b *builder) attempt(t *dissect.Attempt) {
+	b.recorded[t.Source.Addr] = true
+	b.recorded[t.Destination.Addr] = true
+	c := &b.plan.Coverage
+	c.Attempts++
+	c.Outcomes[t.Outcome.String()]++
+	b.seconds[t.Start/1e9]++
+	node := nodeKey{t.Destination, t.Proto}
+	if b.opt.Service != "" && t.Service != b.opt.Service {
+		b.leave(leftService)
+		return
+	}
+	if t.Start < b.begin || t.Start >= b.end {
+		b.leave(leftWindow)
+		return
+	}
+	if why := b.node(node, t); why != "" {
+		b.leave(why)
+		return
+	}
+	g := b.group(t)
+	l := b.learnt[g]
+	key := t.ClientID + "\x00" + t.Destination.String()
+	if t.Relation == dissect.RelationRefresh {
+		if was, ok := b.lastOf[key]; ok {
+			l.gaps = keep(l.gaps, time.Duration(t.Start-was))
+		}
+		b.lastOf[key] = t.Start
+	}
+	if t.Outcome == dissect.OutcomeStalled {
+		l.timeouts = keep(l.timeouts, time.Duration(t.End-t.Start))
+	}
+	if b.opt.Mode == AttemptMode {
+		b.plan.Items = append(b.plan.Items, Item{At: time.Duration(t.Start - b.begin), Client: -1, Node: b.nodes[node], Group: g,
+			Hold: time.Duration(max(t.SessionEnd-t.End, 0)), Outcome: t.Outcome.String()})
+		b.order = append(b.order, hash(t.ClientID))
+		return
+	}
+	switch t.Relation {
+	case dissect.RelationParallel:
+		b.leave(leftParallel)
+		return
+	case dissect.RelationRefresh:
+		b.leave(leftRefresh)
+		return
+	}
+	in := b.intents[t.IntentID]
+	if in == nil {
+		in = &planned{start: t.Start, client: t.ClientID, version: t.ClientVersion, node: node, relation: t.Relation, censored: t.Censored}
+		b.intents[t.IntentID] = in
+		b.order = append(b.order, t.IntentID)
+		c.Intents++
+	} else {
+		if in.outcome == dissect.OutcomeTimeout || in.outcome == dissect.OutcomeUnknown {
+			l.sums = keep(l.sums, time.Duration(t.Start-in.lastStart))
+		} else {
+			l.waits = keep(l.waits, time.Duration(max(t.Start-in.lastEnd, 0)))
+		}
+		l.retries++
+		if t.Relation == dissect.RelationFailover {
+			l.moved++
+		}
+	}
+	in.count++
+	in.lastStart, in.lastEnd, in.outcome = t.Start, t.End, t.Outcome
+	if t.Outcome == dissect.OutcomeAccepted {
+		b.lastOf[key] = t.Start
+		in.sessionFrom, in.sessionEnd, in.ended = t.End, t.SessionEnd, t.SessionEnded
+		in.aborted = t.SessionEnded == dissect.SessionByClient && strings.Contains(t.History, "R")
+	}
+}
+
+func keep(list []time.Duration, d time.Duration) []time.Duration {
+	if len(list) < waitsKept {
+		list = append(list, d)
+	}
+	return list
+}
+
+// node notes a node; why says that squall cannot ask it.
+func (b *builder) node(k nodeKey, t *dissect.Attempt) (why string) {
+	if _, ok := b.nodes[k]; ok {
+		return ""
+	}
+	if why, ok := b.refused[k]; ok {
+		return why
+	}
+	d, err := DialectFor(t.Protocol, k.proto)
+	if err != nil {
+		b.refused[k] = err.Error()
+		return err.Error()
+	}
+	b.nodes[k] = int32(len(b.plan.Nodes))
+	b.service[k] = t.Service
+	b.plan.Nodes = append(b.plan.Nodes, PlanNode{Address: k.at.String(), Protocol: cmp.Or(t.Protocol, transportName(k.proto)), Role: t.Role.String(), Dialect: d.Name()})
+	return ""
+}
+
+func (b *builder) group(t *dissect.Attempt) int32 {
+	k := [2]string{t.ClientVersion, t.Service}
+	g, ok := b.groups[k]
+	if !ok {
+		g = int32(len(b.plan.Groups))
+		b.groups[k] = g
+		b.plan.Groups = append(b.plan.Groups, Group{Name: cmp.Or(t.ClientVersion, "all"), Service: t.Service})
+		b.learnt = append(b.learnt, &learnt{quit: map[int32]int64{}})
+	}
+	return g
+}
+
+// policies gives every group the policy that was inferred for it, else for
+// everybody on its service, else what was recorded.
+func (b *builder) policies(report *storm.Report) {
+	for _, in := range b.intents {
+		if in.outcome.Failed() && in.lastEnd+int64(10*time.Second) < b.end {
+			b.learnt[b.groups[[2]string{in.version, b.service[in.node]}]].quit[in.count]++
+		}
+	}
+	for i := range b.plan.Groups {
+		g := &b.plan.Groups[i]
+		l := b.learnt[i]
+		g.Policy, g.Basis = l.policy()
+		if len(l.gaps) >= waitsToLearn {
+			slices.Sort(l.gaps)
+			g.Refresh = l.gaps[len(l.gaps)/2]
+		}
+		if report == nil {
+			continue
+		}
+		var best *storm.Policy
+		for k := range report.Policies {
+			p := &report.Policies[k]
+			if p.Service == g.Service && (p.Group == g.Name || p.Group == "all" && best == nil) {
+				best = p
+			}
+		}
+		if best == nil {
+			continue
+		}
+		if p, ok := PolicyOf(best); ok {
+			if p.Timeout == 0 {
+				p.Timeout = g.Policy.Timeout
+			}
+			g.Policy, g.Basis = p, "inferred"
+		}
+	}
+	for i := range b.plan.Groups {
+		for _, o := range b.opt.Overrides {
+			if g := &b.plan.Groups[i]; o.Group == "" || o.Group == g.Name {
+				o.Apply(&g.Policy)
+			}
+		}
+	}
+}
+
+// policy is what the recorded waits themselves say.
+func (l *learnt) policy() (p Policy, basis string) {
+	slices.Sort(l.waits)
+	slices.Sort(l.timeouts)
+	slices.Sort(l.sums)
+	switch n := len(l.timeouts); {
+	case n >= waitsToLearn:
+		p.Timeout = l.timeouts[n/2]
+	case len(l.sums) >= waitsToLearn && len(l.waits) >= waitsToLearn:
+		p.Timeout = max(quantile(l.sums, 0.5)-quantile(l.waits, 0.5), patienceLeast)
+	case len(l.sums) >= waitsToLearn: // which part is patience cannot be told
+		p.Timeout = min(quantile(l.sums, 0.5), timeoutDefault)
+	}
+	if len(l.waits) < waitsToLearn {
+		for _, d := range l.sums {
+			l.waits = append(l.waits, max(d-p.Patience(), 0))
+		}
+	}
+	if l.moved*5 > l.retries {
+		p.Order = Random
+	}
+	// The attempt limit: the first k after which more than half of those that
+	// got so far stopped (storms.md section 3.3).
+	counts := make([]int32, 0, len(l.quit))
+	left := int64(0)
+	for k, n := range l.quit {
+		counts = append(counts, k)
+		left += n
+	}
+	slices.Sort(counts)
+	for _, k := range counts {
+		if left >= 2*waitsToLearn && l.quit[k]*2 > left {
+			p.Limit = int(k)
+			break
+		}
+		left -= l.quit[k]
+	}
+	if len(l.waits) < waitsToLearn {
+		// Nobody was seen to retry: whoever fails is believed to stop.
+		return p, "assumed"
+	}
+	p.Family = Empirical
+	for i := range quantilesKept { // never the extremes: they are chains run together
+		p.Waits = append(p.Waits, min(quantile(l.waits, (float64(i)+0.5)/quantilesKept).Round(time.Millisecond), waitMost))
+	}
+	return p, "recorded"
+}
+
+// wishes makes the items of an intent plan. What a reattachment is decides
+// whether it is planned: one that followed a session that the node ended (or
+// that the client found dead) arises again in the replay if the target does
+// the same; one of a client that came back by itself is the client's own doing.
+func (b *builder) wishes() {
+	type last struct{ in *planned }
+	before := map[string]last{}
+	for _, id := range b.order {
+		in := b.intents[id]
+		prev := before[in.client].in
+		before[in.client] = last{in}
+		restart := false
+		if prev != nil && prev.outcome == dissect.OutcomeAccepted {
+			lost := prev.ended == dissect.SessionByNode || prev.ended == dissect.SessionLost || prev.aborted
+			if lost {
+				b.leave(leftLoop)
+				continue
+			}
+			restart = in.relation == dissect.RelationReattach
+		}
+		g := b.groups[[2]string{in.version, b.service[in.node]}]
+		it := Item{At: time.Duration(in.start - b.begin), Client: -1, Node: b.nodes[in.node], Group: g, Restart: restart, Outcome: in.outcome.String()}
+		if (in.ended == dissect.SessionByClient && !in.aborted || in.ended == dissect.SessionExpired) && in.sessionEnd > in.sessionFrom {
+			it.Hold = time.Duration(in.sessionEnd - in.sessionFrom)
+		}
+		if in.censored {
+			b.plan.Coverage.Censored++
+		}
+		b.plan.Items = append(b.plan.Items, it)
+		b.order[len(b.plan.Items)-1] = hash(in.client) // never ahead of what is still read
+	}
+	b.order = b.order[:len(b.plan.Items)]
+}
+
+// finish numbers the clients, scales them, and sorts. b.order holds the
+// client of each item.
+func (b *builder) finish() error {
+	numbers := map[uint64]int32{}
+	whole := int(b.opt.ScaleClients)
+	part := uint64((b.opt.ScaleClients - float64(whole)) * math.MaxUint32)
+	var items []Item
+	next := int32(0)
+	for i, it := range b.plan.Items {
+		who := b.order[i]
+		copies := whole
+		if mix(b.opt.Seed, who)>>32 < part {
+			copies++
+		}
+		if copies == 0 {
+			b.leave(leftScaled)
+			continue
+		}
+		n, ok := numbers[who]
+		if !ok {
+			n = next
+			numbers[who] = n
+			if next += int32(copies); next > planClients {
+				return fmt.Errorf("plan: more than %d clients", planClients)
+			}
+		}
+		for k := range int32(copies) {
+			twin := it
+			twin.Client = n + k
+			if k > 0 {
+				twin.At += time.Duration(mix(b.opt.Seed, who, uint64(k)) % uint64(twinShift))
+			}
+			items = append(items, twin)
+		}
+	}
+	slices.SortStableFunc(items, func(x, y Item) int { return cmp.Or(cmp.Compare(x.At, y.At), cmp.Compare(x.Client, y.Client)) })
+	p := b.plan
+	p.Items, p.Clients = items, int(next)
+	p.Coverage.Planned = int64(len(items))
+	for _, n := range b.seconds {
+		p.Coverage.PeakAttempts = max(p.Coverage.PeakAttempts, n)
+	}
+	for a := range b.recorded {
+		p.Recorded = append(p.Recorded, a.IP())
+	}
+	slices.SortFunc(p.Recorded, netip.Addr.Compare)
+	if len(items) == 0 {
+		return errors.New("plan: the capture holds no demand that can be asked again" + p.leftOut())
+	}
+	return nil
+}
+
+func (p *Plan) leftOut() string {
+	var s []string
+	for _, r := range sortedReasons(p.Coverage.LeftOut) {
+		s = append(s, fmt.Sprintf("%d %s", p.Coverage.LeftOut[r], r))
+	}
+	if len(s) == 0 {
+		return ""
+	}
+	return ": " + strings.Join(s, "; ")
+}
+
+func sortedReasons(m map[string]int64) (keys []string) {
+	for k := range m {
+		keys = append(keys, k)
+	}
+	slices.SortFunc(keys, func(a, b string) int { return cmp.Or(cmp.Compare(m[b], m[a]), cmp.Compare(a, b)) })
+	return keys
+}
+
+// Check reports what cannot be replayed.
+func (p *Plan) Check() error {
+	if p.Version != PlanVersion {
+		return fmt.Errorf("plan: version %d, this squall reads %d", p.Version, PlanVersion)
+	}
+	if _, err := ParseMode(p.Mode); err != nil {
+		return fmt.Errorf("plan: %w", err)
+	}
+	if p.Duration <= 0 || p.Clients < 0 || p.Clients > planClients {
+		return fmt.Errorf("plan: duration %v, %d clients", p.Duration, p.Clients)
+	}
+	for i := range p.Groups {
+		if err := p.Groups[i].Policy.Check(); err != nil {
+			return fmt.Errorf("plan: group %s: %w", p.Groups[i].Name, err)
+		}
+	}
+	for i := range p.Nodes {
+		if _, ok := FindDialect(p.Nodes[i].Dialect); !ok {
+			return fmt.Errorf("plan: node %s: dialect %q is not known", p.Nodes[i].Address, p.Nodes[i].Dialect)
+		}
+	}
+	for i := range p.Items {
+		it := &p.Items[i]
+		if it.Client < 0 || int(it.Client) >= p.Clients || it.Node < 0 || int(it.Node) >= len(p.Nodes) || it.Group < 0 || int(it.Group) >= len(p.Groups) ||
+			it.At < 0 || it.Hold < 0 || i > 0 && it.At < p.Items[i-1].At {
+			return fmt.Errorf("plan: item %d: client, node, group or time is out of range", i+1)
+		}
+	}
+	return nil
+}
+
+// Write writes the plan file.
+func (p *Plan) Write(w io.Writer) error {
+	b := bufio.NewWriter(w)
+	enc := json.NewEncoder(b)
+	if err := enc.Encode(&p.Header); err != nil {
+		return err
+	}
+	for i := range p.Items {
+		if err := enc.Encode(&p.Items[i]); err != nil {
+			return err
+		}
+	}
+	return b.Flush()
+}
+
+// Hash names the plan: SHA-256 of its file. The dry run and the run show it.
+func (p *Plan) Hash() string {
+	if p.hash == "" {
+		h := sha256.New()
+		if p.Write(h) == nil {
+			p.hash = hex.EncodeToString(h.Sum(nil))
+		}
+	}
+	return p.hash
+}
+
+// Override changes the policies of the plan, and with them its hash.
+func (p *Plan) Override(list []Override) error {
+	for i := range p.Groups {
+		for _, o := range list {
+			if g := &p.Groups[i]; o.Group == "" || o.Group == g.Name {
+				o.Apply(&g.Policy)
+			}
+		}
+	}
+	p.hash = ""
+	return p.Check()
+}
+
+// itemsMost bounds what a plan file may make us hold: 64 M items are 4 GiB.
+const itemsMost = 1 << 24
+
+// ReadPlan reads a plan file. Errors name the line, from 1.
+func ReadPlan(r io.Reader) (*Plan, error) {
+	h := sha256.New()
+	dec := json.NewDecoder(io.TeeReader(bufio.NewReader(r), h))
+	p := &Plan{}
+	if err := dec.Decode(&p.Header); err != nil {
+		return nil, fmt.Errorf("plan: line 1: %w", err)
+	}
+	for line := 2; ; line++ {
+		var it Item
+		err := dec.Decode(&it)
+		if errors.Is(err, io.EOF) {
+			break
+		}
+		if err != nil {
+			return nil, fmt.Errorf("plan: line %d: %w", line, err)
+		}
+		if len(p.Items) >= itemsMost {
+			return nil, fmt.Errorf("plan: line %d: more than %d items", line, itemsMost)
+		}
+		p.Items = append(p.Items, it)
+	}
+	return p, p.Check()
+}
+
+// Wishes is the demand for a World.
+func (p *Plan) Wishes() []Wish {
+	w := make([]Wish, len(p.Items))
+	for i := range p.Items {
+		it := &p.Items[i]
+		w[i] = Wish{At: it.At, Hold: it.Hold, Client: it.Client, Node: it.Node, Group: it.Group, Restart: it.Restart}
+	}
+	return w
+}
+
+// Policies are those of the groups, in their order.
+func (p *Plan) Policies() (list []Policy) {
+	for i := range p.Groups {
+		list = append(list, p.Groups[i].Policy)
+	}
+	return list
+}
+
+// Peak is the highest number of planned items in a second.
+func (p *Plan) Peak() (most int64) {
+	n, second := int64(0), time.Duration(-1)
+	for i := range p.Items {
+		if s := p.Items[i].At / time.Second; s != second {
+			second, n = s, 0
+		}
+		n++
+		most = max(most, n)
+	}
+	return most
+}
+
+// Bytes is about how much the first attempts send, without headers.
+func (p *Plan) Bytes() (n int64) {
+	size := map[int32]int64{}
+	for i := range p.Items {
+		k := p.Items[i].Node
+		if size[k] == 0 {
+			d, _ := FindDialect(p.Nodes[k].Dialect)
+			size[k] = int64(len(d.Request(nil, &Identity{Version: p.Groups[p.Items[i].Group].Name})))
+		}
+		n += size[k]
+	}
+	return n
+}
+
+// Summary is the plan in words.
+func (p *Plan) Summary() string {
+	var b strings.Builder
+	c := &p.Coverage
+	what := "intents"
+	if p.Mode == AttemptMode.String() {
+		what = "attempts"
+	}
+	fmt.Fprintf(&b, "mode        %s\nduration    %v\nclients     %d\n%-11s %d, at most %d in a second\n", p.Mode, p.Duration.Round(time.Millisecond), p.Clients, what, len(p.Items), p.Peak())
+	fmt.Fprintf(&b, "recorded    %d attempts, at most %d in a second\nfirst sends about %d bytes\n", c.Attempts, c.PeakAttempts, p.Bytes())
+	fmt.Fprintf(&b, "nodes       %d\n", len(p.Nodes))
+	for i, n := range p.Nodes {
+		if i == 20 {
+			fmt.Fprintf(&b, "            and %d more\n", len(p.Nodes)-i)
+			break
+		}
+		fmt.Fprintf(&b, "  %3d       %s %s %s\n", i+1, n.Address, n.Protocol, n.Role)
+	}
+	fmt.Fprintf(&b, "policies\n")
+	for i := range p.Groups {
+		g := &p.Groups[i]
+		fmt.Fprintf(&b, "  %s on %s: %v (%s)\n", g.Name, g.Service, g.Policy, g.Basis)
+		if g.Refresh > 0 {
+			fmt.Fprintf(&b, "    refreshed every %v\n", g.Refresh.Round(time.Millisecond))
+		}
+	}
+	if len(c.LeftOut) > 0 {
+		fmt.Fprintf(&b, "left out\n")
+		for _, r := range sortedReasons(c.LeftOut) {
+			fmt.Fprintf(&b, "  %8d  %s\n", c.LeftOut[r], r)
+		}
+	}
+	work := map[string]bool{}
+	for _, n := range p.Nodes {
+		if d, ok := FindDialect(n.Dialect); ok && !work[n.Dialect] {
+			work[n.Dialect] = true
+			fmt.Fprintf(&b, "exercises   %s: %s\n", n.Dialect, d.Work())
+		}
+	}
+	if p.Mode == AttemptMode.String() {
+		fmt.Fprintf(&b, "note        open loop: attempts come as recorded whatever the target does; a healthy target may be condemned\n")
+	}
+	fmt.Fprintf(&b, "plan        sha256 %s\n", p.Hash())
+	return b.String()
+}
