@@ -202,12 +202,13 @@ func (d *scenes) attempt(a *dissect.Attempt) {
 	}
 	d.fanOut(a)
 	d.life(t, a)
+	back := t.open && a.Source != t.source
 	d.sessions(t, a)
 	switch a.Relation {
 	case dissect.RelationParallel:
 		return
 	case dissect.RelationRefresh:
-		if t.open && a.Source != t.source {
+		if back {
 			d.count(t, a.Start, fReturns, 1)
 			d.stay(t, &t.active, fActive0, d.bin(a.Start))
 		} else {
