@@ -8,7 +8,6 @@ import "squall/dissect"
 // the first that is sure wins, so those with the strongest marks come first.
 func All() []dissect.Protocol {
 	return []dissect.Protocol{
-		skype{},
 		gnutella{},
 		bitcoin{},
 		mqtt{},
@@ -23,6 +22,7 @@ func All() []dissect.Protocol {
 		zerotier{},
 		tinc{},
 		tor{},
+		skype{}, // mostly guesses, so they come after what is known
 
 		// The carriers and what is on every network come last: overlays speak inside them.
 		dns{},
