@@ -24,6 +24,10 @@ var named = map[string]string{
 	"overlay/bitcoin-peafowl.pcap":                 "bitcoin",
 	"overlay/openvpn-spicy.pcap":                   "openvpn",
 	"overlay/bt-dns.pcap":                          "dns",
+	"overlay/skype-2006-irc.cap":                   "skype",
+	"overlay/skype-2006-udp5.pcap":                 "skype",
+	"overlay/skype-2015-b.pcap":                    "skype",
+	"overlay/gnutella-ndpi.pcap":                   "gnutella",
 	"overlay/ethereum-a.pcap":                      "discv4",
 	"overlay/tailscale_linux.pcap":                 "tailscale",
 	"overlay/tinc-55655.pcap":                      "tinc",
@@ -67,6 +71,9 @@ var disputes = map[string]string{
 	"overlay/tailscale_linux.pcap tailscale":                        "tshark 4.0 does not know DISCO; it names the WireGuard beside it",
 	"overlay/tinc-55655.pcap tinc":                                  "tshark does not know tinc; ID and METAKEY are in clear",
 	"overlay/tor-bl.pcap tor":                                       "tshark says tls, which it is: made-up server names at port 9001",
+	"overlay/skype-2006-irc.cap skype":                              "tshark 4.0 asks its Skype dissector only by hand; skype-truth.md has the flows",
+	"overlay/skype-2006-udp5.pcap skype":                            "a cut of skype-2006-irc.cap",
+	"overlay/skype-2015-b.pcap skype":                               "tshark says tls for the hello that Skype feigns; skype-truth.md has the flows",
 	"overlay/openvpn-spicy.pcap openvpn":                            "a sound reset and its answer at port 1198, which tshark does not connect with OpenVPN",
 }
 

@@ -1,0 +1,171 @@
+package overlay
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+	"testing"
+
+	"squall/dissect"
+	"squall/dissect/attempt"
+)
+
+// wire is one packet of a scene: at milliseconds, to the node or from it.
+type wire struct {
+	at   int64
+	node bool // sent by the node
+	data string
+	flag uint8 // FIN or RST
+	cut  int   // bytes that the capture kept, 0 = all
+}
+
+// scene plays packets through the engine with every protocol that is built in,
+// and gives its rows as "op outcome evidence" in the order of their starts. A TCP
+// scene is preceded by its handshake at 0.
+func scene(t *testing.T, transport uint8, port uint16, packets []wire) []string {
+	t.Helper()
+	names := attempt.NewNames()
+	var rows []attempt.Record
+	e := attempt.NewEngine(attempt.Config{Protocols: All()}, names, func(r *attempt.Record) { rows = append(rows, *r) })
+	seq := [2]uint32{1000, 5000}
+	last := int64(0)
+	send := func(at int64, node bool, flags uint8, data string, cut int) {
+		d := packet(transport, 40000, port, data)
+		d.Time, d.Frame, d.IPLen = at*1e6, at+1, 40+len(data)
+		d.Class, d.Flags = dissect.ClassUDP, flags
+		d.Src, d.Dst = dissect.Addr4([]byte{10, 0, 0, 1}), dissect.Addr4([]byte{10, 0, 0, 9})
+		from, to := 0, 1
+		if node {
+			d.Src, d.Dst, d.SrcPort, d.DstPort = d.Dst, d.Src, d.DstPort, d.SrcPort
+			from, to = 1, 0
+		}
+		if transport == dissect.ProtoTCP {
+			d.Class, d.Seq, d.Ack = dissect.ClassTCP, seq[from], seq[to]
+			seq[from] += uint32(len(data))
+			if flags&(dissect.SYN|dissect.FIN) != 0 {
+				seq[from]++
+			}
+		}
+		if cut > 0 {
+			d.Cut, d.Payload = true, d.Payload[:cut]
+		}
+		d.IPID = uint16(at)
+		e.Datagram(d)
+		last = at
+	}
+	if transport == dissect.ProtoTCP {
+		send(0, false, dissect.SYN, "", 0)
+		send(1, true, dissect.SYN|dissect.ACK, "", 0)
+		send(2, false, dissect.ACK, "", 0)
+	}
+	for _, w := range packets {
+		flags := w.flag
+		if transport == dissect.ProtoTCP {
+			flags |= dissect.ACK
+		}
+		send(w.at, w.node, flags, w.data, w.cut)
+	}
+	e.Finish((last + 120_000) * 1e6)
+	slices.SortStableFunc(rows, func(a, b attempt.Record) int { return int(a.Start/1e6 - b.Start/1e6) })
+	var out []string
+	for _, r := range rows {
+		s := fmt.Sprintf("%s %s %s %s", names.String(r.Protocol), names.String(r.Op), r.Outcome, r.Evidence)
+		if r.Transmissions > 1 {
+			s += fmt.Sprintf(" x%d", r.Transmissions)
+		}
+		if r.RetryAfter > 0 {
+			s += fmt.Sprintf(" after %d s", r.RetryAfter/second)
+		}
+		out = append(out, s)
+	}
+	return out
+}
+
+// TestRows: what the messages of a protocol make of an attempt.
+func TestRows(t *testing.T) {
+	server := append(append(be16(0x0303), make([]byte, 32)...), 0, 0x13, 0x01, 0)
+	hello, answer := record(tlsHandshake, handshake(1, chrome().body())), record(tlsHandshake, handshake(2, server))
+	sa := ike(34, 0x08, 33, 0, "\x00\x00\x00\x0c12345678")
+	cookie := ike(34, 0x08, 41, 0, "\x21\x00\x00\x0c\x00\x00\x40\x06abcd\x00\x00\x00\x0c12345678")
+	user := "\x01\x05bob\x1f\x13aa-bb-cc-dd-ee-ff"
+	query := dnsMessage(7, 0x0100, 33, "_sip._udp.example.org", "")
+	cer := diameterMessage(0x80, 257, 7, avp(avpOrigin, "mme1.example.org"))
+	frames := cryptoFrame(0, string(handshake(1, chrome().body()))) + strings.Repeat("\x00", 1000)
+	initial := sealInitial(quicV1, "original", "original", "client", "", "client in", frames)
+	retried := sealInitial(quicV1, "retried1", "retried1", "client", "token", "client in", frames)
+	disconnected := "\xe0\x00"
+	cases := []struct {
+		name    string
+		udp     bool
+		port    uint16
+		packets []wire
+		rows    []string
+	}{
+		{"bitcoin accepted", false, 8333, []wire{{at: 10, data: bitcoinVersion}, {at: 20, node: true, data: bitcoinVersion + bitcoinVerack}, {at: 30, data: bitcoinVerack}},
+			[]string{"bitcoin version accepted app"}},
+		{"bitcoin full", false, 8333, []wire{{at: 10, data: bitcoinVersion}, {at: 20, node: true, flag: dissect.FIN}},
+			[]string{"bitcoin version dropped fin"}},
+		{"mqtt busy", false, 1883, []wire{{at: 10, data: mqttConnect311}, {at: 20, node: true, data: "\x20\x02\x00\x03"}},
+			[]string{"mqtt CONNECT throttled app"}},
+		{"mqtt silent", false, 1883, []wire{{at: 10, data: mqttConnect311}},
+			[]string{"mqtt CONNECT stalled silence"}},
+		{"mqtt pings", false, 1883, []wire{{at: 10, data: mqttConnect311}, {at: 20, node: true, data: "\x20\x02\x00\x00"}, {at: 30000, data: "\xc0\x00"},
+			{at: 30010, node: true, data: "\xd0\x00"}, {at: 40000, data: "\xc0\x00"}, {at: 41000, data: disconnected}},
+			[]string{"mqtt CONNECT accepted app", "mqtt PINGREQ accepted app", "mqtt PINGREQ stalled silence"}},
+		{"ike under load", true, 500, []wire{{at: 10, data: sa}, {at: 20, node: true, data: ike(34, 0x20, 41, 0, ikeNotifies(ikeCookie, "abcd"))},
+			{at: 30, data: cookie}, {at: 500, data: cookie}, {at: 530, node: true, data: ike(34, 0x20, 33, 0, "\x00\x00\x00\x0c12345678")}},
+			[]string{"ikev2 IKE_SA_INIT throttled app", "ikev2 IKE_SA_INIT cookie accepted app x2"}},
+		{"ike login refused", true, 4500, []wire{{at: 10, data: ike(35, 0x08, 46, 1, strings.Repeat("x", 200))}, {at: 20, node: true, data: ike(35, 0x20, 46, 1, strings.Repeat("x", 52))}},
+			[]string{"ikev2 IKE_AUTH refused app"}},
+		{"openvpn silent", true, 1194, []wire{{at: 10, data: openvpnReset}, {at: 2010, data: openvpnReset}, {at: 6010, data: openvpnReset}, {at: 14010, data: openvpnReset}},
+			[]string{"openvpn HARD_RESET timeout silence x4"}},
+		{"radius with a challenge", true, 1812, []wire{{at: 10, data: radiusPacket(1, 7, user)}, {at: 20, node: true, data: radiusPacket(11, 7, "\x18\x06abcd")},
+			{at: 30, data: radiusPacket(1, 8, user+"\x18\x06abcd")}, {at: 40, node: true, data: radiusPacket(2, 8, user)}},
+			[]string{"radius Access-Request accepted app"}},
+		{"radius refused, another accepted", true, 1812, []wire{{at: 10, data: radiusPacket(1, 7, user)}, {at: 11, data: radiusPacket(1, 8, "\x01\x05eve")},
+			{at: 20, node: true, data: radiusPacket(2, 8, user)}, {at: 21, node: true, data: radiusPacket(3, 7, user)}},
+			[]string{"radius Access-Request refused app", "radius Access-Request accepted app"}},
+		{"dns failed", true, 53, []wire{{at: 10, data: query}, {at: 5010, data: query}, {at: 5020, node: true, data: dnsMessage(7, 0x8182, 33, "_sip._udp.example.org", "")}},
+			[]string{"dns SRV refused app x2"}},
+		{"http login", false, 80, []wire{{at: 10, data: "GET /a HTTP/1.1\r\n\r\n"}, {at: 20, node: true, data: "HTTP/1.1 401 x\r\nContent-Length: 0\r\n\r\n"},
+			{at: 30, data: "GET /a HTTP/1.1\r\nAuthorization: x\r\n\r\n"}, {at: 40, node: true, data: "HTTP/1.1 200 x\r\nContent-Length: 2\r\n\r\nok"}},
+			[]string{"http GET accepted app"}},
+		{"http twice, then busy", false, 80, []wire{{at: 10, data: "GET /a HTTP/1.1\r\n\r\n"}, {at: 20, node: true, data: "HTTP/1.1 200 x\r\nContent-Length: 2\r\n\r\nok"},
+			{at: 30, data: "GET /a HTTP/1.1\r\n\r\n"}, {at: 40, node: true, data: "HTTP/1.1 503 x\r\nRetry-After: 7\r\nContent-Length: 0\r\n\r\n"}},
+			[]string{"http GET accepted app", "http GET throttled app after 7 s"}},
+		{"tls refused", false, 443, []wire{{at: 10, data: hello}, {at: 20, node: true, data: record(tlsAlert, []byte{2, 40})}},
+			[]string{"tls ClientHello refused app"}},
+		{"tls given up", false, 443, []wire{{at: 10, data: hello}, {at: 9000, flag: dissect.FIN}},
+			[]string{"tls ClientHello stalled fin"}},
+		{"tls in a capture of 96 bytes", false, 443, []wire{{at: 10, data: hello, cut: 42}, {at: 20, node: true, data: answer, cut: 42}},
+			[]string{"tls ClientHello accepted app"}},
+		{"quic with a retry", true, 443, []wire{{at: 10, data: initial}, {at: 1010, data: initial}, {at: 1020, node: true, data: quicLong(3, quicV1, "client", "retried1", "token"+strings.Repeat("t", 16))},
+			{at: 1030, data: retried}, {at: 1040, node: true, data: quicLong(2, quicV1, "client", "server01", "\x40\x40"+strings.Repeat("h", 64))}},
+			[]string{"quic Initial accepted app x2"}},
+		{"diameter busy", false, 3868, []wire{{at: 10, data: cer}, {at: 20, node: true, data: diameterMessage(0x20, 257, 7, diameterResult(3004))}},
+			[]string{"diameter Capabilities-Exchange throttled app"}},
+		{"libp2p, second proposal", false, 4001, []wire{{at: 10, data: multistream + "\x0b/tls/1.0.0\n"}, {at: 20, node: true, data: multistream + "\x03na\n"},
+			{at: 30, data: "\x07/noise\n"}, {at: 40, node: true, data: "\x07/noise\n"}},
+			[]string{"libp2p /tls refused app", "libp2p /noise accepted app"}},
+		{"derp", false, 80, []wire{{at: 10, data: "GET /derp HTTP/1.1\r\nUpgrade: DERP\r\n\r\n"}, {at: 20, node: true, data: "\x01\x00\x00\x00\x28" + derpMagic + strings.Repeat("s", 32)},
+			{at: 30, data: "\x02\x00\x00\x00\x40" + strings.Repeat("c", 64)}, {at: 40, node: true, data: "\x03\x00\x00\x00\x04info"}},
+			[]string{"derp GET /derp accepted app"}},
+		{"tor directory busy", false, 9030, []wire{{at: 10, data: "GET /tor/server/all.z HTTP/1.0\r\n\r\n"}, {at: 20, node: true, data: "HTTP/1.0 503 Directory busy\r\n\r\n"}},
+			[]string{"tor GET throttled app"}},
+		{"tailscale", true, 41641, []wire{{at: 10, data: disco("k", discoPing)}, {at: 6000, data: disco("k", discoPing)}, {at: 6020, node: true, data: disco("n", discoPong)}},
+			[]string{"tailscale ping timeout silence", "tailscale ping accepted app"}},
+		{"zerotier", true, 9993, []wire{{at: 10, data: zerotierPacket("packet_1", "root!", "clnt!", 1)}, {at: 20, node: true, data: "packet_9clnt!root!\x08" + strings.Repeat("e", 60)}},
+			[]string{"zerotier HELLO accepted app"}},
+		{"tinc unwanted", false, 655, []wire{{at: 10, data: "0 think 17\n"}, {at: 20, node: true, data: "0 iniz 17\n"}, {at: 30, node: true, flag: dissect.FIN}},
+			[]string{"tinc ID dropped fin"}},
+	}
+	for _, c := range cases {
+		transport := uint8(dissect.ProtoTCP)
+		if c.udp {
+			transport = dissect.ProtoUDP
+		}
+		if got := scene(t, transport, c.port, c.packets); !slices.Equal(got, c.rows) {
+			t.Errorf("%s: %q, want %q", c.name, got, c.rows)
+		}
+	}
+}
