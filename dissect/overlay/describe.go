@@ -1,0 +1,201 @@
+package overlay
+
+import "squall/dissect"
+
+// Description is one protocol in words, for `squall protocols` and
+// docs/protocols.md.
+type Description struct {
+	Name       string
+	Transports dissect.Transport
+	// Recognised is the content that it is known by.
+	Recognised string
+	// Role is what its nodes are, and how that is known.
+	Role string
+	// Outcomes are the answers that are told apart beyond those of the
+	// transport (timeout, RST, ICMP, FIN), which every protocol has.
+	Outcomes string
+	// Identity is what a client is known by beyond its address.
+	Identity string
+	// Version is where the client's software shows.
+	Version string
+	// Confidence in the name: ConfidenceCertain and so on.
+	Confidence string
+}
+
+// How sure the name of a protocol is.
+const (
+	// ConfidenceCertain: a mark of 8 bytes or more, or a hash that must fit.
+	ConfidenceCertain = "certain"
+	// ConfidenceStrong: several fields, lengths or words must fit at once.
+	ConfidenceStrong = "strong"
+	// ConfidenceFair: a shape that others could have, narrowed by port or context.
+	ConfidenceFair = "fair"
+)
+
+// Describe describes the protocols of All, in its order. A protocol without a
+// description has only name and transports.
+func Describe() []Description {
+	var all []Description
+	for _, p := range All() {
+		d := descriptions[p.Name()]
+		d.Name, d.Transports = p.Name(), p.Transports()
+		all = append(all, d)
+	}
+	return all
+}
+
+// descriptions are the words of each protocol, by its name.
+var descriptions = map[string]Description{
+	"bitcoin": {
+		Recognised: "magic of a network and a NUL-padded command",
+		Role:       "peer",
+		Outcomes:   "accepted (verack), refused (reject); ping is a refresh",
+		Identity:   "none: the nonce is drawn for each connection",
+		Version:    "user agent of version",
+		Confidence: ConfidenceCertain,
+	},
+	"derp": {
+		Recognised: "GET /derp with Upgrade: DERP, or TLS to derp*.tailscale.com",
+		Role:       "relay",
+		Outcomes:   "accepted (ServerInfo), refused and throttled (HTTP 429, 503), close (Restarting); in TLS as tls",
+		Identity:   "client key of ClientInfo, in clear only",
+		Version:    "User-Agent, or JA4",
+		Confidence: ConfidenceCertain,
+	},
+	"diameter": {
+		Recognised: "version, flags, a known command and a first AVP that opens a message",
+		Role:       "login",
+		Outcomes:   "accepted (2xxx), throttled (3004, 4002), redirected (3006), challenge (1001), refused (others); Device-Watchdog is a refresh",
+		Identity:   "Origin-Host",
+		Version:    "Product-Name",
+		Confidence: ConfidenceStrong,
+	},
+	"discv4": {
+		Recognised: "type and RLP shape; the keccak hash of every packet must fit",
+		Role:       "peer",
+		Outcomes:   "accepted (pong, neighbors, enrresponse); there is no refusal",
+		Identity:   "node id, recovered from the signature of the first ping",
+		Version:    "not on the wire",
+		Confidence: ConfidenceCertain,
+	},
+	"dns": {
+		Recognised: "header and question at port 53; elsewhere the whole message must be sound",
+		Role:       "not told",
+		Outcomes:   "accepted (NOERROR, NXDOMAIN), refused (SERVFAIL, REFUSED, other codes)",
+		Identity:   "none",
+		Version:    "not on the wire",
+		Confidence: ConfidenceStrong,
+	},
+	"gnutella": {
+		Recognised: "GNUTELLA CONNECT/0.x line; GND or the binary header over UDP",
+		Role:       "supernode (ultrapeer, by its headers), peer",
+		Outcomes:   "accepted (200 of both), refused (4xx), throttled (503), redirected (X-Try lists)",
+		Identity:   "GUID and Node headers",
+		Version:    "User-Agent",
+		Confidence: ConfidenceCertain,
+	},
+	"http": {
+		Recognised: "request line that ends in HTTP/1.x, status line, HTTP/2 preface",
+		Role:       "not told",
+		Outcomes:   "accepted (2xx, 3xx), challenge (401, 407), throttled (429, 503 with Retry-After), refused (4xx, 5xx)",
+		Identity:   "none",
+		Version:    "User-Agent",
+		Confidence: ConfidenceCertain,
+	},
+	"ikev2": {
+		Recognised: "version 2.0, exchange, flags and a length that fits, with or without the marker of port 4500",
+		Role:       "supernode (gateway)",
+		Outcomes:   "accepted (SA; IKE_AUTH by size), throttled (COOKIE), redirected (REDIRECT), challenge (INVALID_KE_PAYLOAD), refused (error notifies; IKE_AUTH by size), lost (INVALID_IKE_SPI)",
+		Identity:   "none: encrypted",
+		Version:    "not read",
+		Confidence: ConfidenceStrong,
+	},
+	"libp2p": {
+		Recognised: "/multistream/1.0.0 line",
+		Role:       "peer",
+		Outcomes:   "accepted (echo of the proposal), refused (na)",
+		Identity:   "none: encrypted",
+		Version:    "encrypted (identify)",
+		Confidence: ConfidenceCertain,
+	},
+	"mqtt": {
+		Recognised: "CONNECT with the protocol's name and level",
+		Role:       "supernode (broker)",
+		Outcomes:   "accepted, refused, throttled (3; 88, 89, 97, 9f), redirected (9c, 9d), challenge (AUTH); PINGREQ is a refresh, DISCONNECT a close",
+		Identity:   "client id",
+		Version:    "of the protocol",
+		Confidence: ConfidenceCertain,
+	},
+	"openvpn": {
+		Recognised: "reset packet whose length, packet ids, times and acknowledgements fit one of the key modes",
+		Role:       "supernode (server)",
+		Outcomes:   "accepted (first data packet); a refused login is stalled, being inside TLS; SOFT_RESET is a refresh",
+		Identity:   "none: encrypted",
+		Version:    "encrypted",
+		Confidence: ConfidenceStrong,
+	},
+	"quic": {
+		Recognised: "long header of version 1, 2 or a late draft",
+		Role:       "not told: a carrier",
+		Outcomes:   "accepted (Handshake, 1-RTT), challenge (Retry), refused (Version Negotiation, CONNECTION_CLOSE in an Initial)",
+		Identity:   "none",
+		Version:    "JA4 of the ClientHello, if one datagram holds it",
+		Confidence: ConfidenceCertain,
+	},
+	"radius": {
+		Recognised: "code, length and attributes that fill the packet exactly",
+		Role:       "login",
+		Outcomes:   "accepted, refused (Reject), challenge; Status-Server and interim accounting are refreshes",
+		Identity:   "Calling-Station-Id, else User-Name",
+		Version:    "not on the wire",
+		Confidence: ConfidenceStrong,
+	},
+	"skype": {
+		Recognised: "the feigned TLS hellos, the login's empty records, the HTTP version check; UDP and host:port by sizes, order and fan-out",
+		Role:       "supernode, login, bootstrap",
+		Outcomes:   "accepted and refused by the size of the answer",
+		Identity:   "UDP port behind the address",
+		Version:    "HTTP version check",
+		Confidence: ConfidenceFair,
+	},
+	"tailscale": {
+		Recognised: "magic of DISCO",
+		Role:       "peer",
+		Outcomes:   "accepted (pong, by length); later pings are refreshes",
+		Identity:   "sender's key",
+		Version:    "not on the wire",
+		Confidence: ConfidenceStrong,
+	},
+	"tinc": {
+		Recognised: "ID line with protocol 17",
+		Role:       "peer",
+		Outcomes:   "accepted (ACK, by length), refused (TERMREQ in clear)",
+		Identity:   "name of the node",
+		Version:    "of the protocol",
+		Confidence: ConfidenceStrong,
+	},
+	"tls": {
+		Recognised: "ClientHello or ServerHello record, SSLv2-style hello",
+		Role:       "not told: a carrier",
+		Outcomes:   "accepted (ServerHello), challenge (HelloRetryRequest), refused (alert before it), close (alert after it)",
+		Identity:   "none",
+		Version:    "JA4 of the ClientHello",
+		Confidence: ConfidenceCertain,
+	},
+	"tor": {
+		Recognised: "GET /tor/...; TLS without ALPN to a made-up server name, at port 9001 or with digits among the letters",
+		Role:       "bootstrap (directory), supernode (relay)",
+		Outcomes:   "as http (503 Directory busy is throttled) and tls",
+		Identity:   "none",
+		Version:    "JA4",
+		Confidence: ConfidenceFair,
+	},
+	"zerotier": {
+		Recognised: "HELLO whose identity has the address of its sender",
+		Role:       "not told: roots and leaves look the same",
+		Outcomes:   "accepted (any packet back: OK and ERROR are encrypted alike); later HELLOs are refreshes",
+		Identity:   "40-bit address",
+		Version:    "major.minor.revision of HELLO",
+		Confidence: ConfidenceStrong,
+	},
+}
