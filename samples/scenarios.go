@@ -61,24 +61,24 @@ func Scenarios() []Scenario {
 		}),
 		with(base("s7", "a login server that takes 8 s; clients wait 5 s, linear back-off, 10 tries"), func(s *Scenario) {
 			s.Protocol, s.Nodes, s.Mu, s.Queue, s.Intents = "sip", 1, 100, 800, 50
-			s.Hold = 30 * second
+			s.Hold, s.Clients = 30*second, 20000
 			s.Policy = Policy{Family: "linear", Base: 100 * time.Millisecond, Step: 100 * time.Millisecond, Limit: 10, Timeout: 5 * second, Order: "sticky"}
 			s.Script = []Step{{At: 5 * minute, Do: "slow", Nodes: []int{0}, Factor: 0.3}}
 		}),
-		with(base("s8", "a node accepts, then resets; clients forget their back-off on every connect"), func(s *Scenario) {
-			s.Nodes, s.Mu, s.Queue, s.Overload, s.Intents, s.Hold = 2, 60, 20, "reset", 40, 30*second
-			s.Policy = Policy{Family: "exponential", Base: second, Factor: 2, Cap: 60 * second, Timeout: 5 * second, ResetOnConnect: true, Order: "sticky"}
-			s.Script = []Step{{At: 5 * minute, Do: "slow", Nodes: []int{0, 1}, Factor: 0.1}}
+		with(base("s8", "three nodes close, one accepts and then resets; clients forget their back-off on every connect"), func(s *Scenario) {
+			s.Nodes, s.Mu, s.Queue, s.Overload, s.Intents, s.Hold, s.Clients = 4, 60, 20, "reset", 40, 30*second, 8000
+			s.Policy = Policy{Family: "exponential", Base: second, Factor: 2, Cap: 60 * second, Timeout: 5 * second, ResetOnConnect: true, Order: "random"}
+			s.Script = []Step{{At: 5 * minute, Do: "slow", Nodes: []int{0}, Factor: 0.1}, {At: 5 * minute, Do: "close", Nodes: []int{1, 2, 3}}}
 		}),
 		with(base("s9", "nodes down, a fleet without jitter: every 10 s a herd"), func(s *Scenario) {
 			s.Nodes = 2
-			s.Policy = Policy{Family: "fixed", Base: 8 * second, Timeout: 2 * second, Order: "sticky"}
+			s.Policy = Policy{Family: "fixed", Base: 10 * second, Timeout: 2 * second, Order: "sticky"}
 			s.Script = []Step{{At: 5 * minute, Do: "close", Nodes: []int{0, 1}}}
 		}),
-		with(base("s10", "domino: survivors protect themselves one by one"), func(s *Scenario) {
-			s.Protocol, s.Mu, s.Queue, s.ProtectAt, s.Recovery = "gnutella", 40, 400, 22, 10*minute
-			s.Policy = Policy{Family: "fixed", Base: 2 * second, Timeout: second, Order: "random"}
-			s.Script = []Step{{At: 5 * minute, Do: "close", Nodes: []int{0, 1}}}
+		with(base("s10", "domino: the clients of a fallen node go to the next one, which protects itself, and so on"), func(s *Scenario) {
+			s.Protocol, s.Mu, s.Queue, s.ProtectAt, s.Recovery = "gnutella", 40, 400, 60, 10*minute
+			s.Policy = Policy{Family: "fixed", Base: 2 * second, Timeout: second, Order: "round_robin"}
+			s.Script = []Step{{At: 5 * minute, Do: "close", Nodes: []int{0}}}
 		}),
 		with(base("s11", "service restored, then down again"), func(s *Scenario) {
 			s.Nodes = 3
@@ -88,7 +88,7 @@ func Scenarios() []Scenario {
 		}),
 		with(base("s12", "nodes answer 503 with Retry-After 30, clients obey"), func(s *Scenario) {
 			s.Protocol, s.Nodes, s.Mu, s.Queue, s.Overload, s.RetryAfter, s.Intents = "sip", 1, 60, 30, "throttle", 30*second, 40
-			s.Hold = 30 * second
+			s.Hold, s.Clients = 30*second, 8000
 			s.Policy = Policy{Family: "server", Base: second, Timeout: 5 * second, Order: "sticky"}
 			s.Script = []Step{{At: 5 * minute, Do: "slow", Nodes: []int{0}, Factor: 0.4}}
 		}),
@@ -131,7 +131,7 @@ func Scenarios() []Scenario {
 		with(healthy("n15", "two parallel dials for every wish"), func(s *Scenario) { s.Dials = 2 }),
 		with(healthy("n16", "SIP, every REGISTER challenged"), func(s *Scenario) { s.Protocol, s.Challenge = "sip", true }),
 		with(base("n17", "a dead node, three SYNs and no second attempt"), func(s *Scenario) {
-			s.Intents, s.Hold = 20, 30*second
+			s.Intents, s.Hold, s.Clients = 20, 30*second, 8000
 			s.Policy = Policy{Family: "none", Timeout: 6 * second}
 			s.Script = []Step{{At: 5 * minute, Do: "down", Nodes: []int{0, 1, 2, 3, 4, 5, 6}}}
 		}),

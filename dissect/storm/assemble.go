@@ -61,6 +61,9 @@ func (d *scenes) assemble(r *Report, q *Quality, th Thresholds) {
 		if f, ok := fallen[k]; ok {
 			n.Generation, n.Excess = f.gen, f.excess
 		}
+		if p := d.pulseOf(k); p != nil {
+			n.AfterlifeAttempts, n.AfterlifeIn = d.afterlife(p, n.Periods)
+		}
 	}
 	slices.SortFunc(r.Migrations, byMigration)
 	slices.SortFunc(r.Versions, byVersion)
@@ -68,6 +71,26 @@ func (d *scenes) assemble(r *Report, q *Quality, th Thresholds) {
 	d.verdict(r, q)
 	d.notes(r, q)
 	r.Hypotheses = hypotheses(r)
+}
+
+func (d *scenes) pulseOf(k nodeKey) *pulse {
+	if s := d.by[k.service]; s != nil {
+		return s.pulses[k]
+	}
+	return nil
+}
+
+// afterlife is what kept coming while the node was down.
+func (d *scenes) afterlife(p *pulse, periods []Period) (attempts, bytes int64) {
+	for _, b := range p.line.list() {
+		for _, x := range periods {
+			if x.Kind != Overloaded && b.at >= d.bin(x.Start) && (x.End == 0 || b.at < d.bin(x.End)) {
+				attempts += int64(b.n[nTried])
+				bytes += int64(b.n[nLostBytes])
+			}
+		}
+	}
+	return attempts, bytes
 }
 
 // byGravity: class, cascade, harm, onset.

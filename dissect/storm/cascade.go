@@ -65,7 +65,6 @@ func (d *scenes) cascade(name string, th *Thresholds, f *Finding, q *Quality) *c
 	if len(c.falls) > 0 {
 		quiet = max((c.falls[0].at-q.Begin)/second, 1)
 	}
-	all := int64(len(s.pulses))
 	byEdge := map[edge]int{}
 	for i := range c.falls {
 		b := &c.falls[i]
@@ -83,12 +82,6 @@ func (d *scenes) cascade(name string, th *Thresholds, f *Finding, q *Quality) *c
 		seconds := max(float64(b.at-since)/1e9, 1)
 		tried := load(since, b.at)
 		extra := max(float64(tried)-calm*seconds, 1)
-		left := 1 - float64(i)/float64(all)
-		peak := peakOf(bins, d.bin(since), d.bin(b.at), d.length(10)) / 10
-		if i > 0 {
-			b.excess = min(peak/max(calm, 0.1)*left, 1e6)
-			c.excess = max(c.excess, b.excess)
-		}
 		best, from, total := int64(0), -1, int64(0)
 		for k := range c.falls[:i] {
 			a := &c.falls[k]
@@ -125,26 +118,45 @@ func (d *scenes) cascade(name string, th *Thresholds, f *Finding, q *Quality) *c
 	}
 	slices.SortFunc(c.nodes, dissect.Endpoint.Compare)
 	c.nodes = slices.Compact(c.nodes)
-	// Survivors carry excess too.
 	if len(c.falls) > 0 {
-		for k, p := range s.pulses {
-			if slices.ContainsFunc(c.falls, func(b fall) bool { return b.key == k }) {
-				continue
-			}
-			bins := p.line.list()
-			var n int64
-			for i := range bins {
-				if bins[i].at < d.bin(c.falls[0].at) {
-					n += int64(bins[i].n[nTried])
-				}
-			}
-			calm := float64(n) / float64(quiet)
-			peak := peakOf(bins, d.bin(c.falls[0].at), d.bin(end), d.length(10)) / 10
-			c.excess = max(c.excess, min(peak/max(calm, 0.1)*(1-float64(len(c.falls))/float64(all)), 1e6))
-		}
+		c.redistribution(d, s, q, end, float64(quiet))
 	}
 	c.migrations(s, name, byEdge)
 	return c
+}
+
+// redistribution is the excess of every node that was not among the first to
+// fall: its busiest 10 s in the finding over its calm load, less what the loss
+// of the first ones explains.
+func (c *cascade) redistribution(d *scenes, s *scene, q *Quality, end int64, quiet float64) {
+	first := 0
+	for i := range c.falls {
+		first += int(count(c.falls[i].gen == 0))
+	}
+	left := 1 - float64(first)/float64(len(s.pulses))
+	onset := c.falls[0].at
+	for k, p := range s.pulses {
+		i := slices.IndexFunc(c.falls, func(b fall) bool { return b.key == k })
+		if i >= 0 && c.falls[i].gen == 0 {
+			continue
+		}
+		bins := p.line.list()
+		var n int64
+		for _, b := range bins {
+			if b.at < d.bin(onset) {
+				n += int64(b.n[nTried])
+			}
+		}
+		if n == 0 {
+			continue // it was added later: there is no load to compare with
+		}
+		peak := peakOf(bins, d.bin(onset), d.bin(end), d.length(10)) / float64(d.length(10)<<d.shift)
+		x := min(peak/(float64(n)/quiet)*left, 1e6)
+		if i >= 0 {
+			c.falls[i].excess = x
+		}
+		c.excess = max(c.excess, x)
+	}
 }
 
 // peakOf is the most attempts in that many bins.

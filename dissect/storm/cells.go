@@ -41,6 +41,7 @@ const (
 	nClosed         // sessions that it ended
 	nFirstBad       // clients whose first bad sign of a spell this was
 	nDropped
+	nLostBytes // IP bytes of attempts at a node that was not there
 )
 
 // ladder holds the window lengths that breadth is counted for, s. A window

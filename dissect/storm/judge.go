@@ -450,7 +450,16 @@ func (j *judge) onset(f *Finding, r run) {
 		}
 		counts = append(counts, n)
 	}
-	split := from + int64(changePoint(counts))
+	at := changePoint(counts)
+	// Where failures are rare in calm times, the few before the jump belong to it.
+	if j.calmFailures() < 0.05 {
+		for k := at - 1; k >= 0 && at-k <= int(j.d.length(5)); k-- {
+			if counts[k] > 0 {
+				at = k
+			}
+		}
+	}
+	split := from + int64(at)
 	for _, b := range sortedKeys(j.s.fails) {
 		if b >= split {
 			k := j.s.fails[b]
@@ -459,6 +468,11 @@ func (j *judge) onset(f *Finding, r run) {
 		}
 	}
 	f.Onset = split * j.length
+}
+
+// calmFailures is how many attempts fail in a bin of calm time.
+func (j *judge) calmFailures() float64 {
+	return j.calm.failure * j.calm.attempts / float64(j.window)
 }
 
 // changePoint is the index at which two Poisson rates explain the counts best.
@@ -528,11 +542,12 @@ func (j *judge) dense(b int64) bool {
 	return float64(failed) >= max(j.th.PartialFailure, j.calmFailure()+j.th.PartialOverCalm)*float64(decided)
 }
 
-// servedAfter reports that the service took clients after a time, and mostly.
+// servedAfter reports that in the minute after a time, or in what is left of the
+// capture, the service took clients, and mostly.
 func (j *judge) servedAfter(t int64) bool {
 	var failed, accepted int64
 	for i := range j.bins {
-		if j.bins[i].at*j.length > t {
+		if at := j.bins[i].at * j.length; at > t && at <= t+60*second {
 			failed += j.bins[i].failed()
 			accepted += int64(j.bins[i].n[fOutcome0+field(dissect.OutcomeAccepted)] + j.bins[i].n[fReturns] + j.bins[i].n[fRefresh])
 		}
@@ -582,8 +597,15 @@ func (j *judge) measure(f *Finding) {
 			}
 		}
 	}
-	f.Metastable = f.Class == RetryStorm && float64(normal*j.length)/1e9 >= j.th.Metastable
+	f.Metastable = f.Class == RetryStorm && f.alive()*2 >= f.Outcomes.Failed() && float64(normal*j.length)/1e9 >= j.th.Metastable
 	j.harm(f, end)
+}
+
+// alive is how many failures show that the node was there: it connected,
+// answered late, or said that it was busy.
+func (f *Finding) alive() int64 {
+	o := &f.Outcomes
+	return o[dissect.OutcomeStalled] + o[dissect.OutcomeDropped] + o[dissect.OutcomeThrottled] + min(f.Late, o[dissect.OutcomeTimeout])
 }
 
 // harm is what the clients suffered.
@@ -691,7 +713,7 @@ func (j *judge) confidence(f *Finding, m *moment) {
 		end = j.q.End
 	}
 	for _, g := range j.q.Gaps {
-		if g.Start < end && g.End > f.Onset {
+		if g.Start < end && g.End > f.Onset && g.End-g.Start >= max(30*second, j.window*j.length) {
 			lower(Medium, "the capture has a hole inside")
 			break
 		}

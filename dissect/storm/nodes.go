@@ -42,6 +42,9 @@ func (d *scenes) life(t *thread, a *dissect.Attempt) {
 		t.bads[k] = 0
 	}
 	bad := func(f field, at int64) {
+		if f != nClosed {
+			d.sheets += p.line.add(d.bin(at), nLostBytes, int32(min(a.SourceBytes, 1<<20)))
+		}
 		d.sheets += p.line.add(d.bin(at), f, 1)
 		p.bad.set(d.bin(at), mark{at, at, a.ID, a.FirstFrame, a.File})
 		if last == 0 || at-last > spellGap {
@@ -128,7 +131,7 @@ func (p *pulse) periods(d *scenes, th *Thresholds) []Period {
 		first                          mark
 		hits, news, closes, firstClose int64
 		closeBin                       int64
-		confirmed                      bool
+		confirmed, refused             bool
 	}
 	var out []Period
 	var open *run
@@ -144,7 +147,7 @@ func (p *pulse) periods(d *scenes, th *Thresholds) []Period {
 			return
 		}
 		kind := Down
-		if r.closes >= 3 {
+		if r.closes >= 3 || r.firstClose > 0 && r.refused {
 			kind = SelfProtecting
 		}
 		out = append(out, Period{Kind: kind, Start: r.first.first, End: end, Suspected: r.first.first, File: r.first.file, Frame: r.first.frame})
@@ -157,6 +160,10 @@ func (p *pulse) periods(d *scenes, th *Thresholds) []Period {
 		if open == nil {
 			open = &run{first: k}
 		}
+		if b.at*length-open.first.first < 2*second {
+			open.firstClose += closes
+		}
+		open.refused = open.refused || b.n[nRefused] > 0
 		open.hits += closes + hard
 		open.news += int64(b.n[nFirstBad])
 		if closes > 0 {
@@ -199,7 +206,14 @@ func (p *pulse) periods(d *scenes, th *Thresholds) []Period {
 		}
 	}
 	finish(0)
-	out = append(out, p.overloads(bins, out, length)...)
+	for _, o := range p.overloads(bins, out, length) {
+		for _, f := range out {
+			if f.Kind != Overloaded && f.Start > o.Start && f.Start < o.End {
+				o.End = f.Start
+			}
+		}
+		out = append(out, o)
+	}
 	slices.SortFunc(out, func(a, b Period) int { return int(min(max(a.Start-b.Start, -1), 1)) })
 	return out
 }
@@ -228,11 +242,9 @@ func (p *pulse) overloads(bins []bin, fallen []Period, length int64) (out []Peri
 		switch {
 		case over && open == nil:
 			start := at
-			if b.at-window >= 0 {
-				for j := i; j >= from; j-- {
-					if bins[j].n[nStalled]+bins[j].n[nDropped] > 0 {
-						start = bins[j].at * length
-					}
+			for j := i; j >= from; j-- {
+				if bins[j].n[nStalled]+bins[j].n[nDropped] > 0 {
+					start = bins[j].at * length
 				}
 			}
 			out = append(out, Period{Kind: Overloaded, Start: start, End: at + length, Suspected: start})

@@ -84,7 +84,7 @@ type group struct {
 	pure       [maxSteps]hist // from the known failure to the next attempt, by number of the failed one
 	whole      [maxSteps]hist // start to start, where the failure's time is not known
 	since      [maxSteps]hist // from the failure, by number of failures since the last drop
-	dropped    hist           // from a drop, at number 3 and later
+	dropped    hist           // from a drop
 	all        hist           // start to start
 	patience   hist           // from the start to the client's giving up
 	announced  int64          // gaps after an announced wait,
@@ -97,6 +97,10 @@ type group struct {
 	sumSquares int64               // of attempts by intent, over intents
 	intents    int64
 }
+
+// moveWithin is how soon after the end of its session at one node a client must
+// come to another to have moved there.
+const moveWithin = 30 * second
 
 const otherVersions = "other"
 
@@ -187,10 +191,9 @@ func (d *scenes) retry(t *thread, a *dissect.Attempt) {
 	g.counts.count(a)
 	if !a.Relation.Retries() {
 		t.streak = 0
-		if t.has && t.prev.Outcome != dissect.OutcomeAccepted || a.Relation == dissect.RelationReattach && t.has {
-			if t.prev.Destination != a.Destination {
-				d.move(t, a)
-			}
+		if t.has && t.prev.Destination != a.Destination && (t.prev.Outcome != dissect.OutcomeAccepted ||
+			a.Relation == dissect.RelationReattach || t.prev.SessionEnd != 0 && a.Start-t.prev.SessionEnd <= moveWithin) {
+			d.move(t, a)
 		}
 		return
 	}
@@ -226,14 +229,14 @@ func (d *scenes) retry(t *thread, a *dissect.Attempt) {
 			g.whole[k].add(gap)
 		}
 	}
-	t.streak++
 	if p.Outcome == dissect.OutcomeDropped {
-		t.streak = 1
-		if p.Number >= 3 && known {
+		t.streak = 0
+		if known {
 			g.dropped.add(a.Start - failed)
 		}
+		return
 	}
-	if known && t.streak <= maxSteps {
+	if t.streak++; known && t.streak <= maxSteps {
 		g.since[t.streak-1].add(a.Start - failed)
 	}
 }

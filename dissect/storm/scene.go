@@ -142,8 +142,9 @@ type thread struct {
 	proto         uint8
 	sessionSeen   int64
 	sessionEnded  dissect.SessionEnd
-	open          bool // a session was begun
-	troubled      bool
+	open          bool              // a session was begun
+	troubled      bool              // it has failed,
+	gone          bool              // or vanished without a word before
 	bads          map[nodeKey]int64 // last bad sign by node
 }
 
@@ -340,11 +341,11 @@ func (d *scenes) left(t *thread, s *stay, f field, i int) {
 
 // sessions follows the client's session and notices one that nobody closed.
 func (d *scenes) sessions(t *thread, a *dissect.Attempt) {
-	if t.open && t.sessionEnded == dissect.SessionAlive && a.Source != t.source && !t.troubled &&
+	if t.open && t.sessionEnded == dissect.SessionAlive && a.Source != t.source && !t.troubled && !t.gone &&
 		a.Relation != dissect.RelationParallel && a.Start-t.session.from > 5*second {
 		// It is back though its session was never closed: it had vanished.
 		t.g.vanish(t.sessionSeen)
-		t.troubled = true
+		t.gone = true
 	}
 	if t.open && a.Outcome == dissect.OutcomeAccepted && a.Destination == t.node && a.Source != t.source &&
 		t.session.to != 0 && t.session.to > a.End && a.SessionEnd > t.session.to {

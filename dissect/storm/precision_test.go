@@ -1,0 +1,186 @@
+package storm_test
+
+import (
+	"fmt"
+	"math"
+	"strings"
+	"testing"
+	"time"
+
+	"squall/dissect/storm"
+	"squall/samples"
+)
+
+// check holds a report to the truth of its simulation and returns what is
+// wrong, one line each. Times are ns from the beginning.
+func check(sc *samples.Scenario, r *storm.Report, truth *samples.Truth) (wrong []string) {
+	bad := func(format string, args ...any) { wrong = append(wrong, fmt.Sprintf(format, args...)) }
+	outages := truth.Outages(20 * time.Second)
+	f := &r.Verdict
+	if f.Class == storm.RetryStorm || f.Class == storm.PartialOutage {
+		onset := time.Duration(f.Onset - samples.Epoch)
+		var o *samples.Failures
+		for i := range outages {
+			if c := &outages[i]; c.Failed >= 10 && (o == nil || near(onset, c.First) < near(onset, o.First)) {
+				o = c
+			}
+		}
+		switch {
+		case o == nil:
+			bad("%v though nothing failed", f.Class)
+			return wrong
+		case near(onset, o.First) > 2*time.Second:
+			bad("onset %.1f s, the first failure is at %.1f s", onset.Seconds(), o.First.Seconds())
+		}
+		end, ends := time.Duration(f.End-samples.Epoch), o.Last < sc.Duration-10*time.Second
+		if f.End == 0 && ends {
+			bad("no end, the last failure is at %.1f s", o.Last.Seconds())
+		} else if f.End != 0 && near(end, o.Last) > 5*time.Second {
+			bad("end %.1f s, the last failure is at %.1f s", end.Seconds(), o.Last.Seconds())
+		}
+		if a := f.Amplification(); math.Abs(a/o.Amplification()-1) > 0.05 {
+			bad("A %.2f, true %.2f", a, o.Amplification())
+		}
+	}
+	if len(sc.Versions) > 0 && f.Class == storm.RetryStorm {
+		for _, v := range sc.Versions {
+			for _, row := range r.Versions {
+				if row.Version == v.Name && (row.AssociatedWith == "crash") != (v.Crash > 0) {
+					bad("version %s: associated with %q", v.Name, row.AssociatedWith)
+				}
+			}
+		}
+	} else {
+		for _, v := range r.Versions {
+			if v.Associated {
+				bad("version %s associated with %q, there is none", v.Version, v.AssociatedWith)
+			}
+		}
+	}
+	if f.Class == storm.RetryStorm {
+		wrong = append(wrong, policyWrong(sc, r)...)
+	}
+	return append(wrong, fallsWrong(r, truth)...)
+}
+
+func near(a, b time.Duration) time.Duration { return (a - b).Abs() }
+
+func within(got int64, want time.Duration, share float64) bool {
+	return math.Abs(float64(got)-float64(want)) <= share*float64(want)
+}
+
+// policyWrong compares the policy of all clients with the one they had.
+func policyWrong(sc *samples.Scenario, r *storm.Report) (wrong []string) {
+	bad := func(format string, args ...any) { wrong = append(wrong, fmt.Sprintf(format, args...)) }
+	var p *storm.Policy
+	for i := range r.Policies {
+		if r.Policies[i].Group == "all" && r.Policies[i].Service == r.Verdict.Service {
+			p = &r.Policies[i]
+		}
+	}
+	if p == nil {
+		return []string{"no policy"}
+	}
+	want := &sc.Policy
+	family := map[string]string{"server": "server_directed"}[want.Family]
+	if family == "" {
+		family = want.Family
+	}
+	if p.Family != family {
+		bad("policy %s, it is %s", p.Family, want)
+		return wrong
+	}
+	if sc.Tap.Side != "" {
+		return wrong // the time of a failure is not to be seen
+	}
+	if family != "server_directed" && !within(p.Base, want.Base, 0.2) {
+		bad("base %v, it is %v", time.Duration(p.Base), want.Base)
+	}
+	if family == "exponential" && math.Abs(p.Factor/want.Factor-1) > 0.2 {
+		bad("factor %.2f, it is %.2f", p.Factor, want.Factor)
+	}
+	if (family == "linear" || family == "quadratic") && !within(p.Step, want.Step, 0.2) {
+		bad("step %v, it is %v", time.Duration(p.Step), want.Step)
+	}
+	if p.Cap != 0 && (want.Cap == 0 || !within(p.Cap, want.Cap, 0.2)) {
+		bad("cap %v, it is %v", time.Duration(p.Cap), want.Cap)
+	}
+	if want.Limit != 0 && int(p.Limit) != want.Limit {
+		bad("limit %d, it is %d", p.Limit, want.Limit)
+	}
+	jitter := map[string]string{"": "none", "10%": "ten_percent"}[want.Jitter]
+	if jitter == "" {
+		jitter = want.Jitter
+	}
+	if p.Gaps >= 200 && p.Jitter != jitter {
+		bad("jitter %s, it is %s", p.Jitter, jitter)
+	}
+	smells := strings.Join(p.Smells, " ")
+	if want.ResetOnConnect != strings.Contains(smells, "backoff_reset") {
+		bad("smells %q, back-off reset is %v", smells, want.ResetOnConnect)
+	}
+	if want.JitterBeforeCap != strings.Contains(smells, "jitter_before_cap") {
+		bad("smells %q, jitter before cap is %v", smells, want.JitterBeforeCap)
+	}
+	return wrong
+}
+
+// fallsWrong compares order and generations of the nodes that fell.
+func fallsWrong(r *storm.Report, truth *samples.Truth) (wrong []string) {
+	falls := truth.Falls()
+	if len(falls) == 0 || r.Verdict.Class != storm.RetryStorm {
+		return nil
+	}
+	type seen struct {
+		at  time.Duration
+		gen int32
+	}
+	got := map[string]seen{}
+	for _, n := range r.Nodes {
+		for _, p := range n.Periods {
+			if p.Kind != storm.Overloaded && n.Generation >= 0 {
+				got[n.At.String()] = seen{time.Duration(p.Start - samples.Epoch), n.Generation}
+				break
+			}
+		}
+	}
+	last, before := time.Duration(0), time.Duration(0)
+	for _, f := range falls {
+		g, ok := got[f.Node]
+		if !ok {
+			wrong = append(wrong, fmt.Sprintf("%s fell at %.2f s: not seen", f.Node, f.At.Seconds()))
+			continue
+		}
+		if int(g.gen) != f.Generation {
+			wrong = append(wrong, fmt.Sprintf("%s fell in generation %d, found %d", f.Node, f.Generation, g.gen))
+		}
+		if f.At > before && g.at < last {
+			wrong = append(wrong, fmt.Sprintf("%s fell out of order", f.Node))
+		}
+		if f.At > before {
+			last, before = g.at, f.At
+		}
+		last = max(last, g.at)
+	}
+	return wrong
+}
+
+// TestPrecision: onset, end, A, cascade, version and policy against the truth.
+func TestPrecision(t *testing.T) {
+	names := []string{"s1", "s2", "s4", "s5", "s7", "s8", "s9", "s10", "s11", "s13", "s14", "n9", "n13", "n17", "n20", "skype-2010"}
+	if testing.Short() {
+		names = []string{"s2", "s9", "s13", "s14"}
+	}
+	for _, name := range names {
+		t.Run(name, func(t *testing.T) {
+			sc, _ := samples.Find(name)
+			if !readable(sc) {
+				t.Skipf("needs the overlay protocol %s", sc.Protocol)
+			}
+			r, truth := judged(t, sc, 1)
+			for _, w := range check(&sc, r, truth) {
+				t.Error(w)
+			}
+		})
+	}
+}
