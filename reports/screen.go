@@ -112,7 +112,7 @@ func (s *screen) verdict() {
 	}
 	fmt.Fprintf(&s.out, "%s  (confidence %s)\n", line, v.Confidence)
 	s.say(2, s.report.Summary)
-	var parts []string
+	var rows [][]string
 	for _, c := range v.Criteria {
 		mark := "no"
 		switch {
@@ -121,10 +121,14 @@ func (s *screen) verdict() {
 		case c.Met:
 			mark = "yes"
 		}
-		parts = append(parts, fmt.Sprintf("%s %s (%s: %s)", c.Name, short(c.Value), short(c.Threshold), mark))
+		rows = append(rows, []string{c.Name, number(c.Value), number(c.Threshold), c.Unit, mark, c.Note})
 	}
-	if len(parts) > 0 {
-		s.say(2, "Criteria, value (threshold: met): "+strings.Join(parts, ", ")+".")
+	if len(rows) > 0 {
+		s.out.WriteByte('\n')
+		s.grid([]string{"criterion", "value", "threshold", "unit", "met", "note"}, rows, 1)
+	}
+	if len(s.report.Findings) > 1 {
+		s.head("All findings")
 	}
 	for i := range s.report.Findings {
 		f := &s.report.Findings[i]
@@ -132,8 +136,8 @@ func (s *screen) verdict() {
 			s.say(2, fmt.Sprintf("and %d more findings: squall report findings", len(s.report.Findings)-i))
 			break
 		}
-		if f.Class == v.Class && f.Service == v.Service && f.Onset == v.Onset && len(s.report.Findings) == 1 {
-			continue
+		if len(s.report.Findings) == 1 {
+			break // it is the verdict
 		}
 		end := "capture end"
 		if f.End != 0 {
@@ -201,6 +205,9 @@ func (s *screen) totals() {
 	if len(parts) > 0 {
 		s.say(2, "outcomes: "+strings.Join(parts, ", "))
 	}
+	if t.NATSuspects > 0 {
+		s.say(2, fmt.Sprintf("%s addresses seem to stand for several hosts (nat_suspect): their relations and A are not to be trusted", thousands(t.NATSuspects)))
+	}
 	if n := t.AppAccepts + t.ByteAccepts + t.AgeAccepts; n > 0 {
 		s.say(2, fmt.Sprintf("accepts proven by the application %d %%, by bytes of the node %d %%, by age alone %d %%; refreshes %s, parallel dials %s",
 			percent(t.AppAccepts, n), percent(t.ByteAccepts, n), percent(t.AgeAccepts, n), thousands(t.Refreshes), thousands(t.Parallels)))
@@ -212,7 +219,7 @@ func (s *screen) nodes() {
 	if len(all) == 0 {
 		return
 	}
-	s.head(fmt.Sprintf("Nodes under most load, %d of %s", min(listed, len(all)), thousands(int64(len(all)))))
+	title := fmt.Sprintf("Nodes under most load, %d of %s", min(listed, len(all)), thousands(int64(len(all))))
 	var rows [][]string
 	for i := range all[:min(listed, len(all))] {
 		n := &all[i]
@@ -227,6 +234,7 @@ func (s *screen) nodes() {
 		rows = append(rows, []string{n.At.String(), n.Service, thousands(n.Attempts), short(n.PeakRate), fixed(n.RetryShare()),
 			fixed(n.FailureRatio()), fixed(n.LateRatio()), thousands(n.Clients), state})
 	}
+	s.about(title, rows, 1)
 	s.grid([]string{"node", "service", "attempts", "peak/s", "retry share", "failed", "late", "clients", "period"}, rows, 2)
 }
 
@@ -235,7 +243,6 @@ func (s *screen) policies() {
 	if len(all) == 0 {
 		return
 	}
-	s.head("Retry policies, as the gaps show them")
 	var rows [][]string
 	for i := range all[:min(listed, len(all))] {
 		p := &all[i]
@@ -245,6 +252,7 @@ func (s *screen) policies() {
 		}
 		rows = append(rows, []string{p.Group, p.Service, p.Family, lasted(p.Base), short(p.Factor), lasted(p.Cap), p.Jitter, limit, p.Order, strings.Join(p.Smells, " ")})
 	}
+	s.about("Retry policies, as the gaps show them", rows, 1)
 	s.grid([]string{"clients", "service", "family", "base", "factor", "cap", "jitter", "limit", "order", "smells"}, rows, 3)
 }
 
@@ -253,13 +261,13 @@ func (s *screen) versions() {
 	if len(all) == 0 {
 		return
 	}
-	s.head("Versions")
 	var rows [][]string
 	for i := range all[:min(listed, len(all))] {
 		v := &all[i]
 		rows = append(rows, []string{v.Version, v.Service, thousands(v.Clients), fixed(v.ClientShare), fixed(v.RetryShare), fixed(v.Amplification),
 			short(v.EarlyOdds), short(v.LateOdds), v.AssociatedWith})
 	}
+	s.about("Versions", rows, 1)
 	s.grid([]string{"version", "service", "clients", "of clients", "of retries", "A", "early odds", "late odds", "associated with"}, rows, 2)
 }
 
@@ -268,13 +276,14 @@ func (s *screen) clients() {
 	if len(all) == 0 {
 		return
 	}
-	s.head(fmt.Sprintf("Clients that try most, %d of %s", min(listed, len(all)), thousands(s.report.Totals.Clients)))
+	title := fmt.Sprintf("Clients that try most, %d of %s", min(listed, len(all)), thousands(s.report.Totals.Clients))
 	var rows [][]string
 	for i := range all[:min(listed, len(all))] {
 		c := &all[i]
 		rows = append(rows, []string{c.ID, c.Version, c.Service, thousands(c.Counts.Attempts), thousands(c.Intents), fixed(c.Amplification()), fixed(c.FailureRatio()),
 			clock(c.First), clock(c.Last)})
 	}
+	s.about(title, rows, 2)
 	s.grid([]string{"client", "version", "service", "attempts", "intents", "A", "failed", "first", "last"}, rows, 3)
 }
 
@@ -286,6 +295,18 @@ func (s *screen) notes() {
 	for _, n := range s.report.Notes {
 		s.say(2, n)
 	}
+}
+
+// about heads a grid. A service that all rows share moves from its column into
+// the heading.
+func (s *screen) about(title string, rows [][]string, column int) {
+	if first := rows[0][column]; first != "" && !slices.ContainsFunc(rows, func(r []string) bool { return r[column] != first }) {
+		title += ", on " + printable(first)
+		for _, r := range rows {
+			r[column] = ""
+		}
+	}
+	s.head(title)
 }
 
 // grid draws a small table: the first left columns to the left, the numbers to
@@ -433,6 +454,14 @@ func short(f float64) string {
 		return strconv.FormatFloat(f, 'f', 1, 64)
 	}
 	return strconv.FormatFloat(f, 'f', 2, 64)
+}
+
+// number is short, with 0 as a number.
+func number(f float64) string {
+	if f == 0 {
+		return "0"
+	}
+	return short(f)
 }
 
 func thousands(n int64) string {

@@ -1,13 +1,17 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"io"
 	"os"
 	"path/filepath"
+	"strconv"
+	"strings"
 
 	"github.com/spf13/cobra"
 
+	"squall/dissect/pipeline"
 	"squall/dissect/storm"
 	"squall/reports"
 )
@@ -19,6 +23,7 @@ func analyzeCommand() *cobra.Command {
 	var in source
 	var format, dir, colour, failOn string
 	var out output
+	var shard string
 	cmd := &cobra.Command{
 		Use:     "analyze FILE...",
 		Aliases: []string{"dissect"},
@@ -28,7 +33,13 @@ what was read and how good it is, how often clients tried and how it ended, the
 nodes under most load, the clients that try most, and the attempts over time.
 
 -o DIR keeps every table as Parquet and the whole result as summary.json;
-squall report reads that directory as it reads captures.
+squall report reads that directory as it reads captures, squall merge joins
+several of them.
+
+--shard I/N takes one of N shares of the flows and keeps it with -o, for squall
+merge; I counts from 0 and may be left out where JOB_COMPLETION_INDEX or
+SLURM_ARRAY_TASK_ID say it, so that a Kubernetes Indexed Job, a Slurm array or
+xargs can run the analysis on many machines.
 
 Exit status: 0 done, 2 unreadable input, 3 done but an input was damaged,
 99 --fail-on was met, 130 interrupted.`,
@@ -52,11 +63,26 @@ Exit status: 0 done, 2 unreadable input, 3 done but an input was damaged,
 			if _, err := out.check(reports.Schemas()[0]); err != nil {
 				return err
 			}
+			if in.shard, err = parseShard(shard); err != nil {
+				return err
+			}
+			if in.shard.Count > 1 && dir == "" {
+				return exitError{exitUsage, errors.New("a shard is kept for squall merge: -o DIR")}
+			}
 			results, err := in.analyse(cmd, args)
 			if err != nil {
 				return err
 			}
 			defer results.Analysis.Close()
+			if !results.Analysis.Whole() {
+				if err := keepPiece(results, dir); err != nil {
+					return exitError{exitFailed, err}
+				}
+				if err := interrupted(cmd); err != nil {
+					return err
+				}
+				return damaged(results.Analysis.Captures())
+			}
 			if dir != "" {
 				if err := keep(results, dir, out.options); err != nil {
 					return exitError{exitFailed, err}
@@ -88,6 +114,7 @@ Exit status: 0 done, 2 unreadable input, 3 done but an input was damaged,
 	f.StringVarP(&out.file, "write", "w", "-", "file to write, - for standard output")
 	f.StringVarP(&dir, "output", "o", "", "directory that keeps every table as Parquet, and summary.json")
 	f.StringVar(&colour, "color", "auto", "auto, always or never")
+	f.StringVar(&shard, "shard", "", "I/N: only this share of the flows, kept for squall merge")
 	f.StringVar(&failOn, "fail-on", "", "exit 99 when the verdict is this class or a graver one")
 	f.StringVar(&out.parquetTime, "parquet-time", "ns", "ns, or us for readers of Parquet that refuse nanoseconds")
 	return cmd
@@ -157,5 +184,40 @@ func keep(r *reports.Results, dir string, opt reports.Options) error {
 			return fmt.Errorf("%s: %w", filepath.Join(dir, name+parquet.Ext), err)
 		}
 	}
+	if err := write(pipeline.SaveName, r.Analysis.Save); err != nil {
+		return err
+	}
 	return write(summaryName, func(w io.Writer) error { return reports.WriteSummary(w, r) })
+}
+
+// keepPiece writes what squall merge needs of a shard, and nothing that could
+// be taken for a whole analysis.
+func keepPiece(r *reports.Results, dir string) error {
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return err
+	}
+	h, err := os.OpenFile(filepath.Join(dir, pipeline.SaveName), os.O_CREATE|os.O_TRUNC|os.O_WRONLY, 0o600)
+	if err != nil {
+		return err
+	}
+	return finish(h, h.Close, r.Analysis.Save)
+}
+
+// parseShard reads I/N; the index may come from what runs the job.
+func parseShard(text string) (s pipeline.Shard, err error) {
+	if text == "" {
+		return s, nil
+	}
+	index, count, ok := strings.Cut(text, "/")
+	for _, name := range []string{"JOB_COMPLETION_INDEX", "SLURM_ARRAY_TASK_ID"} {
+		if index == "" {
+			index = os.Getenv(name)
+		}
+	}
+	i, err1 := strconv.Atoi(index)
+	n, err2 := strconv.Atoi(count)
+	if !ok || err1 != nil || err2 != nil || i < 0 || i >= n {
+		return s, exitError{exitUsage, fmt.Errorf("--shard %q: want I/N with I from 0 to N-1, or /N where JOB_COMPLETION_INDEX or SLURM_ARRAY_TASK_ID give I", text)}
+	}
+	return pipeline.Shard{Index: i, Count: n}, nil
 }

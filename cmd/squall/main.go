@@ -84,7 +84,7 @@ Try it on a simulated outage:
 		Args:          cobra.NoArgs,
 		RunE:          func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
-	root.AddCommand(analyzeCommand(), reportCommand(), infoCommand(), sampleCommand())
+	root.AddCommand(analyzeCommand(), reportCommand(), mergeCommand(), infoCommand(), sampleCommand())
 	return root
 }
 

@@ -31,6 +31,7 @@ type source struct {
 	quiet, verbose bool
 	numeric        bool
 	countOnly      bool // info needs no rows
+	shard          pipeline.Shard
 }
 
 func (s *source) flags(cmd *cobra.Command) {
@@ -61,7 +62,7 @@ func parseFilter(text string) (capture.Expr, error) {
 
 // config checks the flags before anything is read.
 func (s *source) config() (cfg pipeline.Config, err error) {
-	cfg = pipeline.Config{Workers: s.workers, KeepDuplicates: s.keepDuplicates, Protocols: overlay.All(), CountOnly: s.countOnly}
+	cfg = pipeline.Config{Workers: s.workers, KeepDuplicates: s.keepDuplicates, Protocols: overlay.All(), CountOnly: s.countOnly, Shard: s.shard}
 	expr, err := parseFilter(s.filter)
 	if err != nil {
 		return cfg, err
@@ -69,6 +70,11 @@ func (s *source) config() (cfg pipeline.Config, err error) {
 	if expr != nil {
 		cfg.Filter = func(_ *dissect.Datagram, p *capture.Packet) bool { return headers.Match(expr, p) }
 	}
+	hints, own, err := readHints(s.hints)
+	if err != nil {
+		return cfg, err
+	}
+	cfg.Hints, cfg.Protocols = hints, append(own, cfg.Protocols...)
 	if cfg.After, cfg.AfterFirst, err = parseTime("--after", s.after); err != nil {
 		return cfg, err
 	}
@@ -76,6 +82,14 @@ func (s *source) config() (cfg pipeline.Config, err error) {
 		return cfg, err
 	}
 	return cfg, nil
+}
+
+// readHints reads what the user knows better, and protocols of his own.
+func readHints(path string) (h dissect.Hints, own []dissect.Protocol, err error) {
+	if path == "" {
+		return h, nil, nil
+	}
+	return h, nil, exitError{exitUsage, fmt.Errorf("--hints %s: this build reads no hints", path)}
 }
 
 // parseTime reads a moment, or a duration that counts from the first packet.

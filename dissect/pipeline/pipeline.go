@@ -29,6 +29,9 @@ type Config struct {
 	Workers        int // 0 = GOMAXPROCS
 	Protocols      []dissect.Protocol
 	KeepDuplicates bool
+	// Shard leaves all flows but its own to other runs; their packets are in
+	// no bucket of the ledger.
+	Shard Shard
 	// CountOnly leaves out the rows: captures and the ledger are all there is.
 	CountOnly bool
 	// Filter says whether a packet is analysed; nil = all.
@@ -58,6 +61,7 @@ type Analysis struct {
 	captures    []Capture
 	first, last int64
 	gaps        []storm.Span
+	shard       Shard
 	workers     int
 	result      *attempt.Result
 }
@@ -130,7 +134,7 @@ func Run(ctx context.Context, cfg Config, src capture.Source) (*Analysis, error)
 			}
 		}()
 	}
-	a := &Analysis{workers: n}
+	a := &Analysis{workers: n, shard: cfg.Shard}
 	filtered := map[uint32]int64{}
 	var dec headers.Decoder
 	var packets int64
@@ -161,7 +165,12 @@ func Run(ctx context.Context, cfg Config, src capture.Source) (*Analysis, error)
 			}
 			dec.Decode(p, d)
 			own(p, d)
-			w.shard[i] = uint8(headers.Hash(d) % shards)
+			hash := headers.Hash(d)
+			w.shard[i] = uint8(hash % shards)
+			if !cfg.Shard.takes(hash) {
+				w.shard[i] = shards
+				continue
+			}
 			if cfg.After != 0 && p.Time < cfg.After || cfg.Before != 0 && p.Time >= cfg.Before || cfg.Filter != nil && !cfg.Filter(d, p) {
 				w.shard[i] = shards
 				filtered[p.File]++

@@ -1,0 +1,82 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+
+	"github.com/spf13/cobra"
+
+	"squall/dissect/pipeline"
+	"squall/dissect/storm"
+	"squall/reports"
+)
+
+func mergeCommand() *cobra.Command {
+	var cfg pipeline.Config
+	var dir, format, colour, hints string
+	cmd := &cobra.Command{
+		Use:   "merge DIR... -o DIR",
+		Short: "analyses of pieces into one",
+		Long: `merge joins what analyze -o kept of pieces: the shards of one analysis that was
+spread over several machines, captures of different times, or of different taps.
+The order in which they are named does not matter. Intents, sessions and client
+identities are found anew over all of them, and judged once.
+
+Shards (analyze --shard 0/8 … 7/8) give byte for byte what one run would have
+given. For captures of different times that were analysed apart, an attempt that
+was still open at the end of its capture stays unknown; reading all of them in one
+analyze, or in shards, decides it.`,
+		Example: `  squall analyze /captures --shard 0/2 -o piece-0
+  squall analyze /captures --shard 1/2 -o piece-1
+  squall merge piece-0 piece-1 -o whole`,
+		Args: cobra.MinimumNArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			if dir == "" {
+				return exitError{exitUsage, errors.New("where to? -o DIR")}
+			}
+			write, err := view(cmd, format, colour)
+			if err != nil {
+				return err
+			}
+			if cfg.Hints, _, err = readHints(hints); err != nil {
+				return err
+			}
+			var pieces []io.Reader
+			for _, arg := range args {
+				h, err := os.Open(filepath.Join(arg, pipeline.SaveName))
+				if err != nil {
+					return exitError{exitUsage, fmt.Errorf("%w: not a directory that analyze -o made", err)}
+				}
+				defer h.Close()
+				pieces = append(pieces, h)
+			}
+			a, err := pipeline.Join(cfg, pieces)
+			if err != nil {
+				return exitError{exitUsage, err}
+			}
+			defer a.Close()
+			results := reports.NewResults(a, storm.Config{})
+			if err := keep(results, dir, reports.Options{}); err != nil {
+				return exitError{exitFailed, err}
+			}
+			w, done, err := create(cmd, "-")
+			if err != nil {
+				return err
+			}
+			if err := finish(w, done, func(w io.Writer) error { return write(w, results) }); err != nil {
+				return err
+			}
+			return damaged(a.Captures())
+		},
+	}
+	f := cmd.Flags()
+	f.StringVarP(&dir, "output", "o", "", "directory to write")
+	f.StringVarP(&format, "format", "T", "text", "text or json")
+	f.StringVar(&colour, "color", "auto", "auto, always or never")
+	f.StringVar(&hints, "hints", "", "YAML file that names nodes, fixes roles, groups services")
+	f.IntVarP(&cfg.Workers, "jobs", "j", 0, "workers; the results are the same for any number")
+	return cmd
+}
