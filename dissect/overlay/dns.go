@@ -36,25 +36,21 @@ func (dns) Probe(d *dissect.Datagram) dissect.Verdict {
 	if len(b) < dnsHeader+5 {
 		return dissect.No
 	}
-	for _, p := range [2]uint16{d.SrcPort, d.DstPort} {
-		switch p {
-		case 137, 5353, 5355: // NBNS, multicast DNS, LLMNR
-			return dissect.No
-		}
-	}
 	home := d.SrcPort == dnsPort || d.DstPort == dnsPort
 	if d.Proto == dissect.ProtoTCP {
-		size := int(binary.BigEndian.Uint16(b))
+		size := int(b[0])<<8 | int(b[1])
 		if size < dnsHeader+5 || !home && size != d.PayloadLen-2 {
 			return dissect.No
 		}
 		b = b[2:min(len(b), 2+size)]
 	}
-	questions, answers := binary.BigEndian.Uint16(b[4:]), binary.BigEndian.Uint16(b[6:])
-	authorities, additionals := binary.BigEndian.Uint16(b[8:]), binary.BigEndian.Uint16(b[10:])
+	if len(b) < dnsHeader+5 || b[4] != 0 || b[5] != 1 || dnsForeign(d.SrcPort) || dnsForeign(d.DstPort) {
+		return dissect.No // one question, as all ask
+	}
+	answers, authorities, additionals := binary.BigEndian.Uint16(b[6:]), binary.BigEndian.Uint16(b[8:]), binary.BigEndian.Uint16(b[10:])
 	response := b[2]&0x80 != 0
 	switch {
-	case questions != 1 || b[2]&0x78 != 0 && b[2]&0x78 != 0x20 && b[2]&0x78 != 0x28: // query, notify, update
+	case b[2]&0x78 != 0 && b[2]&0x78 != 0x20 && b[2]&0x78 != 0x28: // query, notify, update
 		return dissect.No
 	case b[3]&0x40 != 0, answers > 512 || authorities > 512 || additionals > 512:
 		return dissect.No
@@ -79,6 +75,9 @@ func (dns) Probe(d *dissect.Datagram) dissect.Verdict {
 	}
 	return dissect.No
 }
+
+// dnsForeign reports the ports of NBNS, multicast DNS and LLMNR.
+func dnsForeign(port uint16) bool { return port == 137 || port == 5353 || port == 5355 }
 
 // dnsName skips a name; 0 if it is none.
 func dnsName(b []byte, at int) int {

@@ -46,7 +46,7 @@ func (http) Transports() dissect.Transport { return dissect.TCP }
 
 // httpMethod is the method that b begins with, followed by a space; "" if it is none.
 func httpMethod(b []byte) string {
-	if len(b) < 4 || b[0] < 'A' || b[0] > 'U' {
+	if len(b) < 4 || b[0] < 'A' || b[0] > 'U' || b[1] < 'A' || b[1] > 'U' || b[2] < 'A' || b[2] > 'V' {
 		return ""
 	}
 	for _, m := range [...]string{"GET", "POST", "HEAD", "PUT", "OPTIONS", "CONNECT", "DELETE", "PATCH", "TRACE",
