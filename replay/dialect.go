@@ -30,6 +30,10 @@ type Dialect interface {
 	// Answer appends what a node says to it: KindAccept, KindRefuse or
 	// KindThrottle. Nothing appended means that the protocol has no such word.
 	Answer(dst []byte, to *Asked, say dissect.Kind, retryAfter time.Duration) []byte
+	// Repeat is how long after the first transmission of a request the k-th
+	// repeat is due, k from 1, as the client's own stack does it over UDP;
+	// 0 = no more.
+	Repeat(k int) time.Duration
 	// Work says what an accepted attempt made the node do, for the report: a
 	// first flight without keys skips the costly part.
 	Work() string
@@ -153,6 +157,8 @@ func (p plain) Transport() dissect.Transport { return p.transport }
 func (p plain) Work() string {
 	return "a line of text in, a line of text out; nothing of the recorded service"
 }
+
+func (p plain) Repeat(int) time.Duration { return 0 }
 
 func (p plain) Request(dst []byte, who *Identity) []byte {
 	word := "ATTACH"

@@ -22,6 +22,8 @@ func (n2n) Name() string                 { return "n2n" }
 func (n2n) Transport() dissect.Transport { return dissect.UDP }
 func (n2n) Work() string                 { return "registration with a token, as any edge; no packets are forwarded" }
 
+func (n2n) Repeat(int) time.Duration { return 0 }
+
 func n2nHead(dst []byte, flags uint16) []byte {
 	dst = append(dst, 3, 2)
 	dst = binary.BigEndian.AppendUint16(dst, flags)
@@ -96,6 +98,9 @@ func (tracker) Name() string                 { return "bt_tracker" }
 func (tracker) Transport() dissect.Transport { return dissect.UDP }
 func (tracker) Work() string                 { return "connect and announce, the peer table included" }
 
+// Repeat: 15 s times 2^n is the wait for the next attempt, not a repeat.
+func (tracker) Repeat(int) time.Duration { return 0 }
+
 func (tracker) Request(dst []byte, who *Identity) []byte {
 	dst = binary.BigEndian.AppendUint64(dst, trackerMagic)
 	dst = binary.BigEndian.AppendUint32(dst, 0)
@@ -163,6 +168,14 @@ func (stun) Name() string                 { return "stun" }
 func (stun) Transport() dissect.Transport { return dissect.UDP }
 func (stun) Work() string {
 	return "a binding; no relay is allocated, so nothing is said about a TURN server's capacity"
+}
+
+// Repeat: 0.5 s, doubled, seven sends in all (RFC 5389 section 7.2.1).
+func (stun) Repeat(k int) time.Duration {
+	if k > 6 {
+		return 0
+	}
+	return 500 * time.Millisecond * (1<<k - 1)
 }
 
 func (stun) Request(dst []byte, who *Identity) []byte {

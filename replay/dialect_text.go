@@ -56,6 +56,8 @@ func (gnutella) Name() string                 { return "gnutella" }
 func (gnutella) Transport() dissect.Transport { return dissect.TCP }
 func (gnutella) Work() string                 { return "the whole handshake; no queries are routed" }
 
+func (gnutella) Repeat(int) time.Duration { return 0 }
+
 func (gnutella) Request(dst []byte, who *Identity) []byte {
 	return fmt.Appendf(dst, "GNUTELLA CONNECT/0.6\r\nUser-Agent: %s\r\nX-Ultrapeer: False\r\nListen-IP: %v\r\nGUID: %016X%016X\r\nX-Squall-Replay: 1\r\n\r\n",
 		who.version(), who.Local, who.lasting(1), who.lasting(2))
@@ -123,6 +125,19 @@ func (sip) Name() string                 { return "sip" }
 func (sip) Transport() dissect.Transport { return dissect.UDP }
 func (sip) Work() string {
 	return "parsing and the location table; no digest is verified, so no capacity for authenticated registrations is shown"
+}
+
+// Repeat is timer E: 0.5 s, doubled, at most 4 s apart, 32 s in all.
+func (sip) Repeat(k int) time.Duration {
+	at, gap := time.Duration(0), 500*time.Millisecond
+	for range k {
+		at += gap
+		gap = min(2*gap, 4*time.Second)
+	}
+	if at >= 32*time.Second {
+		return 0
+	}
+	return at
 }
 
 func (sip) Request(dst []byte, who *Identity) []byte {

@@ -1,0 +1,573 @@
+package replay
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"net/netip"
+	"runtime"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/HdrHistogram/hdrhistogram-go"
+
+	"squall/dissect"
+)
+
+// Result is an attempt that was really made: the columns of every attempt, and
+// the three times that a sender must keep apart. Times of the row are in the
+// time of the recording (a run at twice the speed lasts as long in its rows as
+// at once); Due, Sent and Answered are real, ns from the beginning of the run.
+type Result struct {
+	dissect.Attempt
+	Due      int64
+	Sent     int64
+	Answered int64 // 0 = never, late answers included
+	Error    string
+}
+
+// Runner runs a plan against targets with real sockets.
+type Runner struct {
+	Plan    *Plan
+	Targets []netip.AddrPort
+	Guard   *Guard
+	// Speed divides every time of the plan and of its policies, 0 = 1. The
+	// targets' capacities must be that much larger to mean the same.
+	Speed float64
+	Caps  Caps
+	Seed  uint64
+	// Bind is where the clients' own addresses come from, one each. Invalid:
+	// 127.0.0.0/8 for targets on loopback, else the system's choice.
+	Bind netip.Prefix
+	// Script happens to the targets by way of Do; nil Do with a script is an error.
+	Script []Event
+	Do     func(Event) error
+	// UntilCollapse goes on though the targets answer next to nothing.
+	UntilCollapse bool
+	// Keepalive and Reattach as in World.
+	Keepalive, Reattach time.Duration
+	// Emit is called for each attempt when it and the session it led to are
+	// over, from one goroutine at a time; nil = nobody looks.
+	Emit func(*Result)
+	// Progress is called once a second; nil = never.
+	Progress func(Progress)
+}
+
+// Progress of a run.
+type Progress struct {
+	Elapsed  time.Duration
+	Due      int64 // items of the plan so far
+	Sent     int64 // attempts
+	InFlight int64
+	Sessions int64
+	Accepted int64 // in the last second
+	Failed   int64 // likewise
+	Lateness time.Duration
+}
+
+// The gates beyond which a run says nothing about its target (storms.md
+// section 4.4).
+const (
+	latenessMost  = 5 * time.Millisecond // 99th percentile
+	rateErrorMost = 0.001                // of the items due in any 10 s
+	rateErrorLess = 2                    // items that may always be astray
+	cpuMost       = 0.80
+)
+
+const (
+	// lateFor is how long a client that gave up still listens, to tell a late
+	// answer from none.
+	lateFor = 10 * time.Second
+	// collapse: fewer answers than this share of the attempts of the last ten
+	// seconds, at least so many.
+	collapseShare    = 0.05
+	collapseAttempts = 50
+	collapseSeconds  = 10
+	// spareFiles are descriptors that a run leaves alone.
+	spareFiles = 64
+)
+
+// Summary of a run.
+type Summary struct {
+	PlanHash  string
+	Mode      string
+	Begin     time.Time
+	Elapsed   time.Duration
+	Planned   int64 // items
+	Begun     int64
+	Skipped   int64 // items of clients that were attached or trying already
+	Attempts  int64
+	Retries   int64
+	Lost      int64 // sessions
+	Outcomes  [dissect.NumOutcomes]int64
+	Late      int64 // answers after the client had given up
+	BytesSent int64
+	Unsent    int64 // attempts that the caps or this machine did not allow
+	Local     int64 // errors of this machine's sockets
+	PeakRate  int64 // attempts in the busiest second
+	CPU       float64
+	// Lateness of sending against due, latency of acceptance from due.
+	LatenessP50, LatenessP99, LatenessMax time.Duration
+	AcceptP50, AcceptP95, AcceptP99       time.Duration
+	Stopped                               string   // why it ended early, "" = it did not
+	Invalid                               []string // why it says nothing about the targets, empty = it is valid
+	Work                                  string   // what the targets were made to do
+}
+
+// Valid reports whether the run says something about its targets.
+func (s *Summary) Valid() bool { return len(s.Invalid) == 0 }
+
+// target is a node of the run.
+type target struct {
+	at      netip.AddrPort
+	dialect Dialect
+	node    *PlanNode
+}
+
+type running struct {
+	*Runner
+	ctx     context.Context
+	stop    context.CancelCauseFunc
+	epoch   time.Time
+	begin   int64 // of the recording
+	speed   float64
+	targets []target
+	first   []int32   // target of each node of the plan
+	peers   [][]int32 // targets that can stand in for each target, itself included
+	place   []int32   // of each target among its peers
+	clients []actor
+	bind    netip.Prefix
+	caps    Caps
+	wg      sync.WaitGroup
+	number  atomic.Uint64
+
+	inFlight, sessions, begun, sent, bytes, unsent, local, skipped, retries, lost, late atomic.Int64
+	outcomes                                                                            [dissect.NumOutcomes]atomic.Int64
+	seconds                                                                             []atomic.Int64 // attempts by real second
+	tens                                                                                []int64        // items begun by real ten seconds
+
+	histMu   sync.Mutex
+	lateness *hdrhistogram.Histogram // µs
+	accept   *hdrhistogram.Histogram // µs
+	emitMu   sync.Mutex
+	open     [64]struct {
+		sync.Mutex
+		conns map[net.Conn]struct{}
+	}
+}
+
+// Check reports what keeps the plan from running, before anything is sent.
+func (r *Runner) Check() error {
+	_, err := r.prepare()
+	return err
+}
+
+func (r *Runner) prepare() (*running, error) {
+	if r.Plan == nil || r.Guard == nil {
+		return nil, errors.New("replay: want a plan and a guard")
+	}
+	if err := r.Plan.Check(); err != nil {
+		return nil, err
+	}
+	if len(r.Targets) == 0 {
+		return nil, refuse("no --target: nothing is sent, and never to the recorded nodes")
+	}
+	x := &running{Runner: r, speed: r.Speed, begin: r.Plan.Begin, caps: r.Caps.withDefaults(), bind: r.Bind,
+		lateness: hdrhistogram.New(1, int64(time.Hour/time.Microsecond), 3), accept: hdrhistogram.New(1, int64(time.Hour/time.Microsecond), 3)}
+	if x.speed == 0 {
+		x.speed = 1
+	}
+	if !(x.speed > 0 && x.speed <= 1e6) {
+		return nil, fmt.Errorf("replay: speed %v: want above 0", r.Speed)
+	}
+	loopback := true
+	for _, t := range r.Targets {
+		if err := r.Guard.Check(t.Addr()); err != nil {
+			return nil, err
+		}
+		loopback = loopback && t.Addr().IsLoopback() && t.Addr().Is4()
+		x.targets = append(x.targets, target{at: t})
+	}
+	for i := range r.Plan.Nodes {
+		k := i % len(r.Targets)
+		d, _ := FindDialect(r.Plan.Nodes[i].Dialect)
+		if t := &x.targets[k]; t.dialect == nil {
+			t.dialect, t.node = d, &r.Plan.Nodes[i]
+		} else if t.dialect.Name() != d.Name() {
+			return nil, fmt.Errorf("replay: target %v would have to speak %s and %s; plan one service (--service) or name a target for each", t.at, t.dialect.Name(), d.Name())
+		}
+		x.first = append(x.first, int32(k))
+	}
+	for k := range x.targets { // more targets than recorded nodes: they stand in for the first
+		if t := &x.targets[k]; t.dialect == nil {
+			t.dialect, t.node = x.targets[0].dialect, x.targets[0].node
+		}
+	}
+	x.peers, x.place = make([][]int32, len(x.targets)), make([]int32, len(x.targets))
+	for i := range x.targets {
+		for k := range x.targets {
+			if x.targets[k].dialect.Name() == x.targets[i].dialect.Name() {
+				if k == i {
+					x.place[i] = int32(len(x.peers[i]))
+				}
+				x.peers[i] = append(x.peers[i], int32(k))
+			}
+		}
+	}
+	if loopback && !x.bind.IsValid() {
+		x.bind = netip.PrefixFrom(netip.AddrFrom4([4]byte{127}), 8)
+	}
+	if x.bind.IsValid() {
+		if room := addressRoom(x.bind); r.Plan.Clients > room {
+			return nil, fmt.Errorf("replay: %d clients want an address each, %v has room for %d", r.Plan.Clients, x.bind, room)
+		}
+	}
+	if most := maxSockets(); most > 0 && r.Plan.Clients > most-spareFiles {
+		return nil, fmt.Errorf("replay: %d clients want a socket each, this machine allows this process %d (ulimit -n)", r.Plan.Clients, most-spareFiles)
+	}
+	if len(r.Script) > 0 && r.Do == nil {
+		return nil, errors.New("replay: a script needs targets that can be told what to do")
+	}
+	if d := x.real(r.Plan.Duration); d > x.caps.MaxDuration {
+		return nil, refuse("the plan lasts %v, the cap is %v (--max-duration, or --speed)", d.Round(time.Second), x.caps.MaxDuration)
+	}
+	return x, nil
+}
+
+// real is how long a time of the recording lasts in this run.
+func (x *running) real(d time.Duration) time.Duration { return time.Duration(float64(d) / x.speed) }
+
+// then is the time of the recording that a moment of this run stands for.
+func (x *running) then(at time.Duration) int64 { return x.begin + int64(float64(at)*x.speed) }
+
+func (x *running) now() time.Duration { return time.Since(x.epoch) }
+
+// errFinished ends a run that is simply over.
+var errFinished = errors.New("finished")
+
+// Run sends. It returns when the plan is over and every attempt decided, when
+// ctx is cancelled, or when a cap, the guard or the target's collapse stops it;
+// the summary says which. The error is what kept it from starting, or a *Refusal.
+func (r *Runner) Run(ctx context.Context) (*Summary, error) {
+	x, err := r.prepare()
+	if err != nil {
+		return nil, err
+	}
+	inner, stop := context.WithCancelCause(ctx)
+	defer stop(errFinished)
+	x.ctx, x.stop = inner, stop
+	x.clients = make([]actor, r.Plan.Clients)
+	for i := range x.clients {
+		x.clients[i].id = int32(i)
+		if x.bind.IsValid() {
+			x.clients[i].addr = addressOf(x.bind, i)
+		}
+	}
+	for i := range x.open {
+		x.open[i].conns = map[net.Conn]struct{}{}
+	}
+	length := min(x.real(r.Plan.Duration), x.caps.MaxDuration)
+	x.seconds = make([]atomic.Int64, length/time.Second+3600)
+	x.tens = make([]int64, length/(10*time.Second)+2)
+	cpu := cpuTime()
+	x.epoch = time.Now()
+	// Whoever waits in a read learns of the end by its deadline.
+	unblock := context.AfterFunc(inner, x.closeAll)
+	defer unblock()
+	var aside sync.WaitGroup
+	aside.Add(2)
+	go func() { defer aside.Done(); x.watch() }()
+	go func() { defer aside.Done(); x.play() }()
+	x.schedule()
+	x.drain(length)
+	stop(errFinished)
+	x.wg.Wait()
+	aside.Wait()
+	return x.summary(cpu), x.refusal()
+}
+
+func (x *running) refusal() error {
+	var no *Refusal
+	if errors.As(context.Cause(x.ctx), &no) {
+		return no
+	}
+	return nil
+}
+
+// schedule begins the items at their times.
+func (x *running) schedule() {
+	p := x.Plan
+	for i := range p.Items {
+		it := &p.Items[i]
+		due := x.real(it.At)
+		if !x.sleepUntil(due) {
+			return
+		}
+		if k := int(due / (10 * time.Second)); k < len(x.tens) {
+			x.tens[k]++
+		}
+		x.begun.Add(1)
+		x.item(it, due)
+	}
+}
+
+// drain lets what was begun come to its end: until the plan's time is over and
+// nobody is trying any more; clients that would try for ever are stopped when
+// the time is over.
+func (x *running) drain(length time.Duration) {
+	x.sleepUntil(length)
+}
+
+// sleepUntil sleeps to an absolute time of the run; false when it was stopped.
+// Timers of the runtime wake up to a millisecond late, so the last part is
+// left to the system.
+func (x *running) sleepUntil(due time.Duration) bool {
+	const last = 3 * time.Millisecond
+	if left := due - x.now(); left > last {
+		t := time.NewTimer(left - last + time.Millisecond)
+		defer t.Stop()
+		select {
+		case <-x.ctx.Done():
+			return false
+		case <-t.C:
+		}
+	}
+	for x.ctx.Err() == nil {
+		left := due - x.now()
+		if left <= 0 {
+			return true
+		}
+		nap(left)
+	}
+	return false
+}
+
+// wait sleeps a client; false when the run is over.
+func (x *running) wait(until time.Duration) bool {
+	left := until - x.now()
+	if left <= 0 {
+		return x.ctx.Err() == nil
+	}
+	t := time.NewTimer(left)
+	defer t.Stop()
+	select {
+	case <-x.ctx.Done():
+		return false
+	case <-t.C:
+		return true
+	}
+}
+
+// play makes the script happen.
+func (x *running) play() {
+	for _, e := range x.Script {
+		if !x.wait(x.real(e.At)) {
+			return
+		}
+		if err := x.Do(e); err != nil {
+			x.stop(fmt.Errorf("script: %v: %w", e, err))
+			return
+		}
+	}
+}
+
+// watch looks once a second: progress, caps, collapse.
+func (x *running) watch() {
+	tick := time.NewTicker(time.Second)
+	defer tick.Stop()
+	var sent, good, bad [collapseSeconds]int64
+	var lastSent, lastGood, lastBad int64
+	for n := 0; ; n++ {
+		select {
+		case <-x.ctx.Done():
+			return
+		case <-tick.C:
+		}
+		s, g := x.sent.Load(), x.outcomes[dissect.OutcomeAccepted].Load()
+		b := int64(0)
+		for o := range x.outcomes {
+			if dissect.Outcome(o).Failed() {
+				b += x.outcomes[o].Load()
+			}
+		}
+		k := n % collapseSeconds
+		sent[k], good[k], bad[k] = s-lastSent, g-lastGood, b-lastBad
+		lastSent, lastGood, lastBad = s, g, b
+		var all, served, failed int64
+		for i := range sent {
+			all, served, failed = all+sent[i], served+good[i], failed+bad[i]
+		}
+		x.histMu.Lock()
+		late := time.Duration(x.lateness.ValueAtQuantile(99)) * time.Microsecond
+		x.histMu.Unlock()
+		if x.Progress != nil {
+			x.Progress(Progress{Elapsed: x.now(), Due: x.begun.Load(), Sent: s, InFlight: x.inFlight.Load(), Sessions: x.sessions.Load(),
+				Accepted: good[k], Failed: bad[k], Lateness: late})
+		}
+		switch {
+		case x.now() > x.caps.MaxDuration:
+			x.stop(fmt.Errorf("the cap of %v is reached (--max-duration)", x.caps.MaxDuration))
+		case x.bytes.Load() > x.caps.MaxBytes:
+			x.stop(fmt.Errorf("the cap of %d bytes is reached (--max-bytes)", x.caps.MaxBytes))
+		case x.UntilCollapse:
+		case n >= collapseSeconds && all >= collapseAttempts && failed >= collapseAttempts/2 && float64(served) < collapseShare*float64(all):
+			x.stop(fmt.Errorf("the targets collapsed: %d of %d attempts of the last %d s were served (--until-collapse goes on)", served, all, collapseSeconds))
+		case n >= collapseSeconds && late > 20*latenessMost:
+			x.stop(fmt.Errorf("this machine sends %v late and loads its targets for nothing", late))
+		}
+	}
+}
+
+// may counts an attempt against the rate cap.
+func (x *running) may() bool {
+	s := int(x.now() / time.Second)
+	if s >= len(x.seconds) {
+		return false
+	}
+	if x.seconds[s].Add(1) > int64(x.caps.MaxRate+0.999) {
+		x.seconds[s].Add(-1)
+		return false
+	}
+	return true
+}
+
+func (x *running) track(c net.Conn, id int32) {
+	s := &x.open[id%64]
+	s.Lock()
+	s.conns[c] = struct{}{}
+	s.Unlock()
+	if x.ctx.Err() != nil { // closeAll may have been by already
+		c.SetDeadline(time.Unix(1, 0))
+	}
+}
+
+func (x *running) untrack(c net.Conn, id int32) {
+	s := &x.open[id%64]
+	s.Lock()
+	delete(s.conns, c)
+	s.Unlock()
+}
+
+func (x *running) closeAll() {
+	for i := range x.open {
+		s := &x.open[i]
+		s.Lock()
+		for c := range s.conns {
+			c.SetDeadline(time.Unix(1, 0))
+		}
+		s.Unlock()
+	}
+}
+
+func (x *running) emit(r *Result) {
+	if x.Emit == nil {
+		return
+	}
+	x.emitMu.Lock()
+	x.Emit(r)
+	x.emitMu.Unlock()
+}
+
+func (x *running) summary(cpu time.Duration) *Summary {
+	s := &Summary{PlanHash: x.Plan.Hash(), Mode: x.Plan.Mode, Begin: x.epoch, Elapsed: x.now(), Planned: int64(len(x.Plan.Items)), Begun: x.begun.Load(),
+		Skipped: x.skipped.Load(), Attempts: x.sent.Load(), Retries: x.retries.Load(), Lost: x.lost.Load(), Late: x.late.Load(), BytesSent: x.bytes.Load(),
+		Unsent: x.unsent.Load(), Local: x.local.Load()}
+	for i := range x.outcomes {
+		s.Outcomes[i] = x.outcomes[i].Load()
+	}
+	for i := range x.seconds {
+		s.PeakRate = max(s.PeakRate, x.seconds[i].Load())
+	}
+	us := func(h *hdrhistogram.Histogram, q float64) time.Duration {
+		return time.Duration(h.ValueAtQuantile(q)) * time.Microsecond
+	}
+	s.LatenessP50, s.LatenessP99, s.LatenessMax = us(x.lateness, 50), us(x.lateness, 99), time.Duration(x.lateness.Max())*time.Microsecond
+	s.AcceptP50, s.AcceptP95, s.AcceptP99 = us(x.accept, 50), us(x.accept, 95), us(x.accept, 99)
+	s.CPU = (cpuTime() - cpu).Seconds() / max(s.Elapsed.Seconds(), 1e-9) / float64(runtime.NumCPU())
+	seen := map[string]bool{}
+	for i := range x.targets {
+		if d := x.targets[i].dialect; !seen[d.Name()] {
+			seen[d.Name()] = true
+			if s.Work != "" {
+				s.Work += "; "
+			}
+			s.Work += d.Name() + ": " + d.Work()
+		}
+	}
+	if cause := context.Cause(x.ctx); !errors.Is(cause, errFinished) {
+		s.Stopped = cause.Error()
+		if errors.Is(cause, context.Canceled) {
+			s.Stopped = "interrupted"
+		}
+	}
+	s.Invalid = x.gates(s)
+	return s
+}
+
+// gates are the reasons for which the run says nothing about its targets.
+func (x *running) gates(s *Summary) (why []string) {
+	if s.LatenessP99 > latenessMost {
+		why = append(why, fmt.Sprintf("one attempt in a hundred was sent more than %v late (at most %v)", s.LatenessP99, latenessMost))
+	}
+	if s.Unsent > 0 {
+		why = append(why, fmt.Sprintf("%d attempts were due and not sent (cap of %.0f/s)", s.Unsent, x.caps.MaxRate))
+	}
+	if s.Local > 0 {
+		why = append(why, fmt.Sprintf("%d attempts failed on this machine's own sockets", s.Local))
+	}
+	if s.CPU > cpuMost {
+		why = append(why, fmt.Sprintf("this process used %.0f %% of the machine (at most %.0f %%)", s.CPU*100, cpuMost*100))
+	}
+	if s.Stopped == "" && s.Begun < s.Planned {
+		why = append(why, fmt.Sprintf("%d of %d items were not begun", s.Planned-s.Begun, s.Planned))
+	}
+	planned := make([]int64, len(x.tens))
+	for i := range x.Plan.Items {
+		if k := int(x.real(x.Plan.Items[i].At) / (10 * time.Second)); k < len(planned) {
+			planned[k]++
+		}
+	}
+	for k := range planned {
+		if off := planned[k] - x.tens[k]; s.Stopped == "" && float64(max(off, -off)) > max(rateErrorMost*float64(planned[k]), rateErrorLess) {
+			why = append(why, fmt.Sprintf("%d of %d items from second %d on", x.tens[k], planned[k], 10*k))
+			break
+		}
+	}
+	return why
+}
+
+// addressRoom is how many clients a prefix has addresses for.
+func addressRoom(p netip.Prefix) int {
+	bits := p.Addr().BitLen() - p.Bits()
+	if bits > 24 {
+		bits = 24
+	}
+	n := 1 << bits
+	if p.Addr().Is4() {
+		n -= 2
+		if p.Addr().IsLoopback() && p.Bits() == 8 {
+			n -= 1 << 16 // 127.0.0.0/16 is left to nodes
+		}
+	}
+	return n
+}
+
+// addressOf is the address of the i-th client.
+func addressOf(p netip.Prefix, i int) netip.Addr {
+	n := uint32(i + 1)
+	if p.Addr().IsLoopback() && p.Bits() == 8 {
+		n += 1 << 16
+	}
+	b := p.Masked().Addr().As16()
+	for k := 15; n > 0; k-- {
+		b[k] |= byte(n)
+		n >>= 8
+	}
+	a := netip.AddrFrom16(b)
+	if p.Addr().Is4() {
+		a = a.Unmap()
+	}
+	return a
+}
