@@ -126,6 +126,14 @@ var descriptions = map[string]Description{
 		Version:    "of the protocol",
 		Confidence: ConfidenceCertain,
 	},
+	"nats": {
+		Recognised: "INFO line of the server with its id",
+		Role:       "supernode (server)",
+		Outcomes:   "accepted (PONG after CONNECT), refused (-ERR), throttled (maximum connections exceeded), close (-ERR later); PING is a refresh",
+		Identity:   "name, else user, of CONNECT; none in TLS",
+		Version:    "client library of CONNECT; JA4 in TLS",
+		Confidence: ConfidenceCertain,
+	},
 	"openvpn": {
 		Recognised: "reset packet whose length, packet ids, times and acknowledgements fit one of the key modes",
 		Role:       "supernode (server)",

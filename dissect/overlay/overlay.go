@@ -11,6 +11,7 @@ func All() []dissect.Protocol {
 		gnutella{},
 		bitcoin{},
 		mqtt{},
+		nats{},
 		ikev2{},
 		openvpn{},
 		radius{},
