@@ -89,7 +89,15 @@ func readHints(path string) (h dissect.Hints, own []dissect.Protocol, err error)
 	if path == "" {
 		return h, nil, nil
 	}
-	return h, nil, exitError{exitUsage, fmt.Errorf("--hints %s: this build reads no hints", path)}
+	f, err := os.Open(path)
+	if err != nil {
+		return h, nil, exitError{exitUsage, err}
+	}
+	defer f.Close()
+	if h, own, err = overlay.LoadHints(f, path); err != nil {
+		return h, nil, exitError{exitUsage, err}
+	}
+	return h, own, nil
 }
 
 // parseTime reads a moment, or a duration that counts from the first packet.

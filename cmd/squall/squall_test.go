@@ -188,6 +188,28 @@ func TestPiecesAreTheWhole(t *testing.T) {
 	}
 }
 
+// TestHints: what the user says of a node stands in the rows.
+func TestHints(t *testing.T) {
+	hints := filepath.Join(t.TempDir(), "hints.yaml")
+	write := func(text string) {
+		if err := os.WriteFile(hints, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	_, capture, _ := squall(nil, "sample", "outage", "-w", "-")
+	_, nodes, _ := squall([]byte(capture), "report", "nodes", "-", "-T", "csv", "-e", "destination_ip,destination_port,service", "--limit", "1")
+	cells := strings.Split(strings.Split(nodes, "\n")[1], ",")
+	write("nodes:\n  " + cells[0] + ":" + cells[1] + ":\n    role: login\n    service: the front door\n")
+	code, out, errs := squall([]byte(capture), "report", "nodes", "-", "--hints", hints, "-T", "csv", "-e", "service,destination_role,role_source", "--where", "destination_ip == '"+cells[0]+"'")
+	if code != 0 || !strings.Contains(out, "the front door,login,user") {
+		t.Errorf("exit %d %s\n%s", code, errs, out)
+	}
+	write("nodes:\n  front: door\n")
+	if code, _, errs := squall([]byte(capture), "analyze", "-", "--hints", hints); code != 2 || !strings.Contains(errs, "hints.yaml") {
+		t.Errorf("wrong hints: exit %d %s", code, errs)
+	}
+}
+
 // TestShardsAreTheWhole: what several runs kept of the same inputs joins to
 // what one run finds, in any order; two captures of different times join too.
 func TestShardsAreTheWhole(t *testing.T) {
