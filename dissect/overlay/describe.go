@@ -80,7 +80,7 @@ var descriptions = map[string]Description{
 	},
 	"dns": {
 		Recognised: "header and question at port 53; elsewhere the whole message must be sound",
-		Role:       "not told",
+		Role:       "bootstrap for services (SRV, NAPTR) and seeds, else not told",
 		Outcomes:   "accepted (NOERROR, NXDOMAIN), refused (SERVFAIL, REFUSED, other codes)",
 		Identity:   "none",
 		Version:    "not on the wire",
@@ -96,7 +96,7 @@ var descriptions = map[string]Description{
 	},
 	"http": {
 		Recognised: "request line that ends in HTTP/1.x, status line, HTTP/2 preface",
-		Role:       "not told",
+		Role:       "bootstrap for lists of nodes (GWebCache, server.met, nodes.dat), else not told",
 		Outcomes:   "accepted (2xx, 3xx), challenge (401, 407), throttled (429, 503 with Retry-After), refused (4xx, 5xx)",
 		Identity:   "none",
 		Version:    "User-Agent",

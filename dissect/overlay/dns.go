@@ -17,7 +17,8 @@ import (
 // NOERROR and NXDOMAIN are answers, SERVFAIL, REFUSED and the other codes are
 // refusals. Question and answer are paired by id, name and type. NBNS, LLMNR and
 // multicast DNS have the same format and are not claimed. Elsewhere than on port
-// 53 a message must be sound to its end. The role of the node is not told.
+// 53 a message must be sound to its end. A node that is asked for services (SRV,
+// NAPTR) or for seeds serves as bootstrap; otherwise the role is not told.
 type dns struct{}
 
 const (
@@ -159,6 +160,9 @@ func (dns) Dissect(d *dissect.Datagram, f *dissect.Flow, m *dissect.Message) (in
 		m.Op = dnsType(kind)
 		// Case is drawn at random by some resolvers and comes back the same.
 		m.Txn = hashKey(m.Txn^uint64(kind)<<32, b[dnsHeader:at])
+		if kind == 33 || kind == 35 || dnsSeed(b[dnsHeader:at]) {
+			m.Role = dissect.RoleBootstrap
+		}
 	}
 	if m.FromClient {
 		m.Kind = dissect.KindRequest
@@ -171,6 +175,23 @@ func (dns) Dissect(d *dissect.Datagram, f *dissect.Flow, m *dissect.Message) (in
 		m.Kind = dissect.KindRefuse
 	}
 	return n, nil
+}
+
+// dnsSeed reports a name by which overlays find their first nodes: the seeds of
+// coins, libp2p's dnsaddr, the routers of the DHT of BitTorrent.
+func dnsSeed(name []byte) bool {
+	n := int(name[0])
+	if n == 0 || n >= len(name) {
+		return false
+	}
+	first, rest := name[1:1+n], name[1+n:]
+	for _, p := range [...]string{"dnsseed", "seed", "bootstrap", "_dnsaddr"} {
+		if len(first) >= len(p) && is(first[:len(p)], p) {
+			return true
+		}
+	}
+	return is(first, "router") && (is(rest, "\x0abittorrent\x03com\x00") || is(rest, "\x08utorrent\x03com\x00")) ||
+		is(first, "dht") && is(rest, "\x0etransmissionbt\x03com\x00")
 }
 
 // dnsType is the name of a question's type, "query" for one that bootstrap does not use.

@@ -18,7 +18,7 @@ func dnsMessage(id, flags, kind uint16, name, rest string) string {
 
 func TestDNS(t *testing.T) {
 	udp := []line{
-		{data: dnsMessage(7, 0x0100, 33, "_sip._udp.example.org", ""), kind: dissect.KindRequest, op: "SRV"},
+		{data: dnsMessage(7, 0x0100, 33, "_sip._udp.example.org", ""), kind: dissect.KindRequest, op: "SRV", role: dissect.RoleBootstrap},
 		{data: dnsMessage(7, 0x0100, 33, "_sip._udp.example.org", ""), kind: dissect.KindRequest, same: 1},
 		{data: dnsMessage(8, 0x0100, 1, "seed.example.org", ""), kind: dissect.KindRequest, op: "A"},
 		{node: true, data: dnsMessage(8, 0x8183, 1, "seed.example.org", ""), kind: dissect.KindAccept, same: 3},
@@ -34,6 +34,14 @@ func TestDNS(t *testing.T) {
 		tcp = append(tcp, l)
 	}
 	converse(t, dns{}, dissect.ProtoTCP, 53, tcp)
+	for name, role := range map[string]dissect.Role{"dnsseed.bluematt.me": dissect.RoleBootstrap, "Router.BitTorrent.com": dissect.RoleBootstrap,
+		"dht.transmissionbt.com": dissect.RoleBootstrap, "router.example.com": dissect.RoleUnknown, "www.seed.org": dissect.RoleUnknown} {
+		var f dissect.Flow
+		var m dissect.Message
+		if _, err := (dns{}).Dissect(packet(dissect.ProtoUDP, 1, 53, dnsMessage(7, 0x0100, 1, name, "")), &f, &m); err != nil || m.Role != role {
+			t.Errorf("%s: %s, %v", name, m.Role, err)
+		}
+	}
 	// At another port the message must be sound to its end, and is never sure.
 	query := dnsMessage(7, 0x0100, 1, "seed.example.org", "")
 	if v := (dns{}).Probe(packet(dissect.ProtoUDP, 40000, 5300, query)); v != dissect.Maybe {

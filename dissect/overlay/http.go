@@ -18,9 +18,10 @@ import (
 // Each request is an attempt, a body passes unread. 2xx and 3xx are yes (a 3xx
 // is what the node serves here), 401 and 407 are challenges and refusals to a
 // request that had credentials, 429 and 503 are busy with their Retry-After,
-// the other 4xx and 5xx refuse. The version is User-Agent. The role is not told.
-// On a connection of HTTP/2 only the start is read: the server's first frame is
-// the yes.
+// the other 4xx and 5xx refuse. The version is User-Agent. On a connection of
+// HTTP/2 only the start is read: the server's first frame is the yes. Who is
+// asked for a list of nodes (GWebCache, server.met, nodes.dat) is a bootstrap
+// node; otherwise the role is not told.
 type http struct{}
 
 const (
@@ -272,6 +273,9 @@ func (http) Dissect(d *dissect.Datagram, f *dissect.Flow, m *dissect.Message) (i
 			target = target[:i]
 		}
 		m.Chain = hashKey(uint64(len(method)), target)
+		if httpBootstrap(target) {
+			m.Role = dissect.RoleBootstrap
+		}
 		f.Flags &^= httpHead | httpLoggedIn | httpTunnel
 		switch {
 		case method == "HEAD":
@@ -288,6 +292,14 @@ func (http) Dissect(d *dissect.Datagram, f *dissect.Flow, m *dissect.Message) (i
 		return end, nil
 	}
 	return leaveBody(f, uint64(end)+body, len(b)), nil
+}
+
+// httpBootstrap reports a target that is a list of nodes: the cache of Gnutella,
+// the server lists of eDonkey and of Kad.
+func httpBootstrap(target []byte) bool {
+	path, query, _ := bytes.Cut(target, []byte{'?'})
+	return bytes.HasSuffix(path, []byte("/server.met")) || bytes.HasSuffix(path, []byte("/nodes.dat")) ||
+		bytes.Contains(query, []byte("hostfile=1")) || bytes.Contains(query, []byte("net=gnutella"))
 }
 
 func httpResponse(d *dissect.Datagram, f *dissect.Flow, m *dissect.Message, code int, h *httpFields) {

@@ -37,6 +37,14 @@ func TestHTTP(t *testing.T) {
 			t.Errorf("%s: %s, %v", code, m.Kind, err)
 		}
 	}
+	for target, role := range map[string]dissect.Role{"/gwc.php?hostfile=1&client=x": dissect.RoleBootstrap, "/?get=1&net=gnutella2": dissect.RoleBootstrap,
+		"/server.met": dissect.RoleBootstrap, "/nodes.date": dissect.RoleUnknown, "/": dissect.RoleUnknown} {
+		f := dissect.Flow{FromClient: true}
+		m := dissect.Message{}
+		if _, err := (http{}).Dissect(packet(dissect.ProtoTCP, 1, 80, "GET "+target+" HTTP/1.0\r\n\r\n"), &f, &m); err != nil || m.Role != role {
+			t.Errorf("%s: %s, %v", target, m.Role, err)
+		}
+	}
 	converse(t, http{}, dissect.ProtoTCP, 80, []line{
 		{data: httpPreface, kind: dissect.KindRequest, op: "h2"},
 		{node: true, data: "\x00\x00\x00\x04\x00\x00\x00\x00\x00", kind: dissect.KindAccept, same: 1},
