@@ -26,6 +26,13 @@ var named = map[string]string{
 	"overlay/WireGuard.pcap":                       "wireguard",
 	"overlay/wireguard-ping-tcp.pcap":              "wireguard",
 	"overlay/wireguard-spicy.pcap":                 "wireguard",
+	"lab/n2n1-register.pcap":                       "n2n",
+	"lab/n2n3-nak.pcap":                            "n2n",
+	"lab/n2n3-register.pcap":                       "n2n",
+	"lab/n2n3-supernode-loss-a.pcap":               "n2n",
+	"lab/nebula-lighthouse.pcap":                   "nebula",
+	"lab/nebula-lighthouses-killed-a.pcap":         "nebula",
+	"lab/sip-registrar-killed-a.pcap":              "sip",
 	"overlay/bittorrent-dht__input.pcap":           "bt-dht",
 	"overlay/bittorrent_utp.pcap":                  "bt-utp",
 	"overlay/bt-tcp.pcap":                          "bittorrent",
@@ -221,6 +228,17 @@ func TestNames(t *testing.T) {
 		}
 		if want := named[file]; want != "" && slices.Contains(names, want) && found[want] == 0 {
 			t.Errorf("%s: no attempt is named %s, but %v", file, want, found)
+		}
+	}
+	// The captures of our own are not in the list: they hold one protocol each.
+	for file, want := range named {
+		if !strings.HasPrefix(file, "lab/") || !slices.Contains(names, want) {
+			continue
+		}
+		found := map[string]int{}
+		attemptsOf(t, filepath.Join(captures, file), func(r *dissect.Attempt) { found[r.Protocol]++ })
+		if found[want] == 0 || len(found) > 1 {
+			t.Errorf("%s: %v, want %s alone", file, found, want)
 		}
 	}
 	if testing.Short() {
