@@ -99,6 +99,9 @@ type Message struct {
 	Kind Kind
 	// Op is the protocol's own name of it ("REGISTER", "503"); a constant string.
 	Op string
+	// Protocol names the protocol of this request where several share a flow; a
+	// constant string, empty = Name of the one that reads it.
+	Protocol string
 	// FromClient: the sender is the client side of this exchange. The engine
 	// presets it with Flow.FromClient; a message that knows better sets it,
 	// and so corrects which end is the node.

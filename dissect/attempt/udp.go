@@ -264,6 +264,9 @@ func (e *Engine) request(fi int32, d *dissect.Datagram, clientA bool) dissect.Bu
 		t.rec.Flags |= FlagRefresh
 	}
 	t.rec.Protocol = e.protos[f.proto]
+	if m.Protocol != "" {
+		t.rec.Protocol = e.internString(m.Protocol)
+	}
 	e.describe(t, m)
 	return dissect.BucketAttempt
 }

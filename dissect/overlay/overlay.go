@@ -8,7 +8,12 @@ import "squall/dissect"
 // the first that is sure wins, so those with the strongest marks come first.
 func All() []dissect.Protocol {
 	return []dissect.Protocol{
+		sip{},
 		gnutella{},
+		bittorrent{},
+		tracker{},
+		dht{},
+		utp{},
 		bitcoin{},
 		mqtt{},
 		nats{},
