@@ -378,10 +378,7 @@ func (w *world) try(c *simClient, intent, number int, relation string) {
 		t := &w.truth.Attempts[a.i]
 		t.Outcome = outcome
 		if outcome == "accepted" {
-			c.busy = false
-			if !w.sc.Policy.ResetOnConnect {
-				c.tries = 0
-			}
+			c.busy, c.tries = false, 0
 			w.attach(c, a)
 			return
 		}

@@ -21,11 +21,11 @@ type Failures struct {
 func (f *Failures) Amplification() float64 { return float64(f.Attempts) / float64(max(f.Intents, 1)) }
 
 // Outages are the stretches of failing attempts, broken where none failed for
-// longer than quiet.
-func (t *Truth) Outages(quiet time.Duration) (out []Failures) {
+// longer than quiet; what lies before from is left out.
+func (t *Truth) Outages(quiet, from time.Duration) (out []Failures) {
 	var starts []time.Duration
 	for i := range t.Attempts {
-		if a := &t.Attempts[i]; failed(a.Outcome) && a.Relation != "parallel" {
+		if a := &t.Attempts[i]; failed(a.Outcome) && a.Relation != "parallel" && a.Start >= from {
 			starts = append(starts, a.Start)
 		}
 	}
@@ -59,7 +59,7 @@ func (t *Truth) Outages(quiet time.Duration) (out []Failures) {
 type Fall struct {
 	Node       string
 	At         time.Duration
-	Generation int // 0: the script did it; else one more than that of the node most of its newcomers had been at
+	Generation int // 0: the script did it; else one more than that of the nodes most of its newcomers had been at
 }
 
 // Falls lists the nodes that went down or protected themselves, in order.
@@ -105,15 +105,15 @@ func (t *Truth) Falls() (out []Fall) {
 		if out[b].Generation == 0 {
 			continue
 		}
-		best, from := 0, -1
+		by := make([]int, len(out)+1)
 		for a := range out[:b] {
-			if came[b][a] > best {
-				best, from = came[b][a], a
-			}
+			by[out[a].Generation+1] += came[b][a]
 		}
 		out[b].Generation = 0
-		if from >= 0 {
-			out[b].Generation = out[from].Generation + 1
+		for g, n := range by {
+			if n > by[out[b].Generation] {
+				out[b].Generation = g
+			}
 		}
 	}
 	return out

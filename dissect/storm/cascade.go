@@ -22,7 +22,6 @@ type fall struct {
 	kind   PeriodKind
 	gen    int32
 	excess float64
-	causal bool
 }
 
 // cascade works out the periods of the service's nodes and, from the falls in
@@ -82,7 +81,8 @@ func (d *scenes) cascade(name string, th *Thresholds, f *Finding, q *Quality) *c
 		seconds := max(float64(b.at-since)/1e9, 1)
 		tried := load(since, b.at)
 		extra := max(float64(tried)-calm*seconds, 1)
-		best, from, total := int64(0), -1, int64(0)
+		came := make([]int64, len(c.falls)+1) // by generation of what they left, plus one
+		total := int64(0)
 		for k := range c.falls[:i] {
 			a := &c.falls[k]
 			if a.at >= b.at {
@@ -94,23 +94,27 @@ func (d *scenes) cascade(name string, th *Thresholds, f *Finding, q *Quality) *c
 				continue
 			}
 			var n int64
+			step := moveStep << d.moveShift
 			for at, v := range fl.by {
-				if at >= d.bin(since) && at <= d.bin(b.at) {
+				if at >= since/step && at <= b.at/step {
 					n += int64(v)
 				}
 			}
 			total += n
-			if n > best {
-				best, from = n, k
-			}
+			came[a.gen+1] += n
 			share := min(float64(n)/extra, 1)
 			byEdge[e] = len(c.edges)
 			c.edges = append(c.edges, Migration{From: a.key.at, To: b.key.at, Service: name, Share: share,
 				Causal: share >= th.CausalShare && float64(tried)/seconds >= th.CausalLoad*calm})
 		}
-		if from >= 0 && float64(total) >= th.CausalShare*extra {
-			b.gen = c.falls[from].gen + 1
-			b.causal = true
+		// A node that gave no sign of life since the first one fell may have
+		// died with it: there is nothing to say that load felled it.
+		if float64(total) >= th.CausalShare*extra && b.p.aliveBetween(d, c.falls[0].at, b.at) {
+			for g, n := range came {
+				if n > came[b.gen] {
+					b.gen = int32(g)
+				}
+			}
 		}
 	}
 	for i := range c.falls {
@@ -123,6 +127,16 @@ func (d *scenes) cascade(name string, th *Thresholds, f *Finding, q *Quality) *c
 	}
 	c.migrations(s, name, byEdge)
 	return c
+}
+
+// aliveBetween reports a sign of life of the node between two times.
+func (p *pulse) aliveBetween(d *scenes, from, to int64) bool {
+	for b, k := range p.good {
+		if b >= d.bin(from) && b <= d.bin(to) && (k.first > from && k.first < to || k.last > from && k.last < to) {
+			return true
+		}
+	}
+	return false
 }
 
 // redistribution is the excess of every node that was not among the first to

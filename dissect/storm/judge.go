@@ -526,6 +526,9 @@ func (j *judge) end(f *Finding, r run) {
 	if j.q.End-end <= max(j.window*j.length, 10*second) && r.to >= len(j.at)-1-int(j.window) && !j.servedAfter(end) {
 		return
 	}
+	if j.undecidedAfter(end) {
+		return
+	}
 	f.End = end
 	f.Recovered = j.servedAfter(end)
 }
@@ -540,6 +543,22 @@ func (j *judge) dense(b int64) bool {
 		decided += n + int64(j.bins[i].n[fOutcome0+field(dissect.OutcomeAccepted)])
 	}
 	return float64(failed) >= max(j.th.PartialFailure, j.calmFailure()+j.th.PartialOverCalm)*float64(decided)
+}
+
+// undecidedAfter reports that the capture ended before it was known what became
+// of the attempts after a time.
+func (j *judge) undecidedAfter(t int64) bool {
+	if j.q.End-t > 40*second {
+		return false
+	}
+	var unknown, all int64
+	for i := range j.bins {
+		if j.bins[i].at*j.length > t {
+			unknown += int64(j.bins[i].n[fOutcome0])
+			all += int64(j.bins[i].n[fAttempts])
+		}
+	}
+	return float64(unknown) >= max(j.th.PartialFailure*float64(all), 1)
 }
 
 // servedAfter reports that in the minute after a time, or in what is left of the

@@ -82,7 +82,7 @@ func (d *scenes) life(t *thread, a *dissect.Attempt) {
 		}
 		bad(nRefused, a.End)
 	case dissect.OutcomeDropped:
-		good(nAlive, a.End)
+		good(nAlive, a.Start)
 		d.sheets += p.line.add(d.bin(a.Start), nDropped, 1)
 	case dissect.OutcomeStalled, dissect.OutcomeTimeout:
 		switch {
@@ -90,12 +90,17 @@ func (d *scenes) life(t *thread, a *dissect.Attempt) {
 			good(nAlive, a.AnsweredAt)
 			d.sheets += p.line.add(d.bin(a.Start), nStalled, 1)
 		case a.Answer == dissect.AnswerSynAck || a.Answer == dissect.AnswerReply:
+			good(nAlive, a.Start) // its kernel at least
 			d.sheets += p.line.add(d.bin(a.Start), nStalled, 1)
 		default:
 			bad(nSilent, a.Start)
 		}
 	}
 }
+
+// moveStep is how finely moves between nodes are timed: a cascade may take
+// seconds.
+const moveStep = second / 10
 
 // move notes that the client went from the node of its last row to another.
 func (d *scenes) move(t *thread, a *dissect.Attempt) {
@@ -118,7 +123,10 @@ func (d *scenes) move(t *thread, a *dissect.Attempt) {
 		if f.by == nil {
 			f.by = map[int64]int32{}
 		}
-		f.by[d.bin(a.Start)]++
+		at := a.Start / moveStep >> d.moveShift
+		if f.by[at]++; f.by[at] == 1 {
+			d.moves++
+		}
 	}
 }
 

@@ -1,6 +1,7 @@
 package storm_test
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"io"
@@ -40,19 +41,32 @@ func (m *memory) Next() (*capture.Batch, error) {
 func (m *memory) Files() []capture.FileStats { return []capture.FileStats{m.stats} }
 func (m *memory) Close() error               { return nil }
 
-// judged simulates a scenario and judges its packets.
-func judged(t testing.TB, sc samples.Scenario, seed uint64) (*storm.Report, *samples.Truth) {
+// analysed simulates a scenario and reads its packets.
+func analysed(t testing.TB, sc samples.Scenario, seed uint64) *pipeline.Analysis {
+	t.Helper()
+	a, _ := run(t, sc, seed)
+	return a
+}
+
+func run(t testing.TB, sc samples.Scenario, seed uint64) (*pipeline.Analysis, *samples.Truth) {
 	t.Helper()
 	var packets []capture.Packet
 	truth, err := samples.Simulate(sc, seed, func(p *capture.Packet) { packets = append(packets, *p) })
 	if err != nil {
 		t.Fatal(err)
 	}
-	slices.SortStableFunc(packets, func(a, b capture.Packet) int { return int(min(max(a.Time-b.Time, -1), 1)) })
+	slices.SortStableFunc(packets, func(a, b capture.Packet) int { return cmp.Compare(a.Time, b.Time) })
 	a, err := pipeline.Run(context.Background(), pipeline.Config{Workers: 2, Protocols: overlay.All()}, &memory{packets: packets})
 	if err != nil {
 		t.Fatal(err)
 	}
+	return a, truth
+}
+
+// judged simulates a scenario and judges its packets.
+func judged(t testing.TB, sc samples.Scenario, seed uint64) (*storm.Report, *samples.Truth) {
+	t.Helper()
+	a, truth := run(t, sc, seed)
 	defer a.Close()
 	r, err := a.Judge(storm.Config{})
 	if err != nil {

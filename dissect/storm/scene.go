@@ -15,6 +15,7 @@ const (
 	maxSpells  = 1 << 20 // lock-outs of clients
 	maxPulses  = 1 << 16 // nodes with a life of their own
 	maxEdges   = 1 << 14 // pairs of nodes
+	maxMoves   = 1 << 19 // entries of their time lines
 	maxGroups  = 128     // client versions of a service
 	offenders  = 16      // busiest failing clients of a service
 	maxScanned = 64      // destinations that are told apart for one client
@@ -33,6 +34,8 @@ type scenes struct {
 	scans                 []scanner
 	nats                  int64
 	pulses, spells, edges int // kept
+	moves                 int // entries of all edges
+	moveShift             uint8
 
 	client  dissect.Client
 	hash    uint64
@@ -452,6 +455,9 @@ func (d *scenes) fit() {
 	for d.sheets > maxSheets {
 		d.halve()
 	}
+	for d.moves > maxMoves {
+		d.halveMoves()
+	}
 	if d.pulses > maxPulses || d.spells > maxSpells || d.edges > maxEdges {
 		d.prune()
 	}
@@ -469,9 +475,6 @@ func (d *scenes) halve() {
 			p.good.halve()
 			p.bad.halve()
 		}
-		for _, f := range s.edges {
-			f.by = halved(f.by)
-		}
 	}
 	for _, t := range d.threads {
 		for i := range ladder {
@@ -479,6 +482,18 @@ func (d *scenes) halve() {
 				s[i].from >>= 1
 				s[i].to >>= 1
 			}
+		}
+	}
+}
+
+// halveMoves makes the steps of all edges twice as long.
+func (d *scenes) halveMoves() {
+	d.moveShift++
+	d.moves = 0
+	for _, s := range d.by {
+		for _, f := range s.edges {
+			f.by = halved(f.by)
+			d.moves += len(f.by)
 		}
 	}
 }
@@ -500,6 +515,12 @@ func (d *scenes) merge(o *scenes) {
 	}
 	for o.shift < d.shift {
 		o.halve()
+	}
+	for d.moveShift < o.moveShift {
+		d.halveMoves()
+	}
+	for o.moveShift < d.moveShift {
+		o.halveMoves()
 	}
 	d.keep = hashes{min(d.keep.pulses, o.keep.pulses), min(d.keep.spells, o.keep.spells), min(d.keep.edges, o.keep.edges)}
 	d.nats += o.nats
@@ -555,6 +576,10 @@ func (s *scene) merge(o *scene) (made int) {
 		}
 		mine.n += f.n
 		mine.first, mine.last = min(mine.first, f.first), max(mine.last, f.last)
+		if mine.by == nil {
+			mine.by = f.by
+			continue
+		}
 		for b, n := range f.by {
 			mine.by[b] += n
 		}
@@ -575,7 +600,7 @@ func (s *scene) merge(o *scene) (made int) {
 // still too much.
 func (d *scenes) prune() {
 	for {
-		pulses, spells, edges := 0, 0, 0
+		pulses, spells, edges, moves := 0, 0, 0, 0
 		for _, s := range d.by {
 			for k, p := range s.pulses {
 				if p.hash > d.keep.pulses {
@@ -586,12 +611,14 @@ func (d *scenes) prune() {
 			for k, f := range s.edges {
 				if f.hash > d.keep.edges {
 					delete(s.edges, k)
+					continue
 				}
+				moves += len(f.by)
 			}
 			s.spells = slices.DeleteFunc(s.spells, func(l lockout) bool { return l.client > d.keep.spells })
 			pulses, spells, edges = pulses+len(s.pulses), spells+len(s.spells), edges+len(s.edges)
 		}
-		d.pulses, d.spells, d.edges = pulses, spells, edges
+		d.pulses, d.spells, d.edges, d.moves = pulses, spells, edges, moves
 		if pulses <= maxPulses && spells <= maxSpells && edges <= maxEdges {
 			return
 		}
