@@ -132,23 +132,30 @@ func (g *Guard) Trust(l *Lease) {
 	g.leases.Insert(netip.PrefixFrom(a, a.BitLen()), l)
 }
 
-// Check says whether the address may be sent to now; a *Refusal if not. It is
-// asked before every dial.
-func (g *Guard) Check(a netip.Addr) error {
-	if !a.IsValid() {
-		return refuse("no address")
-	}
+// Closed says whether no leave whatever opens the address; a *Refusal if so.
+func (g *Guard) Closed(a netip.Addr) error {
 	real := plainAddr(a)
 	switch {
+	case !a.IsValid():
+		return refuse("no address")
 	case g.never.Contains(real):
 		return refuse("%v: unspecified, multicast, broadcast and reserved addresses are never sent to", a)
-	case real.IsLoopback():
-		return nil
 	case g.recorded.Contains(real):
 		return refuse("%v occurs in the capture: it is a machine of the outage, not a test node", a)
 	case g.ends.Contains(real):
 		return refuse("%v: network or broadcast address of an allowed prefix", a)
-	case g.allowed.Contains(real):
+	}
+	return nil
+}
+
+// Check says whether the address may be sent to now; a *Refusal if not. It is
+// asked before every dial.
+func (g *Guard) Check(a netip.Addr) error {
+	if err := g.Closed(a); err != nil {
+		return err
+	}
+	real := plainAddr(a)
+	if real.IsLoopback() || g.allowed.Contains(real) {
 		return nil
 	}
 	if l, ok := g.leases.Lookup(real); ok {

@@ -69,6 +69,7 @@ type NodeConfig struct {
 	// sessions and refuses everybody for Recovery; CrashAt: the same, silently.
 	// 0 = never.
 	ProtectAt, CrashAt float64
+	Window             time.Duration // over which that rate is measured, 0 = 1 s
 	Recovery           time.Duration // 0 = 40 s
 	WarmUp             time.Duration // capacity grows from a tenth to all of it within this time after a recovery
 	// Admission, before the queue. Rate is a token bucket of Burst requests;
@@ -105,13 +106,32 @@ func (c *NodeConfig) Check() error {
 	if c.Concurrency < 0 || c.Queue < 0 || c.Concurrency > 1<<20 || c.Queue > 1<<24 {
 		return fmt.Errorf("node: concurrency %d, queue %d: want at most %d and %d", c.Concurrency, c.Queue, 1<<20, 1<<24)
 	}
-	if c.RetryAfter < 0 || c.Recovery < 0 || c.WarmUp < 0 {
+	if c.RetryAfter < 0 || c.Recovery < 0 || c.WarmUp < 0 || c.Window < 0 {
 		return fmt.Errorf("node: times are not below zero")
 	}
 	if c.Discipline >= numDisciplines || c.Overload >= numOverloads || c.Service >= numServices {
 		return fmt.Errorf("node: unknown discipline, overload or service distribution")
 	}
 	return nil
+}
+
+// Faster is the same node on a clock that runs x times as fast: for a replay
+// at that speed.
+func (c NodeConfig) Faster(x float64) NodeConfig {
+	c.Capacity, c.ProtectAt, c.CrashAt = c.Capacity*x, c.ProtectAt*x, c.CrashAt*x
+	if c.Rate > 0 {
+		c.Burst = max(c.Burst, c.Rate, 1) // of a second on the slow clock
+		c.Rate *= x
+	}
+	c.PerClient *= x
+	less := func(d, zero time.Duration) time.Duration {
+		if d == 0 {
+			d = zero
+		}
+		return time.Duration(float64(d) / x)
+	}
+	c.RetryAfter, c.Recovery, c.WarmUp, c.Window = less(c.RetryAfter, 0), less(c.Recovery, recoveryDefault), less(c.WarmUp, 0), less(c.Window, time.Second)
+	return c
 }
 
 // ParseOverload reads a behaviour's name; ParseDiscipline and ParseService
@@ -189,7 +209,7 @@ type Node struct {
 	queue   []Job // from head on
 	head    int
 	busy    int
-	recent  []int64 // arrivals of the last second, from first on
+	recent  []int64 // arrivals within the last window, from first on
 	first   int
 	drained int64 // when the queue was last empty
 	bucket  bucket
@@ -223,6 +243,9 @@ func NewNode(cfg NodeConfig, seed uint64) *Node {
 	cfg.Concurrency = max(cfg.Concurrency, 1)
 	if cfg.Recovery == 0 {
 		cfg.Recovery = recoveryDefault
+	}
+	if cfg.Window == 0 {
+		cfg.Window = time.Second
 	}
 	if cfg.Burst == 0 {
 		cfg.Burst = max(cfg.Rate, 1)
@@ -296,17 +319,17 @@ func (n *Node) Offer(now int64, j Job) Offer {
 	return Queued
 }
 
-// pressed counts the requests of the last second against the limits.
+// pressed counts the requests of the last window against the limits.
 func (n *Node) pressed(now int64) Offer {
 	if n.first > 64 && n.first*2 > len(n.recent) {
 		n.recent = n.recent[:copy(n.recent, n.recent[n.first:])]
 		n.first = 0
 	}
 	n.recent = append(n.recent, now)
-	for n.recent[n.first] < now-1e9 {
+	for n.recent[n.first] < now-int64(n.cfg.Window) {
 		n.first++
 	}
-	rate := float64(len(n.recent) - n.first)
+	rate := float64(len(n.recent)-n.first) / n.cfg.Window.Seconds()
 	fell, state := Queued, Up
 	switch {
 	case n.cfg.ProtectAt > 0 && rate > n.cfg.ProtectAt:

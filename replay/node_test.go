@@ -174,3 +174,25 @@ func TestWarmUp(t *testing.T) {
 		t.Errorf("%d served in the first two seconds, %d in two when warm", cold, warm)
 	}
 }
+
+// TestFaster: a node ten times as fast does in a second what it did in ten.
+func TestFaster(t *testing.T) {
+	cfg := replay.NodeConfig{Capacity: 20, ProtectAt: 45, Recovery: 20 * time.Second, WarmUp: 10 * time.Second}
+	slow := drive{n: replay.NewNode(cfg, 1)}
+	slow.run(0, 60*time.Second, 40, one)
+	fast := drive{n: replay.NewNode(cfg.Faster(10), 1)}
+	fast.run(0, 6*time.Second, 400, one)
+	if r := float64(fast.served) / float64(slow.served); r < 0.95 || r > 1.05 {
+		t.Errorf("%d and %d served", slow.served, fast.served)
+	}
+	for i := range int64(60) { // 50 per second on its own clock
+		at := int64(100e9) + i*20e6
+		a, b := slow.n.Offer(at, replay.Job{}), fast.n.Offer(at/10, replay.Job{})
+		if (a == replay.Fell) != (b == replay.Fell) {
+			t.Errorf("request %d: %v and %v", i, a, b)
+		}
+	}
+	if slow.n.State(102e9) != replay.Closed || fast.n.State(10.2e9) != replay.Closed || slow.n.State(125e9) != replay.Up || fast.n.State(12.5e9) != replay.Up {
+		t.Error("they do not fall and rise together")
+	}
+}

@@ -603,13 +603,14 @@ func PolicyOf(s *storm.Policy) (p Policy, ok bool) {
 		p.JitterBeforeCap = p.JitterBeforeCap || smell == "jitter_before_cap"
 		p.ResetOnConnect = p.ResetOnConnect || smell == "backoff_reset"
 	}
-	switch p.Family {
-	case Exponential:
+	p.Step = time.Duration(s.Step)
+	if p.Family == Exponential {
 		p.Factor = min(max(p.Factor, 1), 100)
-	case Linear, Quadratic: // the slope, seconds per try or per try squared
-		p.Step, p.Factor = time.Duration(s.Factor*float64(time.Second)), 0
-	default:
+	} else {
 		p.Factor = 0
+	}
+	if p.Family != Linear && p.Family != Quadratic {
+		p.Step = 0
 	}
 	return p, p.Check() == nil
 }

@@ -178,6 +178,10 @@ func TestPolicyOf(t *testing.T) {
 	if !ok || p.String() != "exponential(1s, x2, cap 32s, full, reset_on_connect, timeout 1s)" {
 		t.Errorf("%v, %v", p, ok)
 	}
+	if p, ok := replay.PolicyOf(&storm.Policy{Family: "linear", Base: 2e8, Step: 1e8, Factor: 0, Jitter: "undetermined", Order: "round_robin"}); !ok ||
+		p.String() != "linear(200ms, +100ms, round_robin)" {
+		t.Errorf("%v, %v", p, ok)
+	}
 	if p, ok := replay.PolicyOf(&storm.Policy{Family: "undetermined", Timeout: 3e9, Limit: 4, Order: "random"}); ok || p.Patience() != 3*time.Second || p.Limit != 4 || p.Order != replay.Random {
 		t.Errorf("undetermined: %v, %v", p, ok)
 	}

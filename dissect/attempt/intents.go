@@ -143,7 +143,7 @@ func (p *part) chain(c *client, list []*related, begin, end int64) {
 			open = r
 		default:
 			rel := dissect.RelationFirst
-			if session != nil && session.rec.SessionEnded != dissect.SessionByClient {
+			if session != nil && session.rec.SessionEnded != dissect.SessionByClient && session.rec.SessionEnded != dissect.SessionExpired {
 				rel = dissect.RelationReattach
 			}
 			p.begin(c, r, rel)
@@ -192,7 +192,8 @@ func (p *part) close(c *client, list []*related, lastOf map[int32]*related, from
 	}
 }
 
-// expire ends a session whose lifetime passed by now without a refresh.
+// expire ends a session whose lifetime passed by now without a refresh. Its
+// client let it go, for who loses a session is seen trying to refresh it.
 func (r *Record) expire(now int64) {
 	if over := r.AnsweredAt + r.Lifetime; r.Lifetime > 0 && r.SessionEnd == 0 && over < now {
 		r.SessionEnd, r.SessionEnded = over, dissect.SessionExpired

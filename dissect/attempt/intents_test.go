@@ -219,7 +219,7 @@ func TestOneSide(t *testing.T) {
 }
 
 // TestLifetime: a session that nobody refreshed in time is over; the next
-// attempt is a reattach. One that was refreshed lives on.
+// attempt is a first one. One that was refreshed lives on.
 func TestLifetime(t *testing.T) {
 	const s = int64(1e9)
 	register := func(at int64) attempt.Record {
@@ -230,7 +230,7 @@ func TestLifetime(t *testing.T) {
 	for a := range finish(t, attempt.StoreConfig{}, 1000*s, []attempt.Record{register(0), register(50 * s), register(200 * s)}).Attempts(1) {
 		got = append(got, a.Relation.String()+" "+a.SessionEnded.String())
 	}
-	if want := "first , refresh expired, reattach expired"; strings.Join(got, ", ") != want {
+	if want := "first , refresh expired, first expired"; strings.Join(got, ", ") != want {
 		t.Errorf("%q, want %q", strings.Join(got, ", "), want)
 	}
 }

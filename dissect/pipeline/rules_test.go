@@ -11,7 +11,7 @@ import (
 
 	"squall/capture"
 	"squall/dissect"
-
+	"squall/dissect/overlay"
 	"squall/dissect/pipeline"
 	"squall/samples"
 )
@@ -50,7 +50,7 @@ func TestRowsAsTheRulesDemand(t *testing.T) {
 	if testing.Short() {
 		seeds = 2
 	}
-	for _, name := range []string{"s1", "s2", "s4", "s8", "s9", "s11", "s13", "n8", "n14", "n17", "skype-2010"} {
+	for _, name := range []string{"s1", "s2", "s4", "s8", "s9", "s11", "s13", "n8", "n14", "n17", "skype-2010", "outage", "s7", "s12", "n5", "n16"} {
 		sc, ok := samples.Find(name)
 		if !ok {
 			t.Fatal(name)
@@ -77,7 +77,7 @@ func compareRows(t *testing.T, sc samples.Scenario, seed uint64) {
 		t.Fatal(err)
 	}
 	want := samples.Oracle(packets)
-	a, err := pipeline.Run(context.Background(), pipeline.Config{Workers: 2}, &memory{packets: packets})
+	a, err := pipeline.Run(context.Background(), pipeline.Config{Workers: 2, Protocols: overlay.All()}, &memory{packets: packets})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -1,0 +1,165 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+
+	"github.com/spf13/cobra"
+
+	"squall/dissect/pipeline"
+	"squall/dissect/storm"
+	"squall/replay"
+	"squall/reports"
+)
+
+// demand analyses captures, or takes up what analyze -o kept of them.
+func (s *source) demand(cmd *cobra.Command, args []string) (*reports.Results, error) {
+	var pieces []io.Reader
+	for _, arg := range args {
+		h, err := os.Open(filepath.Join(arg, pipeline.SaveName))
+		if err != nil {
+			pieces = nil
+			break
+		}
+		defer h.Close()
+		pieces = append(pieces, h)
+	}
+	if len(pieces) == 0 {
+		return s.analyse(cmd, args)
+	}
+	cfg, err := s.config()
+	if err != nil {
+		return nil, err
+	}
+	a, err := pipeline.Join(cfg, pieces)
+	if err != nil {
+		return nil, exitError{exitUsage, err}
+	}
+	return reports.NewResults(a, storm.Config{}), nil
+}
+
+// planFlags are what chooses the demand.
+type planFlags struct {
+	options   replay.PlanOptions
+	mode      string
+	overrides []string
+	budget    string
+}
+
+func (p *planFlags) flags(cmd *cobra.Command) {
+	f := cmd.Flags()
+	f.StringVar(&p.options.Service, "service", "", "only this service (squall report nodes lists them)")
+	f.DurationVar(&p.options.From, "from", 0, "only what began this long after the capture did")
+	f.DurationVar(&p.options.To, "to", 0, "and before this")
+	f.Float64Var(&p.options.ScaleClients, "scale-clients", 1, "whole clients, times this")
+	f.StringArrayVar(&p.overrides, "override", nil, "'policy: exponential(1s, x2, cap 60s, full)', or 'policy GROUP: cap 300s'")
+	f.StringVar(&p.budget, "budget", "", "retries that each first attempt pays for, such as 10%")
+	f.Uint64Var(&p.options.Seed, "seed", 1, "of everything that is drawn")
+}
+
+// parse reads the texts among the flags.
+func (p *planFlags) parse() (err error) {
+	if p.options.Mode, err = replay.ParseMode(p.mode); err == nil {
+		p.options.Overrides, err = parseOverrides(p.overrides, p.budget)
+	}
+	if err != nil {
+		return exitError{exitUsage, err}
+	}
+	return nil
+}
+
+func parseOverrides(texts []string, budget string) (list []replay.Override, err error) {
+	if budget != "" {
+		texts = append(texts[:len(texts):len(texts)], "policy: budget "+budget)
+	}
+	for _, text := range texts {
+		o, err := replay.ParseOverride(text)
+		if err != nil {
+			return nil, fmt.Errorf("--override %q: %w", text, err)
+		}
+		list = append(list, o)
+	}
+	return list, nil
+}
+
+// plan makes the plan of the sources.
+func (p *planFlags) plan(cmd *cobra.Command, in *source, args []string) (*replay.Plan, *reports.Results, error) {
+	results, err := in.demand(cmd, args)
+	if err != nil {
+		return nil, nil, err
+	}
+	report, err := results.Report()
+	if err == nil {
+		for _, c := range results.Analysis.Captures() {
+			p.options.Sources = append(p.options.Sources, filepath.Base(c.Path))
+		}
+		var plan *replay.Plan
+		if plan, err = replay.NewPlan(results.Analysis, report, p.options); err == nil {
+			return plan, results, nil
+		}
+	}
+	results.Analysis.Close()
+	return nil, nil, exitError{exitFailed, err}
+}
+
+func planCommand() *cobra.Command {
+	var in source
+	var p planFlags
+	var out string
+	cmd := &cobra.Command{
+		Use:   "plan SOURCE... -w PLAN",
+		Short: "what to replay: the demand of a capture and the policies of its clients",
+		Long: `plan takes from captures (or from a directory that analyze -o kept) what clients
+wanted: when, of which node, for how long, and how they retry. It sends nothing.
+-w keeps it as JSON lines for squall replay; the summary goes to standard output.
+
+--mode intent (default) plans the wishes; the attempts arise from the policies
+and from how the target behaves. --mode attempt plans every recorded attempt at
+its time, whatever becomes of it: good for a load at a known rate, wrong for
+"would it happen again", since it condemns healthy targets.`,
+		Example: `  squall sample skype-2010 -w skype.pcapng
+  squall plan skype.pcapng -w skype.plan
+  squall plan skype.pcapng -w gentle.plan --override 'policy: exponential(1s, x2, cap 60s, full)'`,
+		RunE: func(cmd *cobra.Command, args []string) error {
+			if err := p.parse(); err != nil {
+				return err
+			}
+			if p.options.Mode == replay.PacketMode {
+				return exitError{exitUsage, errors.New("packet mode replays the capture itself and has no plan: squall replay --packets")}
+			}
+			plan, results, err := p.plan(cmd, &in, args)
+			if err != nil {
+				return err
+			}
+			defer results.Analysis.Close()
+			summary := cmd.OutOrStdout()
+			if out != "" {
+				if out == "-" {
+					summary = cmd.ErrOrStderr()
+				}
+				w, done, err := create(cmd, out)
+				if err != nil {
+					return err
+				}
+				if err := finish(w, done, plan.Write); err != nil {
+					return err
+				}
+			}
+			if _, err := io.WriteString(summary, plan.Summary()); err != nil {
+				return exitError{exitFailed, err}
+			}
+			if err := interrupted(cmd); err != nil {
+				return err
+			}
+			return damaged(results.Analysis.Captures())
+		},
+	}
+	in.flags(cmd)
+	p.flags(cmd)
+	cmd.Flags().StringVar(&p.mode, "mode", "intent", "intent or attempt")
+	cmd.Flags().StringVarP(&out, "write", "w", "", "file for the plan, - for standard output")
+	return cmd
+}

@@ -1,0 +1,409 @@
+package main
+
+import (
+	"bufio"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"squall/dissect"
+	"squall/replay"
+)
+
+const (
+	exitRefused = 4 // by the safety rules
+	// resultsName and runName are what replay -o keeps.
+	resultsName = "results.jsonl"
+	runName     = "replay.json"
+)
+
+// refused gives a *replay.Refusal its exit code.
+func refused(err error) error {
+	var no *replay.Refusal
+	if errors.As(err, &no) {
+		return exitError{exitRefused, err}
+	}
+	return exitError{exitUsage, err}
+}
+
+// manifest is what is kept of a run beside its rows: who, when, what, how much.
+type manifest struct {
+	Squall  string          `json:"squall_version"`
+	User    int             `json:"user_id"`
+	Host    string          `json:"host"`
+	Plan    replay.Header   `json:"plan"`
+	Targets []string        `json:"targets"`
+	Nodes   []string        `json:"recorded_nodes_of_targets"`
+	Allow   []string        `json:"allow,omitempty"`
+	Speed   float64         `json:"speed"`
+	Caps    replay.Caps     `json:"caps"`
+	Script  []string        `json:"script,omitempty"`
+	Summary *replay.Summary `json:"summary"`
+}
+
+func replayCommand() *cobra.Command {
+	var targets, allow, overrides []string
+	var budget, trigger, control, dir, bind, format string
+	var speed float64
+	var caps replay.Caps
+	var seed uint64
+	var keepalive, reattach time.Duration
+	var consent uint16
+	var send, untilCollapse, quiet bool
+	cmd := &cobra.Command{
+		Use:   "replay PLAN --target HOST:PORT... [--send]",
+		Short: "ask for it again, of test nodes, with clients that react",
+		Long: `replay asks targets for what a plan holds. Without --send it is a dry run: it says
+what would be sent, to whom, and sends nothing. Each recorded node is played by
+one of the targets, in their order; further targets are there to fail over to.
+Every client has a source address of its own (127.0.0.0/8 for targets on
+loopback; --bind CIDR elsewhere) and an identity of its own inside the protocol.
+
+Loopback is free. Private addresses need --allow CIDR, at most /24 (IPv6 /64).
+Public ones need the target's consent: run squall consent there, and name its
+port with --consent. Addresses that occur in the capture, multicast and
+broadcast are never sent to. Refusals exit with 4.
+
+--trigger makes the outage happen: 'at 30s: node 2 down; at 60s: node 2 up' by
+way of the --control of squall testnode. A run whose sender was late, or whose
+caps cut it, calls itself invalid and says why.`,
+		Example: `  squall testnode --protocol gnutella --nodes 8 --capacity 3 --control 127.0.0.1:9000 &
+  squall replay skype.plan --target 127.0.0.1:7001
+  squall replay skype.plan --target 127.0.0.1:7001 --speed 10 --max-rate 20000 -o run --send`,
+		Args: cobra.ExactArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			if os.Geteuid() == 0 && send {
+				fmt.Fprintln(cmd.ErrOrStderr(), "squall: sockets need no root; an ordinary user will do")
+			}
+			plan, err := readPlan(cmd, args[0])
+			if err != nil {
+				return exitError{exitUsage, err}
+			}
+			list, err := parseOverrides(overrides, budget)
+			if err == nil {
+				err = plan.Override(list)
+			}
+			if err != nil {
+				return exitError{exitUsage, err}
+			}
+			script, err := readScript(trigger)
+			if err != nil {
+				return exitError{exitUsage, err}
+			}
+			nets, err := parsePrefixes("--allow", allow)
+			if err != nil {
+				return exitError{exitUsage, err}
+			}
+			guard, err := replay.NewGuard(nets, plan.Recorded)
+			if err != nil {
+				return refused(err)
+			}
+			ctx, stop := context.WithCancelCause(cmd.Context())
+			defer stop(nil)
+			if consent != 0 {
+				if err := askConsent(ctx, guard, targets, consent, &caps, stop); err != nil {
+					return refused(err)
+				}
+			}
+			r := &replay.Runner{Plan: plan, Guard: guard, Speed: speed, Caps: caps, Seed: seed, Script: script, Keepalive: keepalive, Reattach: reattach}
+			loopback := true
+			for _, t := range targets {
+				at, err := guard.Resolve(ctx, t, net.DefaultResolver.LookupNetIP)
+				if err != nil {
+					return refused(err)
+				}
+				loopback = loopback && at.Addr().IsLoopback()
+				r.Targets = append(r.Targets, at)
+			}
+			r.UntilCollapse = untilCollapse || loopback && !cmd.Flags().Changed("until-collapse")
+			if bind != "" {
+				if r.Bind, err = netip.ParsePrefix(bind); err != nil {
+					return exitError{exitUsage, fmt.Errorf("--bind: %w", err)}
+				}
+			}
+			if len(script) > 0 {
+				if r.Do, err = remote(ctx, control); err != nil {
+					return exitError{exitUsage, err}
+				}
+			}
+			if err := r.Check(); err != nil {
+				return refused(err)
+			}
+			if !send {
+				return dryRun(cmd.OutOrStdout(), r, format, allow)
+			}
+			keepRow, done, err := keepRows(dir)
+			if err != nil {
+				return exitError{exitFailed, err}
+			}
+			r.Emit = keepRow
+			if !quiet && isTerminal(cmd.ErrOrStderr()) {
+				r.Progress = func(p replay.Progress) {
+					fmt.Fprintf(cmd.ErrOrStderr(), "\r\x1b[K%v  due %d, sent %d, in flight %d, sessions %d, accepted %d/s, failures %d/s, lateness p99 %v",
+						p.Elapsed.Round(time.Second), p.Due, p.Sent, p.InFlight, p.Sessions, p.Accepted, p.Failed, p.Lateness)
+				}
+				defer fmt.Fprint(cmd.ErrOrStderr(), "\r\x1b[K")
+			}
+			summary, err := r.Run(ctx)
+			if e := done(); err == nil && e != nil {
+				return exitError{exitFailed, e}
+			}
+			if summary != nil {
+				if dir != "" {
+					if e := keepManifest(dir, r, allow, summary); e != nil {
+						return exitError{exitFailed, e}
+					}
+				}
+				io.WriteString(cmd.OutOrStdout(), runText(summary))
+			}
+			if err != nil {
+				return refused(err)
+			}
+			if cmd.Context().Err() != nil {
+				return exitError{exitSignal, errors.New("interrupted; the results hold what was done until then")}
+			}
+			if cause := context.Cause(ctx); cause != nil {
+				return refused(cause)
+			}
+			return nil
+		},
+	}
+	f := cmd.Flags()
+	f.StringArrayVar(&targets, "target", nil, "HOST:PORT to send to, once for each node")
+	f.BoolVar(&send, "send", false, "really send; without it nothing leaves")
+	f.StringArrayVar(&allow, "allow", nil, "private network that may be sent to, at most /24 (IPv6 /64)")
+	f.Uint16Var(&consent, "consent", 0, "port on which the targets' squall consent listens")
+	f.Float64Var(&speed, "speed", 1, "every time of the plan and its policies, divided by this")
+	f.StringArrayVar(&overrides, "override", nil, "'policy: exponential(1s, x2, cap 60s, full)', or 'policy GROUP: cap 300s'")
+	f.StringVar(&budget, "budget", "", "retries that each first attempt pays for, such as 10%")
+	f.StringVar(&trigger, "trigger", "", "script, or @FILE: 'at 30s: node 2 down; at 60s: node 2 up'")
+	f.StringVar(&control, "control", "", "HOST:PORT of the control of squall testnode, for --trigger")
+	f.Float64Var(&caps.MaxRate, "max-rate", replay.DefaultMaxRate, "attempts per second")
+	f.DurationVar(&caps.MaxDuration, "max-duration", replay.DefaultMaxDuration, "of the run")
+	f.Int64Var(&caps.MaxBytes, "max-bytes", replay.DefaultMaxBytes, "that are sent")
+	f.BoolVar(&untilCollapse, "until-collapse", false, "go on when the targets serve next to nobody (default on loopback)")
+	f.DurationVar(&keepalive, "keepalive", 0, "how often a TCP session shows life, in the time of the recording, 0 = 20s")
+	f.DurationVar(&reattach, "reattach", 0, "within which a lost session is wished for again, 0 = 2s")
+	f.StringVar(&bind, "bind", "", "network of the clients' own addresses")
+	f.Uint64Var(&seed, "seed", 1, "of everything that is drawn")
+	f.StringVarP(&dir, "output", "o", "", "directory that keeps every attempt and the manifest, for squall compare")
+	f.StringVarP(&format, "format", "T", "text", "of a dry run: text, or markdown for a change ticket")
+	f.BoolVarP(&quiet, "quiet", "q", false, "no progress")
+	return cmd
+}
+
+func readPlan(cmd *cobra.Command, path string) (*replay.Plan, error) {
+	if path == "-" {
+		return replay.ReadPlan(cmd.InOrStdin())
+	}
+	h, err := os.Open(path)
+	if err != nil {
+		return nil, err
+	}
+	defer h.Close()
+	p, err := replay.ReadPlan(h)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", path, err)
+	}
+	return p, nil
+}
+
+// readScript takes a script as it is, or from @FILE.
+func readScript(text string) ([]replay.Event, error) {
+	if path, ok := strings.CutPrefix(text, "@"); ok {
+		b, err := os.ReadFile(path)
+		if err != nil {
+			return nil, err
+		}
+		text = string(b)
+	}
+	return replay.ParseScript(text)
+}
+
+func parsePrefixes(flag string, list []string) (nets []netip.Prefix, err error) {
+	for _, s := range list {
+		p, err := netip.ParsePrefix(s)
+		if a, e := netip.ParseAddr(s); e == nil {
+			p, err = netip.PrefixFrom(a, a.BitLen()), nil
+		}
+		if err != nil {
+			return nil, fmt.Errorf("%s %q: want a network such as 192.168.7.0/24", flag, s)
+		}
+		nets = append(nets, p)
+	}
+	return nets, nil
+}
+
+// askConsent asks every target for its lease and keeps it alive; the end of
+// one ends the run. The narrowest rate becomes the cap.
+func askConsent(ctx context.Context, guard *replay.Guard, targets []string, port uint16, caps *replay.Caps, stop context.CancelCauseFunc) error {
+	asked := map[netip.Addr]bool{}
+	for _, t := range targets {
+		list, err := replay.ParseTarget(ctx, t, net.DefaultResolver.LookupNetIP)
+		if err != nil {
+			return err
+		}
+		for _, a := range list {
+			if a.Addr().IsLoopback() || asked[a.Addr()] {
+				continue
+			}
+			if err := guard.Closed(a.Addr()); err != nil { // not even asked
+				return err
+			}
+			asked[a.Addr()] = true
+			at := netip.AddrPortFrom(a.Addr(), port)
+			lease, err := replay.AskConsent(ctx, at)
+			if err != nil {
+				return err
+			}
+			guard.Trust(lease)
+			caps.MaxRate = min(caps.MaxRate, lease.MaxRate)
+			go lease.Keep(ctx, at, func(err error) { stop(err) })
+		}
+	}
+	return nil
+}
+
+// remote makes the events of a script happen at a test node's control.
+func remote(ctx context.Context, control string) (func(replay.Event) error, error) {
+	at, err := netip.ParseAddrPort(control)
+	if err != nil || !at.Addr().IsLoopback() {
+		return nil, fmt.Errorf("--trigger wants --control ADDRESS:PORT, the loopback address of squall testnode's control")
+	}
+	web := &http.Client{Timeout: 5 * time.Second}
+	return func(e replay.Event) error {
+		_, order, _ := strings.Cut(e.String(), ": ")
+		req, err := http.NewRequestWithContext(ctx, "POST", "http://"+at.String()+"/do", strings.NewReader(order))
+		if err != nil {
+			return err
+		}
+		resp, err := web.Do(req)
+		if err != nil {
+			return err
+		}
+		defer resp.Body.Close()
+		if resp.StatusCode != http.StatusOK {
+			why, _ := io.ReadAll(io.LimitReader(resp.Body, 200))
+			return fmt.Errorf("%s", strings.TrimSpace(string(why)))
+		}
+		return nil
+	}, nil
+}
+
+// dryRun says what --send would do.
+func dryRun(w io.Writer, r *replay.Runner, format string, allow []string) error {
+	speed := r.Speed
+	lasts := time.Duration(float64(r.Plan.Duration) / speed).Round(time.Second)
+	peak := float64(r.Plan.Peak()) * speed
+	switch format {
+	case "text":
+		fmt.Fprint(w, r.Plan.Summary())
+		for i, t := range r.Targets {
+			fmt.Fprintf(w, "target %-4d %v\n", i+1, t)
+		}
+		fmt.Fprintf(w, "speed       %g: %v, at most %.0f first attempts a second, retries beside them up to %.0f/s\n", speed, lasts, peak, r.Caps.MaxRate)
+		for _, e := range r.Script {
+			fmt.Fprintf(w, "trigger     %v\n", e)
+		}
+		fmt.Fprintln(w, "DRY RUN     nothing was sent; --send sends this plan")
+	case "markdown":
+		fmt.Fprintf(w, "# Load test: replay of %s\n\n| | |\n|---|---|\n", strings.Join(r.Plan.Sources, ", "))
+		fmt.Fprintf(w, "| plan | sha256 `%s` |\n| mode | %s |\n| clients | %d |\n| lasts | %v at speed %g |\n", r.Plan.Hash(), r.Plan.Mode, r.Plan.Clients, lasts, speed)
+		fmt.Fprintf(w, "| first attempts | %d, at most %.0f/s |\n| caps | %.0f attempts/s, %v, %d bytes |\n", len(r.Plan.Items), peak, r.Caps.MaxRate, r.Caps.MaxDuration, r.Caps.MaxBytes)
+		var list []string
+		for _, t := range r.Targets {
+			list = append(list, "`"+t.String()+"`")
+		}
+		fmt.Fprintf(w, "| targets | %s |\n| allowed networks | %s |\n", strings.Join(list, " "), strings.Join(allow, " "))
+		for _, e := range r.Script {
+			fmt.Fprintf(w, "| trigger | %v |\n", e)
+		}
+		fmt.Fprint(w, "| window | _from, to_ |\n| path | _from this host to the targets_ |\n| abort contact | _name, number_ |\n| rollback | Ctrl-C stops sending within 100 ms; the targets' own consent ends it from their side |\n")
+	default:
+		return exitError{exitUsage, fmt.Errorf("format %q: a dry run is text or markdown", format)}
+	}
+	return nil
+}
+
+// keepRows writes rows as they come.
+func keepRows(dir string) (func(*replay.Result), func() error, error) {
+	if dir == "" {
+		return nil, func() error { return nil }, nil
+	}
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return nil, nil, err
+	}
+	h, err := os.OpenFile(filepath.Join(dir, resultsName), os.O_CREATE|os.O_TRUNC|os.O_WRONLY, 0o600)
+	if err != nil {
+		return nil, nil, err
+	}
+	buffered := bufio.NewWriterSize(h, 1<<16)
+	enc := json.NewEncoder(buffered)
+	var failed error
+	return func(r *replay.Result) {
+			if failed == nil {
+				failed = replay.WriteResult(enc, r)
+			}
+		}, func() error {
+			return errors.Join(failed, buffered.Flush(), h.Close())
+		}, nil
+}
+
+func keepManifest(dir string, r *replay.Runner, allow []string, s *replay.Summary) error {
+	m := manifest{Squall: version(), User: os.Getuid(), Plan: r.Plan.Header, Allow: allow, Speed: r.Speed, Caps: r.Caps, Summary: s}
+	m.Plan.Recorded = nil // they are in the plan
+	m.Host, _ = os.Hostname()
+	for _, t := range r.Targets {
+		m.Targets = append(m.Targets, t.String())
+	}
+	for i := range r.Plan.Nodes {
+		m.Nodes = append(m.Nodes, r.Plan.Nodes[i].Address+" "+r.Targets[i%len(r.Targets)].String())
+	}
+	for _, e := range r.Script {
+		m.Script = append(m.Script, e.String())
+	}
+	b, err := json.MarshalIndent(&m, "", " ")
+	if err != nil {
+		return err
+	}
+	return os.WriteFile(filepath.Join(dir, runName), append(b, '\n'), 0o600)
+}
+
+// runText is a run in words.
+func runText(s *replay.Summary) string {
+	var b strings.Builder
+	if s.Valid() {
+		fmt.Fprintf(&b, "run         valid\n")
+	} else {
+		fmt.Fprintf(&b, "run         INVALID: %s\n", strings.Join(s.Invalid, "; "))
+	}
+	if s.Stopped != "" {
+		fmt.Fprintf(&b, "stopped     %s\n", s.Stopped)
+	}
+	fmt.Fprintf(&b, "plan        sha256 %s, mode %s\n", s.PlanHash, s.Mode)
+	fmt.Fprintf(&b, "took        %v, %.0f %% of this machine\n", s.Elapsed.Round(time.Millisecond), s.CPU*100)
+	fmt.Fprintf(&b, "begun       %d of %d, %d skipped (their clients had a session, or were trying)\n", s.Begun, s.Planned, s.Skipped)
+	fmt.Fprintf(&b, "attempts    %d, of them %d retries; at most %d in a second; %d sessions lost\n", s.Attempts, s.Retries, s.PeakRate, s.Lost)
+	fmt.Fprintf(&b, "outcomes   ")
+	for o, n := range s.Outcomes {
+		if n > 0 {
+			fmt.Fprintf(&b, " %v %d", dissect.Outcome(o), n)
+		}
+	}
+	fmt.Fprintf(&b, "; late answers %d\n", s.Late)
+	fmt.Fprintf(&b, "accepted in p50 %v, p95 %v, p99 %v, from when the attempt was due\n", s.AcceptP50, s.AcceptP95, s.AcceptP99)
+	fmt.Fprintf(&b, "lateness    p50 %v, p99 %v, max %v\n", s.LatenessP50, s.LatenessP99, s.LatenessMax)
+	fmt.Fprintf(&b, "exercised   %s\n", s.Work)
+	return b.String()
+}

@@ -1,0 +1,152 @@
+package main
+
+import (
+	"fmt"
+	"net/netip"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"squall/replay"
+	"squall/replay/testnode"
+)
+
+func testnodeCommand() *cobra.Command {
+	var listen, protocol, overload, discipline, service, control, trigger string
+	var nodes int
+	var cfg replay.NodeConfig
+	var seed uint64
+	var duration time.Duration
+	var speed float64
+	cmd := &cobra.Command{
+		Use:   "testnode --protocol NAME",
+		Short: "stand-in supernodes with a stated capacity, on real sockets",
+		Long: `testnode accepts the attach of a protocol as a supernode would, serves as many a
+second as it is told to, and fails as it is told to. Several nodes listen on
+consecutive ports. Protocols: ` + dialectNames() + `.
+
+--control serves, on loopback, Prometheus metrics (GET /metrics), the nodes as
+JSON (GET /nodes), and takes orders (POST /do: 'node 2 down', 'all capacity 0.3').`,
+		Example: `  squall testnode --protocol sip --listen 127.0.0.1:5060 --capacity 100
+  squall testnode --protocol gnutella --nodes 8 --capacity 3 --protect-at 7 --recovery 50s --control 127.0.0.1:9000
+  curl -d 'node 2 down' http://127.0.0.1:9000/do`,
+		Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			d, ok := replay.FindDialect(protocol)
+			if !ok {
+				return exitError{exitUsage, fmt.Errorf("--protocol %q: there are %s", protocol, dialectNames())}
+			}
+			at, err := netip.ParseAddrPort(listen)
+			if err != nil {
+				return exitError{exitUsage, fmt.Errorf("--listen %q: want ADDRESS:PORT", listen)}
+			}
+			if nodes < 1 || nodes > 1000 || at.Port() != 0 && int(at.Port())+nodes > 65536 {
+				return exitError{exitUsage, fmt.Errorf("--nodes %d: want 1 to 1000, and their ports below 65536", nodes)}
+			}
+			if cfg.Overload, err = replay.ParseOverload(overload); err == nil {
+				if cfg.Discipline, err = replay.ParseDiscipline(discipline); err == nil {
+					cfg.Service, err = replay.ParseService(service)
+				}
+			}
+			script, serr := readScript(trigger)
+			if err == nil {
+				err = serr
+			}
+			if err == nil {
+				err = cfg.Check()
+			}
+			for _, e := range script {
+				if err == nil && e.Node >= nodes {
+					err = fmt.Errorf("--trigger: %v: there are %d nodes", e, nodes)
+				}
+			}
+			if err != nil {
+				return exitError{exitUsage, err}
+			}
+			if !(speed > 0 && speed <= 1e6) {
+				return exitError{exitUsage, fmt.Errorf("--speed %v: want above 0", speed)}
+			}
+			for i := range script {
+				script[i].At = time.Duration(float64(script[i].At) / speed)
+			}
+			node := cfg.Faster(speed)
+			var list []testnode.Config
+			for i := range nodes {
+				one := at
+				if at.Port() != 0 {
+					one = netip.AddrPortFrom(at.Addr(), at.Port()+uint16(i))
+				}
+				list = append(list, testnode.Config{Listen: one, Dialect: d, Node: node, Seed: seed + uint64(i)})
+			}
+			c, err := testnode.StartCluster(list)
+			if err != nil {
+				return exitError{exitFailed, err}
+			}
+			defer c.Stop()
+			for i, a := range c.Addrs() {
+				fmt.Fprintf(cmd.OutOrStdout(), "node %d %s %v\n", i+1, protocol, a)
+			}
+			if control != "" {
+				at, err := netip.ParseAddrPort(control)
+				if err == nil {
+					at, err = c.Control(at)
+				}
+				if err != nil {
+					return exitError{exitUsage, err}
+				}
+				fmt.Fprintf(cmd.OutOrStdout(), "control http://%v\n", at)
+			}
+			c.Play(script)
+			over := make(<-chan time.Time)
+			if duration > 0 {
+				t := time.NewTimer(duration)
+				defer t.Stop()
+				over = t.C
+			}
+			select {
+			case <-cmd.Context().Done():
+			case <-over:
+			}
+			for i, n := range c.Nodes() {
+				k := n.Counters()
+				fmt.Fprintf(cmd.OutOrStdout(), "node %d: %d requests, %d accepted, %d refused, %d throttled, %d dropped, %d falls, %d strange\n",
+					i+1, k.Requests, k.Accepted, k.Refused, k.Throttled, k.Dropped, k.Falls, k.Strange)
+			}
+			return nil
+		},
+	}
+	f := cmd.Flags()
+	f.StringVar(&listen, "listen", "127.0.0.1:7001", "address of the first node; port 0: any")
+	f.StringVar(&protocol, "protocol", "tcp", dialectNames())
+	f.IntVar(&nodes, "nodes", 1, "how many, on consecutive ports")
+	f.Float64Var(&cfg.Capacity, "capacity", 0, "requests per second that each serves, 0 = without limit")
+	f.IntVar(&cfg.Concurrency, "concurrency", 1, "requests served side by side")
+	f.IntVar(&cfg.Queue, "queue", 0, "requests that wait, 0 = 2000")
+	f.StringVar(&discipline, "discipline", "fifo", "of the queue: fifo, lifo (adaptive), codel")
+	f.StringVar(&service, "service", "exponential", "distribution of service times: exponential, fixed, lognormal")
+	f.StringVar(&overload, "overload", "drop", "with a full queue: drop, refuse, throttle, reset (accept, then reset)")
+	f.DurationVar(&cfg.RetryAfter, "retry-after", 0, "announced with a throttle")
+	f.Float64Var(&cfg.ProtectAt, "protect-at", 0, "requests per second above which a node ends its sessions and refuses for --recovery")
+	f.Float64Var(&cfg.CrashAt, "crash-at", 0, "the same, silently")
+	f.DurationVar(&cfg.Recovery, "recovery", 0, "after a self-protection or crash, 0 = 40s")
+	f.DurationVar(&cfg.WarmUp, "warm-up", 0, "time in which capacity comes back after a recovery")
+	f.Float64Var(&cfg.Rate, "admit", 0, "admission: requests per second in all (token bucket)")
+	f.Float64Var(&cfg.Burst, "admit-burst", 0, "admission: size of the bucket, 0 = one second")
+	f.Float64Var(&cfg.PerClient, "admit-client", 0, "admission: requests per second of one client")
+	f.BoolVar(&cfg.Loss, "admit-loss", false, "admission: turn away a share that follows the delay (RFC 7339)")
+	f.StringVar(&control, "control", "", "loopback ADDRESS:PORT of the control")
+	f.StringVar(&trigger, "trigger", "", "script, or @FILE, that begins with the nodes: 'at 30s: node 2 down'")
+	f.Uint64Var(&seed, "seed", 1, "of the service times")
+	f.Float64Var(&speed, "speed", 1, "the same nodes on a clock this much faster, for squall replay --speed")
+	f.DurationVar(&duration, "duration", 0, "stop after this, 0 = until interrupted")
+	return cmd
+}
+
+func dialectNames() string {
+	var names []string
+	for _, d := range replay.Dialects() {
+		names = append(names, d.Name())
+	}
+	return strings.Join(names, ", ")
+}
