@@ -14,6 +14,7 @@ import (
 
 	"squall/capture"
 	"squall/dissect"
+	"squall/dissect/headers"
 	"squall/dissect/overlay"
 	"squall/dissect/pipeline"
 )
@@ -45,7 +46,6 @@ var named = map[string]string{
 	"overlay/sip-rtp.pcap":                         "sip",
 	"overlay/sip-tcp.pcap":                         "sip",
 	"overlay/sip.pcap":                             "sip",
-	"overlay/sip_reqs.pcap":                        "sip",
 	"overlay/digium.pcap":                          "sip",
 	"overlay/ipip0.pcap":                           "sip",
 	"overlay/wireshark.pcap":                       "sip",
@@ -76,6 +76,12 @@ var named = map[string]string{
 	"formats/simple_http_sll2.pcap":                "http",
 	"attempts/dns_ipv4_tcp.pcap":                   "dns",
 	"attempts/dns_udp_mixed_rcode.pcap":            "dns",
+}
+
+// calls are the captures that bear the name of a protocol and hold sessions of
+// it alone, nobody who attaches: they have no attempts, but each packet is known.
+var calls = map[string]string{
+	"overlay/sip_reqs.pcap": "sip", // INVITE, CANCEL, ACK, BYE
 }
 
 // tshark is what tshark calls the protocols that it knows; a name in any of
@@ -115,6 +121,7 @@ var disputes = map[string]string{
 	"overlay/skype-2006-irc.cap skype":                              "tshark 4.0 asks its Skype dissector only by hand; skype-truth.md has the flows",
 	"overlay/skype-2006-udp5.pcap skype":                            "a cut of skype-2006-irc.cap",
 	"overlay/skype-2015-b.pcap skype":                               "tshark says tls for the hello that Skype feigns; skype-truth.md has the flows",
+	"overlay/bittorrent_utp.pcap bt-utp":                            "a SYN and its STATE between queries of the DHT; tshark sees them when told so, -d udp.port==40959,bt-utp",
 	"overlay/openvpn-spicy.pcap openvpn":                            "a sound reset and its answer at port 1198, which tshark does not connect with OpenVPN",
 }
 
@@ -175,6 +182,46 @@ func TestTold(t *testing.T) {
 		})
 		if !ok || !slices.Equal(got, want) {
 			t.Errorf("%s: %q, want %q", key, got, want)
+		}
+	}
+}
+
+// TestCalls: a capture without an attach gives no rows, and not for want of
+// knowing the protocol.
+func TestCalls(t *testing.T) {
+	for file, want := range calls {
+		path := filepath.Join(captures, file)
+		if _, err := os.Stat(path); err != nil {
+			t.Skip("needs the real captures in shared/captures beside the repository")
+		}
+		attemptsOf(t, path, func(r *dissect.Attempt) { t.Errorf("%s: an attempt: %s %s", file, r.Protocol, r.Op) })
+		src, err := capture.Open([]string{path}, capture.Options{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer src.Close()
+		var dec headers.Decoder
+		packets := 0
+		for {
+			b, err := src.Next()
+			if err != nil {
+				break
+			}
+			for i := range b.Packets {
+				var d dissect.Datagram
+				dec.Decode(&b.Packets[i], &d)
+				packets++
+				first := slices.IndexFunc(overlay.All(), func(p dissect.Protocol) bool {
+					return p.Transports()&dissect.UDP != 0 && p.Probe(&d) == dissect.Yes
+				})
+				if first < 0 || overlay.All()[first].Name() != want {
+					t.Errorf("%s frame %d: not known as %s", file, d.Frame, want)
+				}
+			}
+			b.Release()
+		}
+		if packets == 0 {
+			t.Errorf("%s: no packets", file)
 		}
 	}
 }
