@@ -46,6 +46,23 @@ func (h *hist) add(ns int64) {
 	(*h)[bucketOf(ns)]++
 }
 
+// bins lists the buckets that hold something.
+func (h hist) bins() (out []Bin) {
+	for _, b := range sortedKeys(h) {
+		low, next := bucketLow(b), bucketLow(b+1)
+		out = append(out, Bin{low, next, h[b]})
+	}
+	return out
+}
+
+func bucketLow(b uint16) int64 {
+	if b < subBuckets {
+		return int64(b)
+	}
+	e := int(b)/subBuckets + 5
+	return int64(subBuckets|int(b)%subBuckets) << (e - 6)
+}
+
 func (h *hist) merge(o hist) {
 	if *h == nil && len(o) > 0 {
 		*h = hist{}
@@ -448,10 +465,15 @@ func (g *group) policy(th *Thresholds) Policy {
 		p.Timeout = int64(g.patience.quantile(0.5))
 	}
 	if float64(p.Gaps) < th.GapsFamily {
+		p.Waits = waits(g.pure[:], true, nil, 0)
+		if pure < whole {
+			p.Waits = waits(g.whole[:], false, nil, 0)
+		}
 		return p
 	}
 	if g.announced*2 >= p.Gaps && g.obeyed*10 >= g.announced*8 {
 		p.Family, p.Base = "server_directed", int64(g.announce.quantile(0.5))
+		p.Waits = []Waits{{Fitted: p.Base, Gaps: g.announce.bins()}}
 		return p
 	}
 	steps := g.pure[:]
@@ -473,9 +495,11 @@ func (g *group) policy(th *Thresholds) Policy {
 	}
 	m, n, used := medians(steps, offset)
 	if len(m) == 0 {
+		p.Waits = waits(steps, &steps[0] != &g.whole[0], nil, 0)
 		return p
 	}
 	f := families(m, n)
+	p.Waits = waits(steps, &steps[0] != &g.whole[0], f.predicted, offset)
 	kind, scale := jitter(used[:plain(&f, len(used))])
 	var gaps int64
 	for _, c := range n {
@@ -500,6 +524,22 @@ func (g *group) policy(th *Thresholds) Policy {
 	}
 	slices.Sort(p.Smells)
 	return p
+}
+
+// waits are the gaps of each step and what the fit says of them; offset is
+// what was taken off the gaps before.
+func waits(steps []hist, fromFailure bool, predicted []float64, offset float64) (out []Waits) {
+	for k, h := range steps {
+		if len(h) == 0 {
+			continue
+		}
+		w := Waits{Step: int32(k + 1), FromFailure: fromFailure, Gaps: h.bins()}
+		if k < len(predicted) {
+			w.Fitted = int64(predicted[k] + offset)
+		}
+		out = append(out, w)
+	}
+	return out
 }
 
 // plain is how many of the steps lie before the cap.

@@ -282,7 +282,19 @@ type Policy struct {
 	Synchrony      float64 // Rayleigh R
 	Herd           bool
 	Smells         []string // backoff_reset, jitter_before_cap, no_backoff
+	Waits          []Waits  // what the family was inferred from
 }
+
+// Waits are the gaps after the k-th failed attempt of the intents of a group.
+type Waits struct {
+	Step        int32 // k, from 1; 0 = the waits that servers announced
+	FromFailure bool  // the gaps begin at the known failure, else at the attempt's start
+	Fitted      int64 // ns, the median gap that the family gives; 0 = none
+	Gaps        []Bin // by From, the empty ones left out
+}
+
+// Bin of a histogram of durations: N of at least From and less than To, ns.
+type Bin struct{ From, To, N int64 }
 
 // Hypothesis is one of the explanations that people argue about.
 type Hypothesis struct {
