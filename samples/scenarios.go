@@ -90,7 +90,7 @@ func Scenarios() []Scenario {
 			s.Protocol, s.Nodes, s.Mu, s.Queue, s.Overload, s.RetryAfter, s.Intents = "sip", 1, 60, 30, "throttle", 30*second, 40
 			s.Hold, s.Clients = 30*second, 8000
 			s.Policy = Policy{Family: "server", Base: second, Timeout: 5 * second, Order: "sticky"}
-			s.Script = []Step{{At: 5 * minute, Do: "slow", Nodes: []int{0}, Factor: 0.4}}
+			s.Script = []Step{{At: 5 * minute, Do: "slow", Nodes: []int{0}, Factor: 0.4}, {At: 7 * minute, Do: "full", Nodes: []int{0}}}
 		}),
 		with(base("s13", "quadratic back-off, 5 s + k² s, at most 300 s"), func(s *Scenario) {
 			s.Nodes, s.Duration = 3, 15*minute

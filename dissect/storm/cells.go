@@ -11,11 +11,14 @@ const (
 	fAttempts field = iota
 	fIntents
 	fRetries
+	fAsked // retries after the wait that the node had announced
 	fLate
 	fAnswers
 	fSends       // transmissions of all attempts
 	fAnswered    // attempts that the node's transport answered
 	fAnswerSends // and their transmissions
+	fQuick       // attempts answered though sent once,
+	fQuickWait   // and how long that took, ms
 	fUnreal      // attempts without sign of a real stack
 	fNew         // first attempt of a client at the service
 	fReattach

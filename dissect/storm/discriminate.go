@@ -19,12 +19,21 @@ func (j *judge) pathLoss(r run) bool {
 			m.n[k] += int64(j.bins[i].n[k])
 		}
 	}
-	return j.lossy(&m) && m.failure() < j.th.Failure
+	// A node that says no, or busy, has heard the client.
+	spoken := m.n[fOutcome0+field(dissect.OutcomeThrottled)] + m.n[fOutcome0+field(dissect.OutcomeRefused)]
+	return j.lossy(&m) && m.failure() < j.th.Failure && spoken*2 <= m.failed()
 }
 
 func (j *judge) lossy(m *moment) bool {
 	return m.n[fAnswered] >= 20 && ratio(m.n[fAnswerSends], m.n[fAnswered]) >= j.th.PathRepeats &&
-		ratio(m.n[fLate], m.n[fAnswers]) <= j.th.PathLate
+		ratio(m.n[fLate], m.n[fAnswers]) <= j.th.PathLate && j.prompt(m)
+}
+
+// prompt: what was sent once is answered as fast as in calm times. Where it is
+// not, repeats are what the clients' timers do to a slow node.
+func (j *judge) prompt(m *moment) bool {
+	const slack = 100 // ms
+	return ratio(m.n[fQuickWait], m.n[fQuick]) <= 2*j.calm.wait+slack
 }
 
 type wrap func(func(*moment) bool) func(*moment) bool

@@ -47,6 +47,7 @@ type calm struct {
 	attempts, wishes, refresh  float64
 	intents                    float64
 	failure                    float64
+	wait                       float64 // ms, for an answer to what was sent once
 	seconds, attemptsAltogther int64
 }
 
@@ -137,11 +138,11 @@ func (j *judge) settle() {
 		return m.decided() >= 5 && m.failure() >= 0.5 || n >= 10 && lowerBound(m.n[fRetries], n) >= 1.0/3 || n >= 20 && m.n[fUnreal]*2 > n
 	}
 	var attempts, wishes, refresh, intents []float64
-	var failed, decided int64
+	var failed, decided, quick, wait int64
 	calmMoments := int64(0)
 	collect := func(limit float64) {
 		attempts, wishes, refresh, intents = nil, nil, nil, nil
-		failed, decided, calmMoments = 0, 0, 0
+		failed, decided, calmMoments, quick, wait = 0, 0, 0, 0, 0
 		for i := range j.at {
 			m := &j.at[i]
 			if suspicious(m) || float64(m.wishes()) > limit {
@@ -154,6 +155,8 @@ func (j *judge) settle() {
 			intents = append(intents, float64(m.n[fIntents]))
 			failed += m.failed()
 			decided += m.decided()
+			quick += m.n[fQuick]
+			wait += m.n[fQuickWait]
 		}
 	}
 	collect(math.Inf(1))
@@ -170,6 +173,7 @@ func (j *judge) settle() {
 	c.attempts, c.wishes, c.refresh = level(attempts, silent, 0.5), level(wishes, silent, 0.5), level(refresh, silent, 0.5)
 	c.intents = level(intents, silent, 0.5)
 	c.failure = ratio(failed, decided)
+	c.wait = ratio(wait, quick)
 	c.known = calmMoments > 0 && (calmMoments+silent)*j.length >= 30*second
 }
 
@@ -205,8 +209,8 @@ func (j *judge) criteria(m *moment) [5]Criterion {
 		volume.Note = "no calm stretch to compare with: the floor alone"
 	}
 	volume.Met = volume.Value >= volume.Threshold
-	amp := Criterion{Name: "amplification", Unit: "retry share", Value: lowerBound(m.n[fRetries], n), Threshold: th.RetryShare,
-		Note: "lower 95 % bound"}
+	amp := Criterion{Name: "amplification", Unit: "retry share", Value: lowerBound(m.n[fRetries]-m.n[fAsked], n), Threshold: th.RetryShare,
+		Note: "lower 95 % bound, less those that the node had asked for"}
 	amp.Met = amp.Value >= amp.Threshold
 	fail := Criterion{Name: "failure", Unit: "ratio", Value: m.failure(), Threshold: max(th.Failure, j.calmFailure()+th.FailureOverCalm)}
 	fail.Met = fail.Value >= fail.Threshold
@@ -596,7 +600,7 @@ func (j *judge) measure(f *Finding) {
 	for o := range f.Outcomes {
 		f.Outcomes[o] = m.n[int(fOutcome0)+o]
 	}
-	f.implied = m.n[fImplied]
+	f.implied, f.asked = m.n[fImplied], m.n[fAsked]
 	f.unreal, f.oneSided = m.n[fUnreal], m.n[fOneSided]
 	f.reattached = m.n[fReattach] + m.n[fReturns]
 	f.newcomers = m.n[fNew]

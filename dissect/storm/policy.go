@@ -227,8 +227,7 @@ func (d *scenes) retry(t *thread, a *dissect.Attempt) {
 	switch {
 	case p.RetryAfter > 0 && p.Outcome == dissect.OutcomeThrottled:
 		g.announced++
-		wait := a.Start - p.End
-		if wait > p.RetryAfter*9/10 && wait < p.RetryAfter*11/10+2*second {
+		if obeys(p, a) && a.Start-p.End < p.RetryAfter*11/10+2*second {
 			g.obeyed++
 		}
 		g.announce.add(p.RetryAfter)
@@ -256,6 +255,13 @@ func (d *scenes) retry(t *thread, a *dissect.Attempt) {
 	if t.streak++; known && t.streak <= maxSteps {
 		g.since[t.streak-1].add(a.Start - failed)
 	}
+}
+
+// obeys reports that the node had told the client when to come again, and that
+// it did not come sooner. Such a retry is load that the node has chosen itself:
+// it counts in A, but is no sign of a storm.
+func obeys(p, a *dissect.Attempt) bool {
+	return p.Outcome == dissect.OutcomeThrottled && p.RetryAfter > 0 && a.Start-p.End > p.RetryAfter*9/10
 }
 
 // closed takes an intent that is over.

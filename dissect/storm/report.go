@@ -234,8 +234,8 @@ type Finding struct {
 	FirstAttempt  uint64
 	WarnedClasses []Class // weaker classes whose criteria were met as well
 
-	implied, unreal, oneSided, reattached, newcomers int64
-	offender                                         string
+	implied, asked, unreal, oneSided, reattached, newcomers int64
+	offender                                                string
 }
 
 // Migration is an edge: intents whose failed attempt at From was followed by

@@ -242,6 +242,9 @@ func (d *scenes) counted(t *thread, a *dissect.Attempt) {
 	d.stay(t, &t.active, fActive0, b)
 	if a.Relation.Retries() {
 		made += l.add(b, fRetries, 1)
+		if t.has && obeys(&t.prev, a) {
+			made += l.add(b, fAsked, 1)
+		}
 		d.stay(t, &t.again, fRetrier0, b)
 		t.offender.retries++
 		if t.has && t.prev.Outcome == dissect.OutcomeUnknown {
@@ -279,6 +282,10 @@ func (d *scenes) counted(t *thread, a *dissect.Attempt) {
 	}
 	if a.AnsweredAt != 0 {
 		made += l.add(b, fAnswers, 1)
+		if a.Transmissions == 1 && !a.Late {
+			made += l.add(b, fQuick, 1)
+			made += l.add(b, fQuickWait, int32(min((a.AnsweredAt-a.Start)/1e6, 60e3)))
+		}
 	}
 	if a.Answer == dissect.AnswerSynAck || a.Answer == dissect.AnswerReply {
 		made += l.add(b, fAnswered, 1)

@@ -40,8 +40,14 @@ func (f *Finding) sentence(c *cascade, q *Quality) string {
 			fmt.Fprintf(&b, "; load on what was left %.0f times beyond mere redistribution", f.Excess)
 		}
 	case PartialOutage:
-		fmt.Fprintf(&b, "Partial outage of %s %s: %.0f %% of the decided attempts failed, but clients hardly repeated them (A = %.2f); %d clients hit",
-			f.Service, when, 100*f.failure(), f.Amplification(), f.Clients)
+		how := "but clients hardly repeated them"
+		if f.asked*2 > f.Retries {
+			how = "and clients came back when the nodes had asked them to"
+		} else if f.RetryShare() >= 0.3 {
+			how = "and clients repeated them, but not enough for a storm"
+		}
+		fmt.Fprintf(&b, "Partial outage of %s %s: %.0f %% of the decided attempts failed, %s (A = %.2f); %d clients hit",
+			f.Service, when, 100*f.failure(), how, f.Amplification(), f.Clients)
 	case PathLoss:
 		fmt.Fprintf(&b, "Packets are lost on the way to %s %s: %.2f transmissions an attempt while the nodes answer in time", f.Service, when,
 			ratio(f.Transmissions, f.Attempts))
