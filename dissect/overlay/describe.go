@@ -159,11 +159,11 @@ var descriptions = map[string]Description{
 		Confidence: ConfidenceCertain,
 	},
 	"n2n": {
-		Recognised: "version, flags, packet type and a NUL-padded community",
-		Role:       "supernode",
-		Outcomes:   "accepted (REGISTER_SUPER_ACK), refused (NAK); registrations in a session are refreshes",
-		Identity:   "MAC address",
-		Version:    "of the supernode, in PEER_INFO",
+		Recognised: "version, flags, packet type and a NUL-padded community; encrypted headers by port 7654 and size",
+		Role:       "supernode; peer between supernodes",
+		Outcomes:   "accepted (REGISTER_SUPER_ACK), refused (REGISTER_SUPER_NAK), close (UNREGISTER_SUPER); registrations in a session are refreshes",
+		Identity:   "MAC address; none with encrypted headers",
+		Version:    "not on the wire",
 		Confidence: ConfidenceStrong,
 	},
 	"nats": {

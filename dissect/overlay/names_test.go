@@ -277,13 +277,15 @@ func TestNames(t *testing.T) {
 			t.Errorf("%s: no attempt is named %s, but %v", file, want, found)
 		}
 	}
-	// The captures of our own are not in the list: they hold one protocol each.
+	// The captures of our own are not in the list: they hold one protocol each,
+	// and one of them a SYN that nobody answered.
 	for file, want := range named {
 		if !strings.HasPrefix(file, "lab/") || !slices.Contains(names, want) {
 			continue
 		}
 		found := map[string]int{}
 		attemptsOf(t, filepath.Join(captures, file), func(r *dissect.Attempt) { found[r.Protocol]++ })
+		delete(found, "")
 		if found[want] == 0 || len(found) > 1 {
 			t.Errorf("%s: %v, want %s alone", file, found, want)
 		}

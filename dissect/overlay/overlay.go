@@ -25,6 +25,7 @@ func All() []dissect.Protocol {
 		libp2p{},
 		tailscale{},
 		derp{},
+		n2n{},
 		zerotier{},
 		tinc{},
 		tor{},
