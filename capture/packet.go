@@ -65,6 +65,7 @@ type FileStats struct {
 	SizeOnDisk  int64 // bytes of the file, 0 when unknown
 	ReadOnDisk  int64 // how many of them have been read so far, for progress
 	First, Last int64 // earliest and latest packet time, ns; 0 without packets
+	Ended       int64 // until when the capturing side listened (pcapng ISB), ns; 0 = not stated
 	Drops       int64 // packets the capturing side says it lost (pcapng ISB), -1 = not stated
 	Truncated   int64 // packets cut by the snapshot length
 	OutOfOrder  int64 // packets earlier than their predecessor

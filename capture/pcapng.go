@@ -245,6 +245,9 @@ func (f *ngFile) statistics(body []byte) {
 	}
 	id := f.u32(body)
 	f.options(body[12:], func(code uint16, v []byte) {
+		if code == 3 && len(v) == 8 && int64(id) < int64(len(f.ifaces)) { // isb_endtime, in the words of a packet's time
+			f.s.Ended = max(f.s.Ended, f.ifaces[id].when(uint64(f.u32(v))<<32|uint64(f.u32(v[4:]))))
+		}
 		if (code == 5 || code == 7) && len(v) == 8 && int64(id) < int64(len(f.drops)) {
 			if n := f.u64(v); n < math.MaxInt64 {
 				f.drops[id] = max(f.drops[id], int64(n))

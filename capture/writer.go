@@ -32,6 +32,7 @@ type Writer struct {
 	begun bool
 	links []LinkType
 	buf   []byte
+	ended int64
 }
 
 // WriterOptionsFor is what the name of a file asks for: .pcap and .cap mean
@@ -203,12 +204,34 @@ func (w *Writer) WritePacket(p *Packet, comment string) error {
 	return w.block()
 }
 
+// Ended says until when the capturing side listened, ns. Close writes it into
+// pcapng, where it tells a silence at the end from a capture that stopped; pcap
+// cannot hold it.
+func (w *Writer) Ended(at int64) { w.ended = at }
+
+// statistics writes an interface statistics block for each interface.
+func (w *Writer) statistics() error {
+	for id := range w.links {
+		w.buf = le32(le32(le32(w.buf[:0], blockStats), 0), uint32(id))
+		w.buf = le32(le32(w.buf, uint32(uint64(w.ended)>>32)), uint32(w.ended))
+		w.buf = le32(le32(le16(le16(w.buf, 3), 8), uint32(uint64(w.ended)>>32)), uint32(w.ended)) // isb_endtime
+		w.buf = le32(w.buf, 0)
+		if err := w.block(); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
 // Close flushes and closes what the Writer opened. A file without packets
 // still gets its header.
 func (w *Writer) Close() error {
 	var err error
 	if !w.begun {
 		err = w.begin(LinkEthernet)
+	}
+	if err == nil && w.ended != 0 {
+		err = w.statistics()
 	}
 	if ferr := w.w.Flush(); err == nil {
 		err = ferr

@@ -84,7 +84,7 @@ Try it on a simulated outage:
 		Args:          cobra.NoArgs,
 		RunE:          func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
-	root.AddCommand(analyzeCommand(), reportCommand(), mergeCommand(), infoCommand(), sampleCommand(),
+	root.AddCommand(analyzeCommand(), reportCommand(), mergeCommand(), infoCommand(), sampleCommand(), extractCommand(),
 		planCommand(), replayCommand(), testnodeCommand(), consentCommand())
 	return root
 }

@@ -166,11 +166,6 @@ func tableList() string {
 
 // keptTable is the file of a table in the one directory that analyze -o made.
 func keptTable(sources []string, t *reports.Table) (path string, ok bool) {
-	if len(sources) != 1 {
-		return "", false
-	}
-	if _, err := os.Stat(filepath.Join(sources[0], summaryName)); err != nil {
-		return "", false
-	}
-	return filepath.Join(sources[0], t.Name+".parquet"), true
+	dir, ok := keptDir(sources)
+	return filepath.Join(dir, t.Name+".parquet"), ok
 }

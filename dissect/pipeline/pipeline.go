@@ -191,10 +191,16 @@ func Run(ctx context.Context, cfg Config, src capture.Source) (*Analysis, error)
 	if errors.Is(failed, io.EOF) {
 		failed = nil
 	}
+	files := src.Files()
+	for _, f := range files { // who listened to the end of a silence heard it
+		if packets > 0 {
+			a.last = max(a.last, f.Ended)
+		}
+	}
 	for _, e := range engines {
 		e.Finish(a.last)
 	}
-	for i, f := range src.Files() {
+	for i, f := range files {
 		c := Capture{FileStats: f}
 		for _, e := range engines {
 			l := e.Ledger(uint32(i))

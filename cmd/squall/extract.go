@@ -1,0 +1,462 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"squall/capture"
+	"squall/dissect"
+	"squall/dissect/pipeline"
+	"squall/reports"
+)
+
+// selection is which attempts extract takes; what is given must all hold.
+type selection struct {
+	finding          int
+	attempts, intent []string
+	clients          []string
+	nodes            []string
+	where            string
+	share            string
+	from, to         string
+}
+
+func extractCommand() *cobra.Command {
+	var in source
+	var sel selection
+	var out string
+	cmd := &cobra.Command{
+		Use:   "extract SOURCE... -w FILE",
+		Short: "the packets behind a number, as a capture with comments",
+		Long: `extract writes the packets of the attempts that are asked for: their requests and
+answers, the session that followed, and ICMP errors that quote them. SOURCE is
+captures, or a directory that analyze -o kept, whose captures are then read
+again from where they lay. Selections add up: what is given must all hold.
+
+In pcapng the first packet of each attempt carries a comment with its id,
+outcome and relation (in Wireshark: frame.comment), and the file says until when
+was listened, so that squall analyze finds the same outcomes in it.
+
+--from and --to take RFC 3339, seconds of the epoch, or, with --finding, a time
+from its edges: onset-60s, onset, end, end+60s. Without any other selection they
+cut all packets of that time out. --clients 10% takes whole clients, the same
+ones in every capture.`,
+		Example: `  squall extract outage.pcapng.gz --finding 1 --from onset-60s --to onset+60s -w onset.pcapng
+  squall extract outage.pcap --where 'attempt_outcome == "throttled"' -w busy.pcapng
+  squall extract outage.pcap --node 198.51.100.2:5060 --clients 10% -w sample.pcapng.zst
+  squall extract kept --attempt 00c3a1f28e4dd9b7 -w - | tshark -r -`,
+		Args: cobra.ArbitraryArgs,
+		RunE: func(cmd *cobra.Command, args []string) error {
+			if out == "" {
+				return exitError{exitUsage, errors.New("extract writes a capture: -w FILE, - for standard output")}
+			}
+			if out == "-" && isTerminal(cmd.OutOrStdout()) {
+				return exitError{exitUsage, errors.New("a capture is not for a terminal: -w FILE, or send it to a program")}
+			}
+			if sel.empty() {
+				return exitError{exitUsage, errors.New("nothing is asked for: --finding, --attempt, --intent, --client, --clients, --node, --where, --from or --to")}
+			}
+			return extract(cmd, &in, args, &sel, out)
+		},
+	}
+	in.flags(cmd)
+	f := cmd.Flags()
+	f.StringVarP(&out, "write", "w", "", "capture to write; the name's ending chooses pcap or pcapng, and .gz, .zst, .lz4")
+	f.IntVar(&sel.finding, "finding", 0, "attempts on its service and nodes while it lasted; findings count from 1 as squall report findings lists them")
+	f.StringArrayVar(&sel.attempts, "attempt", nil, "attempt_id")
+	f.StringArrayVar(&sel.intent, "intent", nil, "intent_id")
+	f.StringArrayVar(&sel.clients, "client", nil, "client_id, or source address")
+	f.StringArrayVar(&sel.nodes, "node", nil, "ADDRESS or ADDRESS:PORT of a node")
+	f.StringVar(&sel.where, "where", "", "expression over the columns of the attempts table")
+	f.StringVar(&sel.share, "clients", "", "share of the clients, such as 10%, chosen by a hash of their client_id")
+	f.StringVar(&sel.from, "from", "", "attempts that began at this time or later")
+	f.StringVar(&sel.to, "to", "", "attempts that began before this time")
+	return cmd
+}
+
+func (s *selection) rows() bool {
+	return s.finding != 0 || len(s.attempts)+len(s.intent)+len(s.clients)+len(s.nodes) > 0 || s.where != "" || s.share != ""
+}
+
+func (s *selection) empty() bool { return !s.rows() && s.from == "" && s.to == "" }
+
+// tables gives the rows of a table, of a run or of a kept directory.
+type tables func(name string) (*reports.Table, reports.Rows, error)
+
+// extract finds the attempts, then reads the captures again for their packets.
+func extract(cmd *cobra.Command, in *source, args []string, sel *selection, out string) error {
+	cfg, err := in.config()
+	if err != nil {
+		return err
+	}
+	inputs := append(append([]string{}, in.files...), args...)
+	if _, _, err := (reports.Query{Where: sel.where}).Apply(schema("attempts"), nil); err != nil {
+		return exitError{exitUsage, err}
+	}
+	var open tables
+	var last int64
+	if dir, ok := keptDir(args); ok {
+		open = func(name string) (*reports.Table, reports.Rows, error) {
+			t := schema(name)
+			h, err := os.Open(filepath.Join(dir, name+".parquet"))
+			if err != nil {
+				return nil, nil, err
+			}
+			return t, closing(h, reports.ReadParquet(h, t)), nil
+		}
+		if inputs, last, err = keptInputs(open); err != nil {
+			return exitError{exitFailed, err}
+		}
+	} else {
+		for _, name := range inputs {
+			if name == "-" {
+				return exitError{exitUsage, errors.New("extract reads its captures twice, and standard input can be read once: keep it in a file first")}
+			}
+		}
+		results, err := in.analyse(cmd, args)
+		if err != nil {
+			return err
+		}
+		defer results.Analysis.Close()
+		if err := interrupted(cmd); err != nil {
+			return err
+		}
+		open = results.Table
+		_, last = results.Analysis.Span()
+	}
+	picker, n, begin, end, err := sel.pick(open)
+	if err != nil {
+		return err
+	}
+	if sel.rows() && n == 0 {
+		return exitError{exitFailed, errors.New("no attempt fits; squall report attempts SOURCE shows what there is")}
+	}
+	src, err := capture.Open(inputs, capture.Options{})
+	if err != nil {
+		return exitError{exitUsage, err}
+	}
+	defer src.Close()
+	to, done, err := create(cmd, out)
+	if err != nil {
+		return err
+	}
+	opt := capture.WriterOptionsFor(out)
+	opt.Comment = fmt.Sprintf("squall extract: packets of %d attempts", n)
+	w, err := capture.NewWriter(to, opt)
+	if err != nil {
+		return exitError{exitUsage, err}
+	}
+	keep := func(p *capture.Packet, file string) (string, bool) {
+		if cfg.Filter != nil {
+			var d dissect.Datagram
+			if !cfg.Filter(&d, p) {
+				return "", false
+			}
+		}
+		if !sel.rows() { // a cut of time alone
+			return "", p.Time >= begin && p.Time < end
+		}
+		return picker.Want(p, file)
+	}
+	packets, err := copyPackets(cmd, src, w, keep)
+	if !sel.rows() {
+		last = min(last, end)
+	}
+	w.Ended(last)
+	if e := w.Close(); err == nil {
+		err = e
+	}
+	if e := done(); err == nil {
+		err = e
+	}
+	if err != nil {
+		return exitError{exitFailed, err}
+	}
+	if !in.quiet {
+		fmt.Fprintf(cmd.ErrOrStderr(), "squall: %d packets of %d attempts\n", packets, n)
+	}
+	return interrupted(cmd)
+}
+
+func copyPackets(cmd *cobra.Command, src capture.Source, w *capture.Writer, keep func(*capture.Packet, string) (string, bool)) (n int64, err error) {
+	var names []string
+	for _, f := range src.Files() {
+		names = append(names, f.Path)
+	}
+	for cmd.Context().Err() == nil {
+		b, err := src.Next()
+		if errors.Is(err, io.EOF) {
+			return n, nil
+		}
+		if err != nil {
+			return n, err
+		}
+		for i := range b.Packets {
+			p := &b.Packets[i]
+			if comment, ok := keep(p, names[p.File]); ok {
+				n++
+				if err := w.WritePacket(p, comment); err != nil {
+					b.Release()
+					return n, err
+				}
+			}
+		}
+		b.Release()
+	}
+	return n, nil
+}
+
+// pick asks the tables which attempts fit. begin and end bound their starts.
+func (s *selection) pick(open tables) (k *pipeline.Picker, n int, begin, end int64, err error) {
+	k = pipeline.NewPicker()
+	end = 1<<63 - 1
+	terms, onset, over, err := s.terms(open)
+	if err != nil {
+		return k, 0, 0, 0, err
+	}
+	if begin, err = edge("--from", s.from, onset, over, 0); err != nil {
+		return k, 0, 0, 0, err
+	}
+	if end, err = edge("--to", s.to, onset, over, end); err != nil {
+		return k, 0, 0, 0, err
+	}
+	if !s.rows() {
+		return k, 0, begin, end, nil
+	}
+	share, err := parseShare(s.share)
+	if err != nil {
+		return k, 0, 0, 0, err
+	}
+	table, rows, err := open("attempts")
+	if err != nil {
+		return k, 0, 0, 0, exitError{exitFailed, err}
+	}
+	query := reports.Query{Where: strings.Join(terms, " && "), Columns: []string{"attempt_id", "source_ip", "source_port", "destination_ip", "destination_port",
+		"network_transport", "event_start", "last_seen", "event_end", "capture_file", "first_frame", "attempt_outcome", "relation", "client_id", "attempt_number", "intent_id"}}
+	_, rows, err = query.Apply(table, rows)
+	if err != nil {
+		return k, 0, 0, 0, exitError{exitUsage, err}
+	}
+	for row, err := range rows {
+		if err != nil {
+			return k, n, 0, 0, exitError{exitFailed, err}
+		}
+		start := row[6].Int
+		if start < begin || start >= end || !share.takes(row[13].Str) {
+			continue
+		}
+		p := pipeline.Picked{Start: start, End: max(row[7].Int, row[8].Int), File: row[9].Str, Frame: row[10].Int, Proto: dissect.ProtoTCP}
+		p.Source, p.Destination = endpoint(row[1].Str, row[2].Int), endpoint(row[3].Str, row[4].Int)
+		if row[5].Str == "udp" {
+			p.Proto = dissect.ProtoUDP
+		}
+		p.Comment = fmt.Sprintf("squall attempt %s: %s, %s (number %d of intent %s)", row[0].Str, row[11].Str, row[12].Str, row[14].Int, row[15].Str)
+		k.Add(p)
+		n++
+	}
+	return k, n, begin, end, nil
+}
+
+// terms are the conditions on the rows of attempts, and the edges of the
+// finding, 0 where there is none.
+func (s *selection) terms(open tables) (terms []string, onset, over int64, err error) {
+	any := func(column string, values []string) {
+		if len(values) > 0 {
+			var or []string
+			for _, v := range values {
+				or = append(or, column+" == "+strconv.Quote(v))
+			}
+			terms = append(terms, "("+strings.Join(or, " || ")+")")
+		}
+	}
+	any("attempt_id", s.attempts)
+	any("intent_id", s.intent)
+	if len(s.clients) > 0 {
+		var or []string
+		for _, c := range s.clients {
+			or = append(or, "client_id == "+strconv.Quote(c)+" || source_ip == "+strconv.Quote(c))
+		}
+		terms = append(terms, "("+strings.Join(or, " || ")+")")
+	}
+	if err := s.nodeTerms(&terms, s.nodes); err != nil {
+		return nil, 0, 0, err
+	}
+	if s.finding != 0 {
+		f, err := findingRow(open, s.finding)
+		if err != nil {
+			return nil, 0, 0, err
+		}
+		onset, over = f.onset, f.end
+		terms = append(terms, "service == "+strconv.Quote(f.service))
+		if s.from == "" {
+			terms = append(terms, fmt.Sprintf("event_start >= date(%q)", stamp(f.onset)))
+		}
+		if s.to == "" && f.end != 0 {
+			terms = append(terms, fmt.Sprintf("event_start <= date(%q)", stamp(f.end)))
+		}
+	}
+	if s.where != "" {
+		terms = append(terms, "("+s.where+")")
+	}
+	if len(terms) == 0 {
+		terms = append(terms, "true")
+	}
+	return terms, onset, over, nil
+}
+
+func (s *selection) nodeTerms(terms *[]string, nodes []string) error {
+	var or []string
+	for _, n := range nodes {
+		if at, err := netip.ParseAddrPort(n); err == nil {
+			or = append(or, fmt.Sprintf("destination_ip == %q && destination_port == %d", at.Addr().Unmap(), at.Port()))
+		} else if a, err := netip.ParseAddr(n); err == nil {
+			or = append(or, fmt.Sprintf("destination_ip == %q", a.Unmap()))
+		} else {
+			return exitError{exitUsage, fmt.Errorf("--node %q: want ADDRESS, ADDRESS:PORT or [ADDRESS]:PORT", n)}
+		}
+	}
+	if len(or) > 0 {
+		*terms = append(*terms, "("+strings.Join(or, " || ")+")")
+	}
+	return nil
+}
+
+type findingEdges struct {
+	service    string
+	onset, end int64
+}
+
+func findingRow(open tables, number int) (f findingEdges, err error) {
+	t, rows, err := open("findings")
+	if err == nil {
+		_, rows, err = reports.Query{Columns: []string{"service", "onset", "end"}}.Apply(t, rows)
+	}
+	if err != nil {
+		return f, exitError{exitFailed, err}
+	}
+	n := 0
+	for row, err := range rows {
+		if err != nil {
+			return f, exitError{exitFailed, err}
+		}
+		if n++; n == number {
+			f = findingEdges{row[0].Str, row[1].Int, 0}
+			if !row[2].Null {
+				f.end = row[2].Int
+			}
+		}
+	}
+	if number < 1 || number > n {
+		return f, exitError{exitUsage, fmt.Errorf("--finding %d: there are %d; squall report findings SOURCE lists them", number, n)}
+	}
+	return f, nil
+}
+
+// edge reads a moment that may count from the edges of a finding.
+func edge(flag, text string, onset, over, open int64) (int64, error) {
+	if text == "" {
+		return open, nil
+	}
+	for name, at := range map[string]int64{"onset": onset, "end": over} {
+		rest, ok := strings.CutPrefix(text, name)
+		if !ok {
+			continue
+		}
+		if at == 0 {
+			return 0, exitError{exitUsage, fmt.Errorf("%s %q: want --finding N with a known %s", flag, text, name)}
+		}
+		if rest == "" {
+			return at, nil
+		}
+		if d, err := time.ParseDuration(rest); err == nil {
+			return at + int64(d), nil
+		}
+	}
+	at, fromFirst, err := parseTime(flag, text)
+	if err != nil || fromFirst != 0 {
+		return 0, exitError{exitUsage, fmt.Errorf("%s %q: want RFC 3339, seconds of the epoch, or onset-60s, onset, end+60s with --finding", flag, text)}
+	}
+	return at, nil
+}
+
+// clientShare takes the clients whose hash is low: the same ones everywhere.
+type clientShare float64
+
+func parseShare(text string) (clientShare, error) {
+	if text == "" {
+		return 1, nil
+	}
+	v, err := strconv.ParseFloat(strings.TrimSuffix(text, "%"), 64)
+	if err != nil || !strings.HasSuffix(text, "%") || v <= 0 || v > 100 {
+		return 0, exitError{exitUsage, fmt.Errorf("--clients %q: want a share such as 10%%", text)}
+	}
+	return clientShare(v / 100), nil
+}
+
+// shareSeed keeps this choice apart from other uses of the hash.
+const shareSeed = 0x636c69656e7473
+
+func (s clientShare) takes(client string) bool {
+	return s >= 1 || float64(dissect.Hash64(shareSeed, []byte(client))>>11)/(1<<53) < float64(s)
+}
+
+func endpoint(ip string, port int64) dissect.Endpoint {
+	a, _ := netip.ParseAddr(ip)
+	return dissect.Endpoint{Addr: dissect.AddrFrom(a), Port: uint16(port)}
+}
+
+func schema(name string) *reports.Table {
+	t, _, err := (*reports.Results)(nil).Table(name)
+	if err != nil {
+		panic(err) // a name of this program's own
+	}
+	return t
+}
+
+// keptDir is the one directory that analyze -o made, and nothing else.
+func keptDir(args []string) (string, bool) {
+	if len(args) != 1 {
+		return "", false
+	}
+	_, err := os.Stat(filepath.Join(args[0], summaryName))
+	return args[0], err == nil
+}
+
+// keptInputs are the captures of a kept analysis, and when they ended.
+func keptInputs(open tables) (files []string, last int64, err error) {
+	t, rows, err := open("captures")
+	if err == nil {
+		_, rows, err = reports.Query{Columns: []string{"capture_file", "last_time"}}.Apply(t, rows)
+	}
+	if err != nil {
+		return nil, 0, err
+	}
+	for row, err := range rows {
+		if err != nil {
+			return nil, 0, err
+		}
+		if row[0].Str == "-" {
+			return nil, 0, errors.New("this analysis was made of standard input, which is gone")
+		}
+		files = append(files, row[0].Str)
+		last = max(last, row[1].Int)
+	}
+	return files, last, nil
+}
+
+// closing closes a file after its rows.
+func closing(c io.Closer, rows reports.Rows) reports.Rows {
+	return func(yield func([]reports.Value, error) bool) {
+		defer c.Close()
+		rows(yield)
+	}
+}

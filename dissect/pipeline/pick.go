@@ -1,0 +1,146 @@
+package pipeline
+
+import (
+	"cmp"
+	"slices"
+
+	"squall/capture"
+	"squall/dissect"
+	"squall/dissect/headers"
+)
+
+// Picked is an attempt whose packets are wanted.
+type Picked struct {
+	Source, Destination dissect.Endpoint
+	Proto               uint8
+	Start, End          int64  // first transmission, last packet of it or of the session it opened, ns
+	File                string // input of its first frame, empty = the only one
+	Frame               int64  // number of that frame, 0 = none
+	Comment             string // for that frame
+}
+
+// Picker finds the packets of attempts when their captures are read again: all
+// of their flows between the first transmission and the last packet, in both
+// directions and inside tunnels, ICMP errors that quote them, and the later
+// fragments of datagrams whose first one was picked. It is for one goroutine
+// and sees the packets in the order of the files.
+type Picker struct {
+	flows   map[picking][]span
+	remarks map[remark]string
+	pieces  map[piecing]int64
+	dec     headers.Decoder
+	sorted  bool
+}
+
+type picking struct {
+	a, b  dissect.Endpoint
+	proto uint8
+}
+
+type span struct{ start, end int64 }
+
+type remark struct {
+	file  string
+	frame int64
+}
+
+type piecing struct {
+	src, dst dissect.Addr
+	id       uint16
+}
+
+// maxPieces bounds the fragmented datagrams that are followed at a time.
+const maxPieces = 1 << 12
+
+// NewPicker makes a picker of nothing.
+func NewPicker() *Picker {
+	return &Picker{flows: map[picking][]span{}, remarks: map[remark]string{}, pieces: map[piecing]int64{}}
+}
+
+func pickingOf(a, b dissect.Endpoint, proto uint8) picking {
+	if b.Compare(a) < 0 {
+		a, b = b, a
+	}
+	return picking{a, b, proto}
+}
+
+// Add asks for the packets of one more attempt.
+func (k *Picker) Add(p Picked) {
+	key := pickingOf(p.Source, p.Destination, p.Proto)
+	k.flows[key] = append(k.flows[key], span{p.Start, max(p.Start, p.End)})
+	if p.Frame > 0 && p.Comment != "" {
+		r := remark{p.File, p.Frame}
+		if old := k.remarks[r]; old != "" { // one packet may open two attempts in one TCP stream
+			p.Comment = old + "\n" + p.Comment
+		}
+		k.remarks[r] = p.Comment
+	}
+	k.sorted = false
+}
+
+// sort makes the spans of each flow disjoint and ordered.
+func (k *Picker) sort() {
+	for key, list := range k.flows {
+		slices.SortFunc(list, func(a, b span) int { return cmp.Compare(a.start, b.start) })
+		n := 0
+		for _, s := range list[1:] {
+			if s.start <= list[n].end {
+				list[n].end = max(list[n].end, s.end)
+				continue
+			}
+			n++
+			list[n] = s
+		}
+		k.flows[key] = list[:n+1]
+	}
+	k.sorted = true
+}
+
+// Want says whether the packet, of the input with this name, is wanted, and the
+// comment it carries.
+func (k *Picker) Want(p *capture.Packet, file string) (comment string, ok bool) {
+	if !k.sorted {
+		k.sort()
+	}
+	var d dissect.Datagram
+	k.dec.Decode(p, &d)
+	if len(k.remarks) > 0 {
+		if comment, ok = k.remarks[remark{file, p.Frame}]; ok {
+			k.follow(&d)
+			return comment, true
+		}
+	}
+	switch d.Class {
+	case dissect.ClassTCP, dissect.ClassUDP:
+		ok = k.within(pickingOf(d.Source(), d.Destination(), d.Proto), d.Time)
+	case dissect.ClassICMPError:
+		q := &d.Quoted
+		ok = k.within(pickingOf(dissect.Endpoint{Addr: q.Src, Port: q.SrcPort}, dissect.Endpoint{Addr: q.Dst, Port: q.DstPort}, q.Proto), d.Time)
+	case dissect.ClassFragment:
+		_, ok = k.pieces[piecing{d.Src, d.Dst, d.IPID}]
+	}
+	if ok {
+		k.follow(&d)
+	}
+	return "", ok
+}
+
+// follow remembers a picked datagram of which more fragments are to come.
+func (k *Picker) follow(d *dissect.Datagram) {
+	if !d.First {
+		return
+	}
+	if len(k.pieces) >= maxPieces {
+		clear(k.pieces)
+	}
+	k.pieces[piecing{d.Src, d.Dst, d.IPID}] = d.Time
+}
+
+func (k *Picker) within(key picking, at int64) bool {
+	list := k.flows[key]
+	i, found := slices.BinarySearchFunc(list, at, func(s span, at int64) int { return cmp.Compare(s.start, at) })
+	if found {
+		return true
+	}
+	return i > 0 && at <= list[i-1].end
+}
