@@ -10,7 +10,8 @@ import (
 )
 
 // Expr is a parsed capture filter: *FilterAnd, *FilterOr, *FilterNot,
-// *FilterTest or *FilterRelation. nil matches every packet.
+// *FilterTest, *FilterRelation, or, alone, *FilterProgram. nil matches every
+// packet.
 type Expr interface{ expr() }
 
 // FilterAnd matches when both sides do. The right one is not looked at when
@@ -27,12 +28,15 @@ type FilterNot struct{ X Expr }
 type FilterKind uint8
 
 const (
-	FilterProto   FilterKind = iota + 1 // the packet is of Proto
-	FilterIPProto                       // its IP protocol is Number
-	FilterHost                          // its addresses, by Dir, are in Net
-	FilterPort                          // its ports, by Dir, are in PortLow to PortHigh
-	FilterVLAN                          // a VLAN tag comes next, of id Number unless Any
-	FilterMPLS                          // an MPLS label comes next, Number unless Any
+	FilterProto     FilterKind = iota + 1 // the packet is of Proto
+	FilterIPProto                         // its IP protocol is Number
+	FilterHost                            // its addresses, by Dir, are in Net
+	FilterPort                            // its ports, by Dir, are in PortLow to PortHigh
+	FilterVLAN                            // a VLAN tag comes next, of id Number unless Any
+	FilterMPLS                            // an MPLS label comes next, Number unless Any
+	FilterEtherType                       // the type of what comes next is Number
+	FilterInbound                         // it came in, as far as the capturing side noted it
+	FilterOutbound                        // it went out
 )
 
 // FilterDir says which of two addresses or ports is meant.
@@ -53,7 +57,7 @@ type FilterDepth struct{ VLANs, Labels int }
 // FilterTest is one primitive.
 type FilterTest struct {
 	Kind              FilterKind
-	Proto             string // "", "ip", "ip6", "arp", "rarp", "tcp", "udp", "sctp", "icmp", "icmp6", "igmp", "ah", "esp", "pim"
+	Proto             string // "", "ether" (the link is Ethernet), "ip", "ip6", "arp", "rarp", "tcp", "udp", "sctp", "icmp", "icmp6", "igmp", "ah", "esp", "pim"
 	Dir               FilterDir
 	Net               netip.Prefix
 	PortLow, PortHigh uint16
@@ -104,7 +108,8 @@ const (
 // ParseFilter parses the language of pcap-filter(7): host, net, port and
 // portrange with src and dst, the protocols, vlan, mpls, greater, less, and
 // relations over header bytes. "and" and "or" bind alike, from the left, as
-// there; an empty text is nil. The error is a *FilterError.
+// there; an empty text is nil. What tcpdump -ddd prints is taken as it is. The
+// error is a *FilterError.
 func ParseFilter(text string) (e Expr, err error) {
 	p := &filterParser{text: text}
 	// The parser leaves by panic with a *FilterError, and only with that.
@@ -119,6 +124,12 @@ func ParseFilter(text string) (e Expr, err error) {
 	}()
 	if len(text) > maxFilter {
 		p.fail(maxFilter, "the filter is longer than %d bytes", maxFilter)
+	}
+	if program, ok, err := parseProgram(text); ok {
+		if err != nil {
+			return nil, err
+		}
+		return program, nil
 	}
 	p.lex()
 	if p.peek() == "" {
@@ -451,12 +462,8 @@ var services = map[string]uint16{"ftp": 21, "ssh": 22, "telnet": 23, "smtp": 25,
 
 // refused are words of pcap-filter(7) that are understood and declined.
 var refused = map[string]string{
-	"ether":     "only ether[…] is supported of \"ether\"",
-	"gateway":   "\"gateway\" needs name look-ups; give the hosts",
-	"broadcast": "\"broadcast\" is not supported; write ether[0:4] = 0xffffffff and ether[4:2] = 0xffff",
-	"multicast": "\"multicast\" is not supported; write ether[0] & 1 != 0",
-	"inbound":   "the direction is not in a file", "outbound": "the direction is not in a file",
-	"pppoes": "\"pppoes\" is not supported", "pppoed": "\"pppoed\" is not supported", "geneve": "\"geneve\" is not supported",
+	"gateway": "\"gateway\" needs name look-ups; give the hosts",
+	"pppoes":  "\"pppoes\" is not supported", "pppoed": "\"pppoed\" is not supported", "geneve": "\"geneve\" is not supported",
 	"wlan": "802.11 is not supported", "type": "802.11 is not supported", "subtype": "802.11 is not supported",
 	"protochain": "\"protochain\" is not supported; use proto", "ifname": "\"ifname\" is not supported",
 }
@@ -489,6 +496,9 @@ func (p *filterParser) primitive() Expr {
 		op := map[string]string{"greater": ">=", "less": "<="}[w]
 		n := p.value(p.at(), p.take(), math.MaxUint32)
 		return &FilterRelation{op, &FilterNumber{Op: "len"}, &FilterNumber{Value: n}}
+	}
+	if e := p.etherish(); e != nil {
+		return e
 	}
 	t := &FilterTest{Depth: p.depth}
 	qualified := false
@@ -575,6 +585,103 @@ func (p *filterParser) primitive() Expr {
 	}
 	p.last, p.kind = t, kind
 	return t
+}
+
+// etherish reads what is about MAC addresses, types and the direction; nil,
+// with nothing taken, when there is something else.
+func (p *filterParser) etherish() Expr {
+	at, w := p.at(), p.peek()
+	bytes := func(op string, proto string, offset, size int, and, v uint32) Expr {
+		l := &FilterNumber{Op: "[]", Proto: proto, Size: size, L: &FilterNumber{Value: uint32(offset)}, Depth: p.depth}
+		if and != 0 {
+			l = &FilterNumber{Op: "&", L: l, R: &FilterNumber{Value: and}}
+		}
+		return &FilterRelation{op, l, &FilterNumber{Value: v}}
+	}
+	ethernet := func(e Expr) Expr { return &FilterAnd{&FilterTest{Kind: FilterProto, Proto: "ether"}, e} }
+	station := func(offset int, mac [6]byte) Expr {
+		hi := uint32(mac[0])<<24 | uint32(mac[1])<<16 | uint32(mac[2])<<8 | uint32(mac[3])
+		return &FilterAnd{bytes("=", "ether", offset, 4, 0, hi), bytes("=", "ether", offset+4, 2, 0, uint32(mac[4])<<8|uint32(mac[5]))}
+	}
+	everybody := func() Expr { return ethernet(station(0, [6]byte{255, 255, 255, 255, 255, 255})) }
+	after := ""
+	if p.next+1 < len(p.tokens) {
+		after = p.tokens[p.next+1].text
+	}
+	switch {
+	case w == "inbound", w == "outbound":
+		p.next++
+		kind := FilterInbound
+		if w == "outbound" {
+			kind = FilterOutbound
+		}
+		return &FilterTest{Kind: kind}
+	case w == "broadcast":
+		p.next++
+		return everybody()
+	case w == "multicast":
+		p.next++
+		return ethernet(bytes("!=", "ether", 0, 1, 1, 0))
+	case w == "ip" && after == "multicast":
+		p.next += 2
+		return bytes(">=", "ip", 16, 1, 0, 224)
+	case w == "ip6" && after == "multicast":
+		p.next += 2
+		return bytes("=", "ip6", 24, 1, 0, 255)
+	case w == "ip" && after == "broadcast":
+		p.fail(at, "\"ip broadcast\" needs the netmask of the interface; write dst host and the address")
+	case w != "ether":
+		return nil
+	}
+	p.next++
+	wordAt, word := p.at(), p.take()
+	switch word {
+	case "broadcast":
+		return everybody()
+	case "multicast":
+		return ethernet(bytes("!=", "ether", 0, 1, 1, 0))
+	case "proto":
+		vAt, v := p.at(), p.take()
+		n, ok := map[string]uint32{"ip": etherIPv4, "ip6": etherIPv6, "arp": etherARP, "rarp": etherRARP}[v]
+		if !ok {
+			n = p.value(vAt, v, 0xffff)
+		}
+		if n < 1536 {
+			p.fail(vAt, "%d is a length, no Ethernet type: those begin at 0x600", n)
+		}
+		return &FilterTest{Kind: FilterEtherType, Number: n, Depth: p.depth}
+	case "host", "src", "dst":
+		p.accept("host")
+		vAt, v := p.at(), p.take()
+		mac, ok := parseMAC(v)
+		if !ok {
+			p.fail(vAt, "%q is no MAC address such as 00:00:5e:00:53:01", v)
+		}
+		switch word {
+		case "src":
+			return ethernet(station(6, mac))
+		case "dst":
+			return ethernet(station(0, mac))
+		}
+		return ethernet(&FilterOr{station(6, mac), station(0, mac)})
+	}
+	p.fail(wordAt, "expected host, src, dst, proto, broadcast, multicast or [ after \"ether\"")
+	return nil
+}
+
+func parseMAC(s string) (mac [6]byte, ok bool) {
+	parts := strings.Split(s, ":")
+	if len(parts) != 6 {
+		return mac, false
+	}
+	for i, part := range parts {
+		v, err := strconv.ParseUint(part, 16, 8)
+		if err != nil {
+			return mac, false
+		}
+		mac[i] = byte(v)
+	}
+	return mac, true
 }
 
 // directionOnly tells "src or dst port 5" from "src 1.2.3.4": what follows

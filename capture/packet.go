@@ -32,7 +32,19 @@ type Packet struct {
 	File    uint32   // index of the input in Source.Files
 	Frame   int64    // 1-based number of the record in its file, as Wireshark counts
 	Offset  int64    // byte offset of the record in the (uncompressed) file
+	Flags   uint32   // epb_flags of pcapng, which a live capture fills in; 0 = nothing is known
 }
+
+// Bits of Packet.Flags: draft-ietf-opsawg-pcapng section 4.3.1.
+const (
+	FlagDirection   = 3      // 1 = inbound, 2 = outbound
+	FlagInbound     = 1      // it came in
+	FlagOutbound    = 2      // it went out
+	FlagUnicast     = 1 << 2 // addressed to this host
+	FlagMulticast   = 2 << 2
+	FlagBroadcast   = 3 << 2
+	FlagPromiscuous = 4 << 2 // addressed to another host
+)
 
 // Batch is a run of packets in time order together with the buffers that hold
 // their bytes. The consumer calls Release exactly once when it needs neither

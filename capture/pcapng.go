@@ -178,6 +178,13 @@ func (f *ngFile) next(b []byte, p *Packet) (int, int64, error) {
 		p.Data = body[20 : 20+capLen : 20+capLen]
 		p.OrigLen = int(max(int64(f.u32(body[16:])), capLen))
 		p.Link, p.Iface = i.link, uint16(id)
+		if opts := body[min(int64(len(body)), 20+(capLen+3)&^3):]; kind == blockEnhanced && len(opts) >= 8 {
+			f.options(opts, func(code uint16, v []byte) {
+				if code == 2 && len(v) == 4 {
+					p.Flags = f.u32(v)
+				}
+			})
+		}
 	case blockSimple:
 		if len(f.ifaces) == 0 || len(body) < 4 {
 			return 0, 0, fmt.Errorf("simple packet block without interface")

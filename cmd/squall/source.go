@@ -6,6 +6,7 @@ import (
 	"io"
 	"os"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -37,7 +38,7 @@ type source struct {
 func (s *source) flags(cmd *cobra.Command) {
 	f := cmd.Flags()
 	f.StringArrayVarP(&s.files, "read-file", "r", nil, "capture to read, as a FILE argument")
-	f.StringVarP(&s.filter, "filter", "f", "", "capture filter, as tcpdump's (pcap-filter); the rest is counted as filtered")
+	f.StringVarP(&s.filter, "filter", "f", "", "capture filter, as tcpdump's (pcap-filter), what tcpdump -ddd prints, or @FILE with either; the rest is counted as filtered")
 	f.StringVar(&s.after, "after", "", "only packets from this time on: RFC 3339, seconds of the epoch, or 10m from the first packet")
 	f.StringVar(&s.before, "before", "", "only packets before this time")
 	f.StringVar(&s.hints, "hints", "", "YAML file that names nodes, fixes roles, groups services, adds protocols")
@@ -48,14 +49,30 @@ func (s *source) flags(cmd *cobra.Command) {
 	f.BoolVarP(&s.numeric, "numeric", "n", false, "accepted for the sake of habit: names are never resolved")
 }
 
-// parseFilter reads a capture filter; nil without one.
+// maxFilterFile bounds what -f @FILE reads: no kernel takes a longer program.
+const maxFilterFile = 1 << 20
+
+// parseFilter reads a capture filter, or @FILE that holds one; nil without one.
 func parseFilter(text string) (capture.Expr, error) {
 	if text == "" {
 		return nil, nil
 	}
+	name := fmt.Sprintf("-f %q", text)
+	if path, ok := strings.CutPrefix(text, "@"); ok {
+		h, err := os.Open(path)
+		if err != nil {
+			return nil, exitError{exitUsage, fmt.Errorf("-f: %w", err)}
+		}
+		defer h.Close()
+		b, err := io.ReadAll(io.LimitReader(h, maxFilterFile))
+		if err != nil {
+			return nil, exitError{exitUsage, fmt.Errorf("-f: %w", err)}
+		}
+		name, text = "-f: "+path, string(b)
+	}
 	expr, err := capture.ParseFilter(text)
 	if err != nil {
-		return nil, exitError{exitUsage, fmt.Errorf("-f %q: %w", text, err)}
+		return nil, exitError{exitUsage, fmt.Errorf("%s: %w", name, err)}
 	}
 	return expr, nil
 }
@@ -66,6 +83,9 @@ func (s *source) config() (cfg pipeline.Config, err error) {
 	expr, err := parseFilter(s.filter)
 	if err != nil {
 		return cfg, err
+	}
+	if p, ok := expr.(*capture.FilterProgram); ok && p.Extended() {
+		return cfg, exitError{exitUsage, errors.New("-f: this program asks for what only a live capture knows; compile it for files: tcpdump -ddd -r FILE …")}
 	}
 	if expr != nil {
 		cfg.Filter = func(_ *dissect.Datagram, p *capture.Packet) bool { return headers.Match(expr, p) }

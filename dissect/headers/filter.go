@@ -58,6 +58,8 @@ func (m *matcher) expr(e capture.Expr) bool {
 		return m.expr(e.L) || m.expr(e.R)
 	case *capture.FilterNot:
 		return !m.expr(e.X)
+	case *capture.FilterProgram:
+		return e.Run(m.p)
 	case *capture.FilterTest:
 		return m.test(e)
 	case *capture.FilterRelation:
@@ -106,13 +108,16 @@ func (m *matcher) etherType(d capture.FilterDepth, want uint32) bool {
 		return m.load(12+4*uint32(d.VLANs), 2) == want
 	case capture.LinkLinuxSLL:
 		return m.load(14+4*uint32(d.VLANs), 2) == want
+	case capture.LinkLinuxSLL2:
+		if d.VLANs > 0 {
+			return m.load(18+4*uint32(d.VLANs), 2) == want
+		}
+		return m.load(0, 2) == want
 	}
 	if d.VLANs > 0 {
 		return false
 	}
 	switch m.p.Link {
-	case capture.LinkLinuxSLL2:
-		return m.load(0, 2) == want
 	case capture.LinkCHDLC:
 		return m.load(2, 2) == want
 	case capture.LinkPPP, capture.LinkPPPHDLC: // behind address and control
@@ -180,6 +185,8 @@ func (m *matcher) carries6(d capture.FilterDepth, proto uint32) bool {
 // proto says whether the packet is of a protocol that has a name in filters.
 func (m *matcher) proto(d capture.FilterDepth, name string) bool {
 	switch name {
+	case "ether":
+		return m.p.Link == capture.LinkEthernet
 	case "ip":
 		return m.isIP(d, 4)
 	case "ip6":
@@ -227,7 +234,7 @@ func (m *matcher) test(t *capture.FilterTest) bool {
 	case capture.FilterPort:
 		return m.port(t)
 	case capture.FilterVLAN:
-		if m.p.Link != capture.LinkEthernet && m.p.Link != capture.LinkLinuxSLL {
+		if m.p.Link != capture.LinkEthernet && m.p.Link != capture.LinkLinuxSLL && m.p.Link != capture.LinkLinuxSLL2 {
 			return false
 		}
 		tagged := m.etherType(d, typeVLAN) || m.etherType(d, typeQinQ) || m.etherType(d, typeQinQOld)
@@ -247,6 +254,12 @@ func (m *matcher) test(t *capture.FilterTest) bool {
 			return false
 		}
 		return !m.short && (t.Any || m.load(n, 4)>>12 == t.Number)
+	case capture.FilterEtherType:
+		return m.etherType(d, t.Number)
+	case capture.FilterInbound:
+		return m.p.Flags&capture.FlagDirection == capture.FlagInbound
+	case capture.FilterOutbound:
+		return m.p.Flags&capture.FlagDirection == capture.FlagOutbound
 	}
 	return false
 }

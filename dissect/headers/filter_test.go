@@ -28,7 +28,10 @@ var filters = []string{
 	"(((ip[2:2] - ((ip[0]&0xf)<<2)) - ((tcp[12]&0xf0)>>2)) != 0)", "tcp[((tcp[12] & 0xf0) >> 2):4] = 0x47455420",
 	"vlan", "vlan and ip", "vlan and vlan", "vlan 100", "not vlan", "vlan and tcp port 80", "tcp or (vlan and tcp)", "vlan and vlan and ip",
 	"mpls", "mpls and ip", "mpls and mpls", "mpls 16", "mpls and tcp", "mpls and mpls and ip and icmp",
-	"tcp[13] & 2 != 0 or udp or not ip", "not tcp[13] & 2 != 0", "not host 10.0.0.1 and not port 80",
+	"tcp[13] & 2 != 0 or udp or not ip", "not tcp[13] & 2 != 0",
+	"ether broadcast", "multicast and not broadcast", "ip multicast", "ip6 multicast", "ether proto 0x88cc", "ether proto \\arp or ether proto 0x8100",
+	"ether host 00:1b:21:9a:35:d0", "not ether src 00:00:00:00:00:00", "ether dst ff:ff:ff:ff:ff:ff or icmp", "vlan and ether proto \\ip",
+	"not host 10.0.0.1 and not port 80",
 }
 
 // differential are captures of many kinds: plain, cut, tagged, labelled,
@@ -99,8 +102,12 @@ func TestFilterAgainstTcpdump(t *testing.T) {
 			want := packetsOf(t, src, err)
 			var got []capture.Packet
 			for i := range all {
-				if headers.Match(e, &all[i]) {
+				yes := headers.Match(e, &all[i])
+				if yes {
 					got = append(got, all[i])
+				}
+				if p := program(t, e, all[i].Link); p.Run(&all[i]) != yes {
+					t.Errorf("%s: %q: frame %d: the compiled filter says %v", file, text, all[i].Frame, !yes)
 				}
 			}
 			compared++
@@ -123,6 +130,24 @@ func TestFilterAgainstTcpdump(t *testing.T) {
 	}
 }
 
+// programs keeps what program compiles.
+var programs = map[capture.Expr]map[capture.LinkType]*capture.FilterProgram{}
+
+func program(t *testing.T, e capture.Expr, link capture.LinkType) *capture.FilterProgram {
+	p := programs[e][link]
+	if p == nil {
+		var err error
+		if p, err = capture.CompileFilter(e, link); err != nil {
+			t.Fatal(err)
+		}
+		if programs[e] == nil {
+			programs[e] = map[capture.LinkType]*capture.FilterProgram{}
+		}
+		programs[e][link] = p
+	}
+	return p
+}
+
 // TestFilterShort cuts a packet at every byte: a filter that needs more than
 // there is does not pass, negated or not, and nothing fails.
 func TestFilterShort(t *testing.T) {
@@ -137,8 +162,8 @@ func TestFilterShort(t *testing.T) {
 		}
 		for n := range len(full) + 1 {
 			p := capture.Packet{Data: full[:n:n], OrigLen: len(full), Link: capture.LinkEthernet}
-			if got, want := headers.Match(e, &p), n > 14+20+13; got != want {
-				t.Errorf("%q on %d bytes: %v, want %v", text, n, got, want)
+			if got, want := headers.Match(e, &p), n > 14+20+13; got != want || program(t, e, p.Link).Run(&p) != want {
+				t.Errorf("%q on %d bytes: %v, want %v from both back ends", text, n, got, want)
 			}
 		}
 	}
@@ -163,6 +188,10 @@ func FuzzMatch(f *testing.F) {
 		if err != nil {
 			return
 		}
-		headers.Match(e, &capture.Packet{Data: data, OrigLen: len(data), Link: capture.LinkType(link)})
+		p := capture.Packet{Data: data, OrigLen: len(data), Link: capture.LinkType(link)}
+		got := headers.Match(e, &p)
+		if c, err := capture.CompileFilter(e, p.Link); err == nil && c.Run(&p) != got {
+			t.Errorf("%q on % x: %v, compiled %v", text, data, got, !got)
+		}
 	})
 }
