@@ -60,8 +60,8 @@ type seg struct {
 // Oracle applies the attempt rules to the packets of a simulation, all of
 // them at once and naively: it groups the packets of each flow in a list and
 // reads the list from every angle. It knows Ethernet, IPv4, TCP, UDP, ICMP
-// unreachable and SIP REGISTER over UDP, what the simulator sends, and
-// nothing else.
+// unreachable and the protocols that the simulator speaks, as far as it speaks
+// them, and nothing else.
 func Oracle(packets []capture.Packet) []Row {
 	segs := make([]seg, 0, len(packets))
 	seen := map[string]int64{}
@@ -90,15 +90,40 @@ func Oracle(packets []capture.Packet) []Row {
 		flows[k] = append(flows[k], s)
 	}
 	var rows []Row
+	var protos []byte
+	services := map[nodeEnd]string{}
 	for _, k := range order {
 		list := flows[k]
+		if s := &list[0]; s.dst.Addr().IsMulticast() {
+			continue
+		}
+		speaks := language(list)
+		var found []Row
 		switch {
 		case list[0].proto == 6:
-			rows = append(rows, tcpRows(list, end)...)
-		case bytes.Contains(list[0].payload, []byte("SIP/2.0")):
-			rows = append(rows, sipRows(list, end)...)
+			found = tcpRows(list, end, speaks)
+		case speaks == "sip":
+			found = exchangeRows(list, end, sipSaid)
+		case speaks == "n2n":
+			found = exchangeRows(list, end, n2nSaid)
+		case speaks == "skype":
+			found = skypeRows(list, end)
 		default:
-			rows = append(rows, udpRows(list, end)...)
+			found = udpRows(list, end)
+		}
+		for i := range found {
+			if speaks != "" {
+				services[nodeEnd{found[i].Target, list[0].proto}] = speaks
+			}
+			protos = append(protos, list[0].proto)
+		}
+		rows = append(rows, found...)
+	}
+	// What one client said at a node tells of all that were there.
+	for i := range rows {
+		r := &rows[i]
+		if s := services[nodeEnd{r.Target, protos[i]}]; s != "" {
+			r.service = s
 		}
 	}
 	relate(rows, segs[0].t, end)
@@ -142,8 +167,38 @@ func readSeg(p *capture.Packet) (s seg, ok bool) {
 	return s, true
 }
 
+// nodeEnd is an end of a node.
+type nodeEnd struct {
+	at    netip.AddrPort
+	proto byte
+}
+
+// language tells what is spoken on a flow by its client's first words; empty
+// for nothing that is known.
+func language(list []seg) string {
+	for i := range list {
+		s := &list[i]
+		if s.n == 0 || s.icmp != 0 || s.src != list[0].src {
+			continue
+		}
+		b := s.payload
+		switch {
+		case s.proto == 17 && bytes.Contains(b, []byte("SIP/2.0")):
+			return "sip"
+		case s.proto == 17 && s.dst.Port() == 7654 && len(b) > 24 && b[0] == 3:
+			return "n2n"
+		case bytes.HasPrefix(b, []byte("GNUTELLA CONNECT/")):
+			return "gnutella"
+		case s.dst.Port() > 40000 && s.dst.Port() <= 40050, bytes.HasPrefix(b, []byte(skypeAsks443)), s.dst.Port() == 80 && len(b) == 40:
+			return "skype"
+		}
+		return ""
+	}
+	return ""
+}
+
 // tcpRows reads one 4-tuple.
-func tcpRows(list []seg, end int64) (rows []Row) {
+func tcpRows(list []seg, end int64, speaks string) (rows []Row) {
 	var starts []int
 	for i, s := range list {
 		if s.icmp == 0 && s.flags&(syn|ack|rst) == syn {
@@ -161,12 +216,12 @@ func tcpRows(list []seg, end int64) (rows []Row) {
 		if k+1 < len(starts) {
 			stop = starts[k+1]
 		}
-		rows = append(rows, tcpRow(list[i:stop], end, k+1 < len(starts)))
+		rows = append(rows, tcpRow(list[i:stop], end, k+1 < len(starts), speaks))
 	}
 	return rows
 }
 
-func tcpRow(list []seg, end int64, reused bool) Row {
+func tcpRow(list []seg, end int64, reused bool, speaks string) Row {
 	first := list[0]
 	r := Row{Source: first.src, Target: first.dst, Start: first.t, Answer: "none", service: "tcp/" + strconv.Itoa(int(first.dst.Port()))}
 	isn := first.seq
@@ -275,13 +330,29 @@ func tcpRow(list []seg, end int64, reused bool) Row {
 		}
 		return "fin"
 	}
-	if before(nodeByte, leave) && before(nodeByte, close) {
+	if speaks != "" {
+		answer, outcome := appAnswer(list, speaks)
+		if outcome != "" && before(answer, leave) && (close == nil || answer.t <= close.t) {
+			r.answered = answer.t
+			if outcome == "accepted" && before(nodeRST, leave) && nodeRST == close && close.t-answer.t <= dropWithin && !between(list, answer.t, close.t) {
+				return set("dropped", "rst", close.t)
+			}
+			return set(outcome, "app", answer.t)
+		}
+		cliData = &first // a known protocol waits for its yes
+	}
+	if speaks == "" && before(nodeByte, leave) && before(nodeByte, close) {
 		r.answered = nodeByte.t
 		return set("accepted", "synack", nodeByte.t)
 	}
 	// No byte came in time.
-	if nodeByte != nil && leave != nil && nodeByte.t-leave.t <= lateWithin {
-		r.Late, r.answered = true, nodeByte.t
+	for i := range list {
+		if s := &list[i]; leave != nil && s.src != first.src && s.icmp == 0 && s.n > 0 && s.t > leave.t {
+			if s.t-leave.t <= lateWithin {
+				r.Late, r.answered = true, s.t
+			}
+			break
+		}
 	}
 	switch {
 	case close != nil && !before(leave, close) && close.t-synack.t <= dropWithin:
@@ -296,6 +367,46 @@ func tcpRow(list []seg, end int64, reused bool) Row {
 		return set("stalled", why(close), close.t)
 	}
 	return set("unknown", "edge", end)
+}
+
+// appAnswer finds the node's yes or no on a connection.
+func appAnswer(list []seg, speaks string) (at *seg, outcome string) {
+	turns, nodes := 0, false // how often the node had the word; whether it has
+	for i := range list {
+		s := &list[i]
+		if s.n == 0 || s.icmp != 0 || s.flags&(syn|rst) != 0 {
+			continue
+		}
+		if s.src == list[0].src {
+			nodes = false
+			continue
+		}
+		fresh := !nodes
+		if nodes = true; fresh {
+			turns++
+		}
+		switch {
+		case speaks == "gnutella" && bytes.HasPrefix(s.payload, []byte("GNUTELLA/0.6 200")):
+			return s, "accepted"
+		case speaks == "gnutella" && bytes.HasPrefix(s.payload, []byte("GNUTELLA/0.6 503")):
+			return s, "throttled"
+		case speaks == "skype" && fresh && turns == 2 && s.n == skypeNo:
+			return s, "refused"
+		case speaks == "skype" && fresh && turns >= 2 && s.n > 57:
+			return s, "accepted"
+		}
+	}
+	return nil, ""
+}
+
+// between reports payload after one time and before another.
+func between(list []seg, from, to int64) bool {
+	for i := range list {
+		if s := &list[i]; s.n > 0 && s.t > from && s.t < to {
+			return true
+		}
+	}
+	return false
 }
 
 // udpRows reads a 5-tuple of no known protocol.
@@ -344,12 +455,72 @@ func field(msg []byte, name string) string {
 	return ""
 }
 
-// sipRows reads the REGISTERs of a 5-tuple; a call id is an attempt.
-func sipRows(list []seg, end int64) (rows []Row) {
+// said is what a datagram means to an exchange.
+type said struct {
+	asks, leaves bool
+	id           string // of the exchange
+	leg          int    // of a request, from 1
+	client       string
+	outcome      string // of an answer; empty = go on
+	lifetime     int64  // ns, 0 = without end
+}
+
+func sipSaid(s *seg) (m said) {
+	m.id = field(s.payload, "Call-ID")
+	if strings.HasPrefix(field(s.payload, "CSeq"), "1 ") {
+		m.leg = 1
+	} else {
+		m.leg = 2
+	}
+	if bytes.HasPrefix(s.payload, []byte("REGISTER ")) {
+		m.asks, m.client = true, field(s.payload, "To")
+		return m
+	}
+	if len(s.payload) < 11 {
+		return said{}
+	}
+	switch code, _ := strconv.Atoi(string(s.payload[8:11])); {
+	case code == 401 && m.leg == 1:
+	case code < 300:
+		m.outcome = "accepted"
+		_, after, _ := strings.Cut(field(s.payload, "Contact"), ";expires=")
+		if n, err := strconv.ParseInt(after, 10, 64); err == nil {
+			m.lifetime = n * 1e9
+		}
+	case code == 503:
+		m.outcome = "throttled"
+	default:
+		m.outcome = "refused"
+	}
+	return m
+}
+
+func n2nSaid(s *seg) (m said) {
+	b := s.payload
+	if len(b) < 34 {
+		return said{}
+	}
+	m.id, m.leg = string(b[24:28]), 1
+	switch b[3] & 0x1f {
+	case n2nRegister:
+		m.asks, m.client = true, string(b[28:34])
+	case n2nAck:
+		m.outcome = "accepted"
+	case n2nNak:
+		m.outcome = "refused"
+	case n2nUnregister:
+		m.leaves = true
+	}
+	return m
+}
+
+// exchangeRows reads the exchanges of a 5-tuple.
+func exchangeRows(list []seg, end int64, read func(*seg) said) (rows []Row) {
 	index := map[string]int{}
-	cseq := map[string]string{} // of the latest leg
-	lastSent := map[string]int64{}
-	for _, s := range list {
+	var leg []int // the latest of each row
+	var lastSent []int64
+	for i := range list {
+		s := &list[i]
 		if s.icmp != 0 {
 			for i := len(rows) - 1; i >= 0; i-- {
 				if rows[i].Answer == "none" {
@@ -359,68 +530,95 @@ func sipRows(list []seg, end int64) (rows []Row) {
 			}
 			continue
 		}
-		id := field(s.payload, "Call-ID")
-		if bytes.HasPrefix(s.payload, []byte("REGISTER ")) {
-			i, ok := index[id]
-			if !ok {
-				i = len(rows)
-				index[id] = i
-				rows = append(rows, Row{Source: s.src, Target: s.dst, Start: s.t, Answer: "none", Outcome: "timeout", Evidence: "silence",
-					Client: field(s.payload, "To"), service: "sip"})
-			}
-			n := field(s.payload, "CSeq")
-			if cseq[id] == "" || cseq[id] == n {
-				if rows[i].Transmissions == 0 || cseq[id] == n && n == "1 REGISTER" {
-					rows[i].Transmissions++
+		m := read(s)
+		at, ok := index[m.id]
+		switch {
+		case m.leaves:
+			for i := range rows {
+				if r := &rows[i]; r.Outcome == "accepted" && r.sessionEnd == 0 {
+					r.sessionEnd, r.clientEnded = s.t, true
 				}
 			}
-			cseq[id], lastSent[id] = n, s.t
+			continue
+		case m.asks:
+			if !ok {
+				at = len(rows)
+				index[m.id] = at
+				rows = append(rows, Row{Source: s.src, Target: s.dst, Start: s.t, Answer: "none", Outcome: "timeout", Evidence: "silence", Client: m.client})
+				leg, lastSent = append(leg, 0), append(lastSent, 0)
+			}
+			if m.leg == 1 && leg[at] <= 1 {
+				rows[at].Transmissions++
+			}
+			leg[at], lastSent[at] = m.leg, s.t
+			continue
+		case !ok:
 			continue
 		}
-		i, ok := index[id]
-		if !ok || len(s.payload) < 11 {
-			continue
-		}
-		r := &rows[i]
-		code, _ := strconv.Atoi(string(s.payload[8:11]))
+		r := &rows[at]
 		if r.Answer == "none" {
 			r.Answer = "reply"
 		}
-		if code == 401 && field(s.payload, "CSeq") == "1 REGISTER" {
+		if m.outcome == "" {
 			continue
 		}
-		late := s.t-lastSent[id] > answerUDP
 		r.answered = s.t
-		if late {
+		if s.t-lastSent[at] > answerUDP {
 			r.Late = true
 			continue
 		}
-		r.end = s.t
-		r.Evidence = "app"
-		switch {
-		case code < 300:
-			r.Outcome = "accepted"
-			_, after, _ := strings.Cut(field(s.payload, "Contact"), ";expires=")
-			if lifetime, err := strconv.ParseInt(after, 10, 64); err == nil && s.t+lifetime*1e9 < end {
-				r.sessionEnd, r.clientEnded = s.t+lifetime*1e9, true
-			}
-		case code == 503:
-			r.Outcome = "throttled"
-		default:
-			r.Outcome = "refused"
+		r.end, r.Evidence, r.Outcome = s.t, "app", m.outcome
+		if m.outcome == "accepted" && m.lifetime > 0 && s.t+m.lifetime < end {
+			r.sessionEnd, r.clientEnded = s.t+m.lifetime, true
 		}
 	}
 	for i := range rows {
-		r := &rows[i]
-		id := ""
-		for k, j := range index {
-			if j == i {
-				id = k
+		if r := &rows[i]; r.Outcome == "timeout" {
+			r.end = lastSent[i] + answerUDP
+			if r.end > end {
+				r.Outcome, r.Evidence, r.end = "unknown", "edge", end
 			}
 		}
-		if r.Outcome == "timeout" {
-			r.end = lastSent[id] + answerUDP
-			if r.end > end {
+	}
+	return rows
+}
+
+// skypeRows reads the probes of a 5-tuple. Answers carry ids of their own: they
+// belong to the latest question. Questions within a minute of a yes are use
+// made of the node.
+func skypeRows(list []seg, end int64) (rows []Row) {
+	yes := int64(0) // when it was said, 0 = not lately
+	for _, s := range list {
+		var r *Row
+		if len(rows) > 0 {
+			r = &rows[len(rows)-1]
+		}
+		switch {
+		case s.icmp != 0:
+			if r != nil && r.Answer == "none" {
+				r.Answer, r.Outcome, r.Evidence, r.end = "icmp", "refused", "icmp", s.t
+			}
+		case s.src == list[0].src:
+			if yes != 0 && s.t-yes <= idleUDP {
+				continue
+			}
+			yes = 0
+			rows = append(rows, Row{Source: s.src, Target: s.dst, Start: s.t, Answer: "none", Outcome: "timeout", Evidence: "silence", Transmissions: 1})
+		case r != nil && r.Answer == "none":
+			r.Answer, r.answered = "reply", s.t
+			if s.t-r.Start > answerUDP {
+				r.Late = true
+				continue
+			}
+			r.end, r.Evidence, r.Outcome = s.t, "app", "refused"
+			if s.n != 51 && s.n != 53 {
+				r.Outcome, yes = "accepted", s.t
+			}
+		}
+	}
+	for i := range rows {
+		if r := &rows[i]; r.Outcome == "timeout" {
+			if r.end = r.Start + answerUDP; r.end > end {
 				r.Outcome, r.Evidence, r.end = "unknown", "edge", end
 			}
 		}

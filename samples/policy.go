@@ -17,6 +17,7 @@ type Policy struct {
 	Limit   int           // attempts of one intent, 0 = without end
 	Timeout time.Duration // wait for an answer
 	Order   string        // sticky, round_robin, random
+	PerNode int           // attempts at a node before Order chooses another, 0 = 1
 	Budget  float64       // retries allowed for each first attempt, 0 = no budget
 	// JitterBeforeCap and ResetOnConnect are two bugs seen in the field.
 	JitterBeforeCap bool

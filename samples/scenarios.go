@@ -138,7 +138,7 @@ func Scenarios() []Scenario {
 		with(healthy("n18", "load that doubles over half an hour"), func(s *Scenario) { s.Duration, s.Growth = 30*minute, 2 }),
 		with(s2, func(s *Scenario) { s.Name, s.About, s.Tap.Snaplen = "n20", "s2 with a snapshot length of 64", 64 }),
 		with(s1, func(s *Scenario) {
-			s.Name, s.About = "skype-2010", "the outage of December 2010 in small: eight supernodes, a client bug takes two, survivors protect themselves, mega-supernodes end it"
+			s.Name, s.About = "skype-2010", "the outage of December 2010 in small, spoken in Gnutella, which shows versions: a client bug takes two of eight supernodes, survivors protect themselves, mega-supernodes end it"
 			s.Nodes, s.Clients, s.Duration, s.Trigger = 8, 800, 9*minute, 3*minute
 			s.Versions = []Version{{"Skype/5.0.0.152", 0.5, 0.4}, {"Skype/4.2.0.187", 0.5, 0}}
 			s.Mu, s.Queue, s.ProtectAt, s.Recovery = 3, 60, 7, 50*second
@@ -153,8 +153,37 @@ func Scenarios() []Scenario {
 			s.Versions = []Version{{"Phone/2.1", 0.6, 0}, {"Phone/1.9", 0.4, 0}}
 			s.Script = []Step{{At: 40 * second, Do: "close", Nodes: []int{0, 1, 2}}, {At: 90 * second, Do: "up", Nodes: []int{0, 1, 2}}}
 		}),
+		with(s1, func(s *Scenario) {
+			s.Name, s.About, s.Pieces = "n19", "s1 in 24 files, their names shuffled; -w names a directory", 24
+		}),
+		with(base("n2n", "n2n: three supernodes die silently, one comes back; edges ask every 4 s for ever, four times at each"), func(s *Scenario) {
+			s.Protocol, s.Nodes, s.Clients, s.Duration, s.Trigger, s.Spread = "n2n", 3, 300, 6*minute, 2*minute, 60*second
+			s.Policy = Policy{Family: "fixed", Base: 2 * second, Timeout: 2 * second, Order: "round_robin", PerNode: 4}
+			s.Script = []Step{{At: s.Trigger, Do: "down", Nodes: []int{0, 1, 2}}, {At: s.Trigger + 90*second, Do: "up", Nodes: []int{2}}}
+		}),
+		with(base("skype-ladder", "four of six supernodes go; clients climb UDP, host:port, 443, 80, node after node; the rest refuses"), func(s *Scenario) {
+			s.Protocol, s.Nodes, s.Clients, s.Duration, s.Trigger, s.Spread = "skype", 6, 400, 6*minute, 2*minute, 60*second
+			s.Mu, s.Queue, s.Overload, s.Firewalled = 2, 6, "throttle", 0.3
+			s.Policy = Policy{Family: "fixed", Base: 5 * second, Timeout: 5 * second, Order: "round_robin"}
+			s.Script = []Step{{At: s.Trigger, Do: "close", Nodes: []int{0, 1, 2, 3}}, {At: s.Trigger + 2*minute, Do: "up", Nodes: []int{0, 1, 2, 3}}}
+		}),
+	}
+	for i := range all {
+		all[i].Expect = verdicts[all[i].Name]
 	}
 	return all
+}
+
+// verdicts are the classes of which one is right, by scenario.
+var verdicts = map[string][]string{
+	"s1": {"retry_storm"}, "s2": {"retry_storm"}, "s3": {"calm", "partial_outage"}, "s4": {"retry_storm"}, "s5": {"partial_outage"},
+	"s6": {"mass_reconnect"}, "s7": {"retry_storm"}, "s8": {"retry_storm"}, "s9": {"retry_storm"}, "s10": {"retry_storm"},
+	"s11": {"retry_storm"}, "s12": {"partial_outage"}, "s13": {"retry_storm"}, "s14": {"retry_storm"},
+	"n1": {"flash_crowd"}, "n2": {"syn_flood"}, "n3": {"scan"}, "n4": {"single_offender"}, "n5": {"calm"}, "n6": {"calm"},
+	"n7": {"calm", "insufficient_evidence"}, "n8": {"path_loss"}, "n9": {"retry_storm"}, "n10": {"retry_storm"}, "n11": {"retry_storm"},
+	"n12": {"insufficient_evidence"}, "n13": {"retry_storm"}, "n14": {"calm"}, "n15": {"calm"}, "n16": {"calm"}, "n17": {"partial_outage"},
+	"n18": {"calm"}, "n19": {"retry_storm"}, "n20": {"retry_storm"},
+	"skype-2010": {"retry_storm"}, "outage": {"retry_storm"}, "n2n": {"retry_storm"}, "skype-ladder": {"retry_storm"},
 }
 
 // Find is the scenario of that name.

@@ -15,7 +15,10 @@ import (
 // field means what its comment says; Scenarios has the named ones.
 type Scenario struct {
 	Name, About string
-	// Protocol is "tcp" (plain request and answer), "gnutella", "sip" or "udp".
+	// Expect names the classes of verdict of which one is right.
+	Expect []string
+	// Protocol is "tcp" and "udp" (plain request and answer), "gnutella", "sip",
+	// "n2n" (version 3) or "skype" (its ladder of transports).
 	Protocol string
 	Nodes    int
 	Clients  int
@@ -54,7 +57,16 @@ type Scenario struct {
 	Growth      float64       // intents rate grows linearly to this multiple by the end, 0 = constant
 	Burst       float64       // intents rate is multiplied by this from Trigger on, 0 = constant
 	Tap         Tap
-	Keepalive   time.Duration // TCP sessions show life this often, 0 = 20 s
+	Keepalive   time.Duration // TCP sessions show life this often, 0 = 20 s; Skype 60 s
+	// Firewalled is the share of Skype clients that only get out to port 443, or
+	// every third of them to 80; other rungs of theirs never reach the tap.
+	Firewalled float64
+	// Background is what else there is on the wire, packets per second: bulk
+	// data of connections from before the capture, ARP, mDNS, pings. None of
+	// it is an attempt.
+	Background float64
+	// Pieces is in how many files the capture is written, 0 = one.
+	Pieces int
 }
 
 // Version is a client version and its share of the clients.
@@ -81,6 +93,7 @@ type Step struct {
 type Tap struct {
 	Loss      float64       // share of packets not captured
 	LossAt    time.Duration // from when on, 0 = always
+	LossRise  time.Duration // how long the loss takes from nothing to Loss, 0 = at once
 	Duplicate bool          // every packet twice, 20 us apart
 	Snaplen   int
 	Side      string // "", "client" or "server": only packets sent by that side
@@ -117,7 +130,9 @@ type NodeEvent struct {
 type Truth struct {
 	Scenario string        `json:"scenario"`
 	Seed     uint64        `json:"seed"`
+	Verdict  []string      `json:"verdict,omitempty"` // the classes of which one is right; none where parameters were changed
 	Policy   string        `json:"policy"`
+	Given    *Scenario     `json:"parameters"`
 	Attempts []TrueAttempt `json:"attempts"`
 	Intents  int           `json:"intents"`
 	Events   []NodeEvent   `json:"node_events"`
@@ -175,7 +190,10 @@ type simClient struct {
 	tries    int // since the last reset of the back-off
 	last     int // node used last
 	lost     bool
-	session  int // generation of the session
+	session  int    // generation of the session
+	rung     int    // of Skype's ladder, next
+	lowest   int    // rung that gets out of its network
+	probes   uint16 // id of its last probe
 }
 
 type world struct {
@@ -192,22 +210,19 @@ type world struct {
 	turn   int // whose wish is next
 	truth  *Truth
 	end    int64
+	other  *background
 }
 
 // Simulate runs the scenario and hands its packets, in the order of the tap's
 // clock, to emit; the packet is valid during the call, its bytes for ever.
 // The same scenario and seed give the same bytes.
 func Simulate(sc Scenario, seed uint64, emit func(*capture.Packet)) (*Truth, error) {
+	if err := sc.check(); err != nil {
+		return nil, err
+	}
+	given := sc
 	w := &world{sc: sc, rng: rand.New(rand.NewPCG(seed, 0x5c0a11)), f: newFrames(), emit: emit,
-		truth: &Truth{Scenario: sc.Name, Seed: seed, Policy: sc.Policy.String()}, end: int64(sc.Duration)}
-	switch sc.Protocol {
-	case "tcp", "gnutella", "sip", "udp":
-	default:
-		return nil, fmt.Errorf("scenario %s: protocol %q: want tcp, gnutella, sip or udp", sc.Name, sc.Protocol)
-	}
-	if sc.Clients > 1<<22 || sc.Nodes > 250 || sc.Nodes < 1 {
-		return nil, fmt.Errorf("scenario %s: want 1 to 250 nodes and at most %d clients", sc.Name, 1<<22)
-	}
+		truth: &Truth{Scenario: sc.Name, Seed: seed, Verdict: sc.Expect, Policy: sc.Policy.String(), Given: &given}, end: int64(sc.Duration)}
 	w.setup()
 	for len(w.agenda) > 0 {
 		e := heap.Pop(&w.agenda).(event)
@@ -218,6 +233,44 @@ func Simulate(sc Scenario, seed uint64, emit func(*capture.Packet)) (*Truth, err
 		e.fn()
 	}
 	return w.truth, nil
+}
+
+// check refuses what cannot be simulated.
+func (sc *Scenario) check() error {
+	bad := func(format string, args ...any) error {
+		return fmt.Errorf("scenario %s: "+format, append([]any{sc.Name}, args...)...)
+	}
+	switch sc.Protocol {
+	case "tcp", "udp", "gnutella", "sip", "n2n", "skype":
+	default:
+		return bad("protocol %q: want tcp, udp, gnutella, sip, n2n or skype", sc.Protocol)
+	}
+	switch {
+	case sc.Clients < 1 || sc.Clients > 1<<22:
+		return bad("%d clients: want 1 to %d", sc.Clients, 1<<22)
+	case sc.Nodes < 1 || sc.Nodes > 250:
+		return bad("%d nodes: want 1 to 250", sc.Nodes)
+	case sc.Duration <= 0:
+		return bad("duration %v: want more than none", sc.Duration)
+	case sc.Tap.Loss < 0 || sc.Tap.Loss > 1:
+		return bad("loss %g: want a share from 0 to 1", sc.Tap.Loss)
+	case sc.Tap.Snaplen != 0 && sc.Tap.Snaplen < 54:
+		return bad("snaplen %d: want 54 or more, the headers", sc.Tap.Snaplen)
+	case sc.Pieces < 0 || sc.Pieces > 10000:
+		return bad("%d pieces: want 1 to 10000", sc.Pieces)
+	case sc.Dials > 1 && sc.Protocol != "tcp":
+		return bad("%d dials at once: only of tcp", sc.Dials)
+	case sc.Background < 0:
+		return bad("background of %g packets/s", sc.Background)
+	}
+	for _, s := range sc.Script {
+		for _, n := range s.Nodes {
+			if n < 0 {
+				return bad("the script names node %d", n)
+			}
+		}
+	}
+	return nil
 }
 
 func (w *world) after(d int64, fn func()) {
@@ -240,6 +293,10 @@ func (w *world) port() uint16 {
 		return 5060
 	case "gnutella":
 		return 6346
+	case "n2n":
+		return 7654
+	case "skype":
+		return uint16(40001 + len(w.nodes)%50)
 	}
 	return 33033
 }
@@ -251,6 +308,12 @@ func (w *world) setup() {
 	}
 	if sc.Keepalive == 0 {
 		sc.Keepalive = 20 * time.Second
+		if sc.Protocol == "skype" {
+			sc.Keepalive = time.Minute
+		}
+	}
+	if sc.Protocol == "n2n" && sc.Refresh == 0 {
+		sc.Refresh = 20 * time.Second // REGISTER_SUPER_INTERVAL_DFL
 	}
 	if sc.RTT == 0 {
 		sc.RTT = 40 * time.Millisecond
@@ -268,6 +331,15 @@ func (w *world) setup() {
 		if sc.NAT {
 			c.addr = netip.AddrFrom4([4]byte{10, 1, 0, 1})
 			c.port = uint16(1024 + i*200%60000)
+		}
+		if sc.Protocol == "skype" {
+			c.port = max(c.port+20000, 40100) // those below are a node's
+			c.probes = uint16(w.rng.Uint32())
+			if x := w.rng.Float64(); x < sc.Firewalled/3 {
+				c.lowest = rung80
+			} else if x < sc.Firewalled {
+				c.lowest = rung443
+			}
 		}
 		x := w.rng.Float64()
 		for _, v := range sc.Versions {
@@ -295,6 +367,10 @@ func (w *world) setup() {
 	}
 	if sc.Broken {
 		w.after(1e9, func() { w.broken(0) })
+	}
+	if sc.Background > 0 {
+		w.other = newBackground(w)
+		w.after(0, w.other.next)
 	}
 }
 
@@ -326,7 +402,7 @@ func (w *world) wish(c *simClient, relation string) {
 	if c.busy || c.attached != nil || c.gone > w.now {
 		return
 	}
-	c.busy, c.lost = true, false
+	c.busy, c.lost, c.rung = true, false, 0
 	w.truth.Intents++
 	c.tokens = math.Min(c.tokens+w.sc.Policy.Budget, 10)
 	if !w.sc.Policy.ResetOnConnect {
@@ -342,7 +418,9 @@ func (w *world) try(c *simClient, intent, number int, relation string) {
 		return
 	}
 	k := c.last
-	if number > 1 || relation == "reattach" {
+	rung := w.climb(c)
+	stays := rung > c.lowest || w.sc.Policy.PerNode > 1 && (number-1)%w.sc.Policy.PerNode != 0
+	if (number > 1 || relation == "reattach") && !stays {
 		switch w.sc.Policy.Order {
 		case "random":
 			k = w.rng.IntN(len(w.nodes))
@@ -350,35 +428,27 @@ func (w *world) try(c *simClient, intent, number int, relation string) {
 			k = (c.last + 1) % len(w.nodes)
 		}
 	}
+	a := &dial{w: w, c: c, n: w.nodes[k], i: len(w.truth.Attempts), rung: rung, dst: w.nodes[k].rungAt(rung)}
 	if number > 1 {
 		relation = "retry"
-		if k != c.last {
+		if k != c.last || rung != rungUDP {
 			relation = "failover"
 		}
 	}
 	c.last = k
-	node := w.nodes[k]
 	c.tries++
-	a := &dial{w: w, c: c, n: node, i: len(w.truth.Attempts)}
-	c.port++
-	if c.port < 1024 {
-		c.port = 20000
-	}
-	if w.sc.Protocol == "sip" {
-		a.src = netip.AddrPortFrom(c.addr, 5060)
-		if w.sc.NAT {
-			a.src = netip.AddrPortFrom(c.addr, uint16(20000+c.n))
-		}
-	} else {
-		a.src = netip.AddrPortFrom(c.addr, c.port)
-	}
-	w.truth.Attempts = append(w.truth.Attempts, TrueAttempt{Client: c.n, Node: k, Source: a.src.String(), Target: node.addr.String(),
+	a.src = w.source(c, a.tcp())
+	w.truth.Attempts = append(w.truth.Attempts, TrueAttempt{Client: c.n, Node: k, Source: a.src.String(), Target: a.dst.String(),
 		Outcome: "unknown", Relation: relation, Intent: intent, Number: number, Version: c.version})
 	a.done = func(outcome string, announced time.Duration) {
 		t := &w.truth.Attempts[a.i]
 		t.Outcome = outcome
 		if outcome == "accepted" {
-			c.busy, c.tries = false, 0
+			if w.sc.Protocol == "skype" && a.rung == rungUDP {
+				w.climbOn(c, a)
+				return
+			}
+			c.busy, c.tries, c.rung = false, 0, 0
 			w.attach(c, a)
 			return
 		}
@@ -398,6 +468,10 @@ func (w *world) try(c *simClient, intent, number int, relation string) {
 			c.busy = false
 			return
 		}
+		if c.rung > c.lowest { // the next rung at once
+			w.after(rungPause, func() { w.try(c, intent, number+1, "") })
+			return
+		}
 		w.after(int64(p.wait(max(c.tries, 1), announced, w.rng)), func() { w.try(c, intent, number+1, "") })
 	}
 	a.start()
@@ -406,13 +480,71 @@ func (w *world) try(c *simClient, intent, number int, relation string) {
 	}
 }
 
+// rungPause is how long a Skype client takes to the next rung.
+const rungPause = 50e6
+
+// climb is the rung of a client's next attempt; other protocols have but one.
+func (w *world) climb(c *simClient) int {
+	if w.sc.Protocol != "skype" {
+		return rungUDP
+	}
+	rung := max(c.rung, c.lowest)
+	c.rung = (rung + 1) % rungs
+	return rung
+}
+
+// climbOn follows a yes over UDP with the connection to the same port. By the
+// rules the probe has attached the client: a connection that comes about is a
+// refresh, one that does not begins a reattachment.
+func (w *world) climbOn(c *simClient, probe *dial) {
+	a := &dial{w: w, c: c, n: probe.n, dst: probe.dst, rung: rungTCP, i: len(w.truth.Attempts)}
+	c.rung = rung443
+	a.src = w.source(c, true)
+	w.truth.Attempts = append(w.truth.Attempts, TrueAttempt{Client: c.n, Node: c.last, Source: a.src.String(), Target: a.dst.String(),
+		Outcome: "unknown", Relation: "refresh", Number: 1, Version: c.version})
+	a.done = func(outcome string, _ time.Duration) {
+		t := &w.truth.Attempts[a.i]
+		t.Outcome = outcome
+		if outcome == "accepted" {
+			c.busy, c.tries, c.rung = false, 0, 0
+			w.attach(c, a)
+			return
+		}
+		w.truth.Intents++
+		intent := w.truth.Intents
+		t.Relation, t.Intent = "reattach", intent
+		w.after(rungPause, func() { w.try(c, intent, 2, "") })
+	}
+	w.after(1e6, a.start)
+}
+
+// source is where a client's next attempt comes from.
+func (w *world) source(c *simClient, tcp bool) netip.AddrPort {
+	switch {
+	case w.sc.Protocol == "sip":
+		if w.sc.NAT {
+			return netip.AddrPortFrom(c.addr, uint16(20000+c.n))
+		}
+		return netip.AddrPortFrom(c.addr, 5060)
+	case w.sc.Protocol == "n2n" || w.sc.Protocol == "skype" && !tcp: // one port for all nodes
+		return netip.AddrPortFrom(c.addr, uint16(20000+c.n%10000))
+	}
+	if c.port++; c.port < 1024 {
+		c.port = 20000
+		if w.sc.Protocol == "skype" {
+			c.port = 40100
+		}
+	}
+	return netip.AddrPortFrom(c.addr, c.port)
+}
+
 // twin is a further dial of the same wish to another node, 50 ms later, that
 // the client drops as soon as its handshake is done.
 func (w *world) twin(c *simClient, intent, k int) {
 	c.port++
 	k = (k + 1 + w.rng.IntN(max(len(w.nodes)-1, 1))) % len(w.nodes)
-	a := &dial{w: w, c: c, n: w.nodes[k], i: len(w.truth.Attempts), src: netip.AddrPortFrom(c.addr, c.port), loser: true}
-	w.truth.Attempts = append(w.truth.Attempts, TrueAttempt{Client: c.n, Node: k, Source: a.src.String(), Target: a.n.addr.String(),
+	a := &dial{w: w, c: c, n: w.nodes[k], dst: w.nodes[k].addr, i: len(w.truth.Attempts), src: netip.AddrPortFrom(c.addr, c.port), loser: true}
+	w.truth.Attempts = append(w.truth.Attempts, TrueAttempt{Client: c.n, Node: k, Source: a.src.String(), Target: a.dst.String(),
 		Outcome: "unknown", Relation: "parallel", Intent: intent, Number: 1, Version: c.version})
 	a.done = func(o string, _ time.Duration) { w.truth.Attempts[a.i].Outcome = o }
 	w.after(50e6, a.start)
@@ -477,8 +609,8 @@ func (w *world) refresh(c *simClient, old *dial, over func() bool) {
 		if over() {
 			return
 		}
-		a := &dial{w: w, c: c, n: old.n, src: old.src, i: len(w.truth.Attempts)}
-		w.truth.Attempts = append(w.truth.Attempts, TrueAttempt{Client: c.n, Node: c.last, Source: a.src.String(), Target: a.n.addr.String(),
+		a := &dial{w: w, c: c, n: old.n, dst: old.dst, src: old.src, i: len(w.truth.Attempts)}
+		w.truth.Attempts = append(w.truth.Attempts, TrueAttempt{Client: c.n, Node: c.last, Source: a.src.String(), Target: a.dst.String(),
 			Outcome: "unknown", Relation: "refresh", Number: 1, Version: c.version})
 		a.done = func(o string, announced time.Duration) {
 			t := &w.truth.Attempts[a.i]
@@ -607,7 +739,7 @@ func (w *world) broken(k int) {
 // packet shows a frame to the tap.
 func (w *world) packet(data []byte, fromNode bool) {
 	t := &w.sc.Tap
-	if t.Loss > 0 && w.now >= int64(t.LossAt) && w.rng.Float64() < t.Loss {
+	if t.Loss > 0 && w.now >= int64(t.LossAt) && w.rng.Float64() < t.loss(w.now) {
 		return
 	}
 	if t.GapFor > 0 && w.now >= int64(t.GapAt) && w.now < int64(t.GapAt+t.GapFor) {
@@ -629,6 +761,14 @@ func (w *world) packet(data []byte, fromNode bool) {
 		p.Time += 20e3
 		w.show(p)
 	}
+}
+
+// loss is the share that is lost at a time after LossAt.
+func (t *Tap) loss(now int64) float64 {
+	if since := now - int64(t.LossAt); since < int64(t.LossRise) {
+		return t.Loss * float64(since) / float64(t.LossRise)
+	}
+	return t.Loss
 }
 
 func (w *world) show(p capture.Packet) {
