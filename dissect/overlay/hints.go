@@ -17,6 +17,13 @@ import (
 	"squall/dissect"
 )
 
+// With fewer bytes than leastOpaque chance decides whether they look random, and
+// of more than maxOpaque too many must come twice.
+const (
+	leastOpaque = 16
+	maxOpaque   = 64
+)
+
 // Bounds of a hints file.
 const (
 	maxHintsBytes   = 1 << 20
@@ -39,6 +46,7 @@ const (
 //	  gnutella/supernode: attach
 //	protocols:
 //	  - name: made-up          # lower case letters, digits, - . _
+//	    about: what it is known by, for squall protocols
 //	    transport: udp         # udp, tcp or [udp, tcp]
 //	    ports: [7000, 7010..7019]
 //	    role: supernode        # of the node: supernode, login, relay, bootstrap, tracker, peer
@@ -50,6 +58,7 @@ const (
 //	          - {at: 8, text: "HELLO", within: 16}   # begins at 8 to 24
 //	        length: 12..64     # of the payload; also 12, 12.. and ..64
 //	        size_at: {at: 1, bytes: 4, order: little, plus: 5} # the field, plus 5, is the length
+//	        opaque: {at: 0, length: 32}      # these bytes look random, as encrypted ones do
 //	    frame: {at: 1, bytes: 4, order: little, plus: 5}  # of a stream; or {until: "\r\n"}
 //	    pair: {at: 4, length: 4}          # what answers copy from requests
 //	    client: {at: 8, length: 6}        # who asks, beyond its address
@@ -59,7 +68,7 @@ const (
 //	        kind: request      # request, refresh, progress, challenge, success, refusal, busy, redirect, close, lost, data
 //	        from: client       # or node: who opened the flow, or did not
 //	        first: true        # begins its direction of the stream
-//	        match: [{at: 0, hex: "01"}]   # length and size_at as above
+//	        match: [{at: 0, hex: "01"}]   # length, size_at and opaque as above
 //	        timeout: 4s
 //	      - name: LATER
 //	        kind: busy
@@ -67,8 +76,8 @@ const (
 //	        retry_after: {at: 8, bytes: 2, unit: s}  # or 30s, or {after: "wait=", unit: ms}
 //
 // A message may have pair, client, version and role of its own, chain (what
-// ties its legs) and lifetime (of a success, written like retry_after). A field
-// is at plus length, or up to until; at counts from behind after where that is
+// ties its legs) and lifetime (of a success, written like retry_after). A version
+// may be a text that stands for it. A field is at plus length, or up to until; at counts from behind after where that is
 // given. Without frame each segment of a stream is a message. A probe that
 // fixes 24 bits is sure, one of 16 a guess, one of less needs a port.
 func LoadHints(r io.Reader, name string) (hints dissect.Hints, protocols []dissect.Protocol, err error) {
@@ -354,13 +363,15 @@ func (h *hintsReader) node(k, path string, v ast.Node) bool {
 func (h *hintsReader) protocol(path string, n ast.Node) {
 	s := &signature{}
 	messages := false
-	h.each(n, path, "name, transport, ports, role, encrypted, probe, frame, pair, client, version, messages", func(k, path string, v ast.Node) bool {
+	h.each(n, path, "name, about, transport, ports, role, encrypted, probe, frame, pair, client, version, messages", func(k, path string, v ast.Node) bool {
 		switch k {
 		case "name":
 			s.name = h.text(v, path, "a name")
 			if !protocolName(s.name) {
 				h.fail(v, path, "%q; expected 1 to 32 of a-z, 0-9, - . _", s.name)
 			}
+		case "about":
+			s.about = h.text(v, path, "what it is known by")
 		case "transport":
 			h.list(v, path, 2, func(path string, v ast.Node) {
 				if h.word(v, path, "udp tcp") == "udp" {
@@ -394,7 +405,7 @@ func (h *hintsReader) protocol(path string, n ast.Node) {
 		case "client":
 			s.client = h.field(v, path)
 		case "version":
-			s.version = h.field(v, path)
+			s.version = h.words(v, path)
 		case "messages":
 			messages = true
 			h.list(v, path, maxSigMessages, func(path string, v ast.Node) { s.messages = append(s.messages, h.message(v, path)) })
@@ -457,7 +468,7 @@ func protocolName(s string) bool {
 	return true
 }
 
-const conditionKeys = "match, length, size_at, first"
+const conditionKeys = "match, length, size_at, opaque, first"
 
 func (h *hintsReader) condition(c *sigCondition, k, path string, v ast.Node) bool {
 	switch k {
@@ -473,6 +484,12 @@ func (h *hintsReader) condition(c *sigCondition, k, path string, v ast.Node) boo
 		n := h.number(v, path, "at, bytes, order, plus")
 		c.size = &n
 		c.bits += min(8*n.bytes, weakBits) // it rarely fits by chance
+	case "opaque":
+		f := h.field(v, path)
+		c.opaque = &f
+		if h.err == nil && (f.length < leastOpaque || f.length > maxOpaque || f.after != nil || f.until != nil) {
+			h.fail(v, path, "expected at, and a length of %d to %d", leastOpaque, maxOpaque)
+		}
 	case "first":
 		c.first = h.boolean(v, path)
 	default:
@@ -584,6 +601,15 @@ func (h *hintsReader) field(n ast.Node, key string) sigField {
 	return f
 }
 
+// words reads a field, or a text that stands for it.
+func (h *hintsReader) words(n ast.Node, key string) sigField {
+	switch n.(type) {
+	case *ast.MappingNode, *ast.MappingValueNode:
+		return h.field(n, key)
+	}
+	return sigField{given: true, fixed: []byte(h.text(n, key, "a field (at, length, after, until) or a text"))}
+}
+
 func (h *hintsReader) fieldKey(f *sigField, k, path string, v ast.Node) bool {
 	switch k {
 	case "at":
@@ -677,7 +703,7 @@ func (h *hintsReader) message(n ast.Node, key string) sigMessage {
 		case "client":
 			t.client = h.field(v, path)
 		case "version":
-			t.version = h.field(v, path)
+			t.version = h.words(v, path)
 		case "role":
 			t.role = h.role(v, path)
 		case "retry_after":

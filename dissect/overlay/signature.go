@@ -11,6 +11,7 @@ import (
 // signature is a protocol that a YAML document describes; see LoadHints.
 type signature struct {
 	name      string
+	about     string // what it is known by, in words
 	transport dissect.Transport
 	ports     [][2]uint16 // ranges, both ends included
 	role      dissect.Role
@@ -30,7 +31,8 @@ type sigCondition struct {
 	min, max int // length; max 0 = any
 	size     *sigNumber
 	first    bool
-	bits     int // fixed by the patterns
+	opaque   *sigField // bytes that must look random
+	bits     int       // fixed by the patterns
 }
 
 // sigPattern is bytes at an offset, or anywhere within some bytes after it.
@@ -49,6 +51,7 @@ type sigNumber struct {
 
 // sigField is some bytes of a message.
 type sigField struct {
+	fixed  []byte // the file says it itself
 	at     int
 	length int    // 0 = up to until, or the end
 	after  []byte // at counts from behind the first of these
@@ -157,10 +160,28 @@ func (c *sigCondition) holds(b []byte, wire int, first bool) bool {
 		}
 	}
 	if c.size != nil {
-		v, ok := c.size.read(b)
-		return ok && v == int64(wire)
+		if v, ok := c.size.read(b); !ok || v != int64(wire) {
+			return false
+		}
 	}
-	return true
+	return c.opaque == nil || opaque(b, c.opaque.at, c.opaque.length)
+}
+
+// opaque reports that n bytes look encrypted: three in four differ from all
+// others. Of random ones nine in ten do, of text or of a header hardly half.
+func opaque(b []byte, at, n int) bool {
+	if at+n > len(b) {
+		return false
+	}
+	var seen [4]uint64
+	different := 0
+	for _, c := range b[at : at+n] {
+		if bit := uint64(1) << (c & 63); seen[c>>6]&bit == 0 {
+			seen[c>>6] |= bit
+			different++
+		}
+	}
+	return 4*different >= 3*n
 }
 
 func (p *sigPattern) in(b []byte) bool {
@@ -210,8 +231,8 @@ func (n *sigNumber) read(b []byte) (v int64, ok bool) {
 
 // of gives the bytes of the field, nil if they are not there.
 func (f *sigField) of(b []byte) []byte {
-	if !f.given {
-		return nil
+	if !f.given || f.fixed != nil {
+		return f.fixed
 	}
 	b = b[:min(len(b), searchBytes)]
 	if f.after != nil {
@@ -369,7 +390,7 @@ func (s *signature) tell(t *sigMessage, b []byte, f *dissect.Flow, m *dissect.Me
 		m.Timeout = t.timeout
 	case dissect.KindData, dissect.KindClose, dissect.KindLost:
 	default:
-		m.FromClient = false
+		m.FromClient = t.from == clientSide // a client's own word may be progress
 		m.RetryAfter, m.Lifetime = t.retryAfter.of(b), t.lifetime.of(b)
 		f.Done = s.brief && stream && t.kind != dissect.KindProgress && t.kind != dissect.KindChallenge
 	}
