@@ -11,8 +11,9 @@ import (
 	"slices"
 	"strconv"
 
+	"squall/capture"
 	"squall/dissect"
-	"squall/dissect/storm"
+	"squall/dissect/pipeline"
 )
 
 // row is a Result as a line of JSON, by the names of the attempts table.
@@ -136,70 +137,24 @@ func Settle(list []Result) {
 	}
 }
 
-// Judge counts and judges the rows of a run as an analysis judges a capture.
-// The rows are settled.
-func Judge(list []Result, cfg storm.Config) *storm.Report {
-	byClient := map[string][]int{}
-	var order []string
-	q := storm.Quality{}
+// Analysis makes one of the rows of a run, so that everything that is known of
+// a capture can be known of a run. The rows are settled.
+func Analysis(name string, list []Result) *pipeline.Analysis {
+	c := pipeline.Capture{FileStats: capture.FileStats{Path: name, Format: "replay", Drops: -1}}
+	attempts := make([]dissect.Attempt, len(list))
 	for i := range list {
-		r := &list[i]
-		if byClient[r.ClientID] == nil {
-			order = append(order, r.ClientID)
+		a := &list[i].Attempt
+		attempts[i] = *a
+		n := a.SourcePackets + a.DestinationPackets
+		c.Packets += n
+		c.Ledger[dissect.BucketAttempt] += n
+		c.Bytes += a.SourceBytes + a.DestinationBytes
+		if i == 0 {
+			c.First = a.Start
 		}
-		byClient[r.ClientID] = append(byClient[r.ClientID], i)
-		if q.Begin == 0 || r.Start < q.Begin {
-			q.Begin = r.Start
-		}
-		q.End = max(q.End, r.End)
-		q.Packets += r.SourcePackets + r.DestinationPackets
+		c.Last = max(c.Last, a.End)
 	}
-	slices.Sort(order)
-	state := storm.NewState(cfg)
-	for _, id := range order {
-		rows := byClient[id]
-		first := &list[rows[0]]
-		c := dissect.Client{ID: id, Level: dissect.IDProtocol, Addr: first.Source.Addr, Version: first.ClientVersion, First: first.Start,
-			Last: list[rows[len(rows)-1]].Start, Attempts: int32(len(rows))}
-		state.Client(&c)
-		intents := map[uint64]*dissect.Intent{}
-		nodes := map[uint64]map[dissect.Endpoint]bool{}
-		left := map[uint64]int{}
-		for _, i := range rows {
-			left[list[i].IntentID]++
-		}
-		for _, i := range rows {
-			a := &list[i].Attempt
-			state.Attempt(a)
-			in := intents[a.IntentID]
-			if in == nil {
-				in = &dissect.Intent{ID: a.IntentID, Start: a.Start, ClientID: id, Service: a.Service, Protocol: a.Protocol, Relation: a.Relation, FirstNode: a.Destination}
-				intents[a.IntentID], nodes[a.IntentID] = in, map[dissect.Endpoint]bool{}
-			}
-			if a.Relation != dissect.RelationParallel {
-				in.Attempts++
-			}
-			if a.Relation.Retries() {
-				in.Retries++
-			}
-			nodes[a.IntentID][a.Destination] = true
-			in.End, in.Outcome, in.LastNode, in.Nodes = a.End, a.Outcome, a.Destination, int32(len(nodes[a.IntentID]))
-			left[a.IntentID]--
-			if left[a.IntentID] > 0 {
-				continue
-			}
-			switch in.Outcome {
-			case dissect.OutcomeAccepted:
-				in.ClosedBy = dissect.ClosedAccepted
-			case dissect.OutcomeUnknown:
-				in.ClosedBy, in.Censored = dissect.ClosedEdge, true
-			default:
-				in.ClosedBy = dissect.ClosedQuiet
-			}
-			state.Intent(in)
-		}
-	}
-	return state.Report(q)
+	return pipeline.Given([]pipeline.Capture{c}, attempts)
 }
 
 func parseEndpoint(s string) (e dissect.Endpoint, err error) {

@@ -225,7 +225,12 @@ func (r *Runner) prepare() (*running, error) {
 		}
 	}
 	if most := maxSockets(); most > 0 && r.Plan.Clients > most-spareFiles {
-		return nil, fmt.Errorf("replay: %d clients want a socket each, this machine allows this process %d (ulimit -n)", r.Plan.Clients, most-spareFiles)
+		return nil, refuse("%d clients want a socket each, this machine allows this process %d (ulimit -n)", r.Plan.Clients, most-spareFiles)
+	}
+	if low, high := localPorts(); high > 0 && !x.bind.IsValid() {
+		if most := (high - low + 1) * len(r.Targets); r.Plan.Clients > most {
+			return nil, refuse("%d clients of one address want a port each, this machine has %d for %d targets (net.ipv4.ip_local_port_range); --bind a network for them", r.Plan.Clients, most, len(r.Targets))
+		}
 	}
 	if len(r.Script) > 0 && r.Do == nil {
 		return nil, errors.New("replay: a script needs targets that can be told what to do")

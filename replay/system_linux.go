@@ -1,6 +1,8 @@
 package replay
 
 import (
+	"fmt"
+	"os"
 	"syscall"
 	"time"
 
@@ -29,6 +31,19 @@ func maxSockets() int {
 		return 0
 	}
 	return int(min(l.Cur, 1<<30))
+}
+
+// localPorts are the ports that the system gives to sockets without one, 0 =
+// not known.
+func localPorts() (low, high int) {
+	b, err := os.ReadFile("/proc/sys/net/ipv4/ip_local_port_range")
+	if err != nil {
+		return 0, 0
+	}
+	if _, err := fmt.Sscan(string(b), &low, &high); err != nil {
+		return 0, 0
+	}
+	return low, high
 }
 
 // socketOptions: an address without a port yet leaves the port to connect, so

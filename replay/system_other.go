@@ -14,3 +14,5 @@ func cpuTime() time.Duration { return 0 }
 func maxSockets() int { return 0 }
 
 func socketOptions(_, _ string, _ syscall.RawConn) error { return nil }
+
+func localPorts() (low, high int) { return 0, 0 }

@@ -184,8 +184,10 @@ func keep(r *reports.Results, dir string, opt reports.Options) error {
 			return fmt.Errorf("%s: %w", filepath.Join(dir, name+parquet.Ext), err)
 		}
 	}
-	if err := write(pipeline.SaveName, r.Analysis.Save); err != nil {
-		return err
+	if r.Analysis.FromPackets() {
+		if err := write(pipeline.SaveName, r.Analysis.Save); err != nil {
+			return err
+		}
 	}
 	return write(summaryName, func(w io.Writer) error { return reports.WriteSummary(w, r) })
 }

@@ -84,8 +84,19 @@ Try it on a simulated outage:
 		Args:          cobra.NoArgs,
 		RunE:          func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
-	root.AddCommand(analyzeCommand(), reportCommand(), mergeCommand(), infoCommand(), sampleCommand(), extractCommand(),
-		planCommand(), replayCommand(), testnodeCommand(), consentCommand())
+	root.AddCommand(
+		analyzeCommand(),
+		compareCommand(),
+		consentCommand(),
+		extractCommand(),
+		infoCommand(),
+		mergeCommand(),
+		planCommand(),
+		replayCommand(),
+		reportCommand(),
+		sampleCommand(),
+		testnodeCommand(),
+	)
 	return root
 }
 

@@ -18,7 +18,9 @@ import (
 	"github.com/spf13/cobra"
 
 	"squall/dissect"
+	"squall/dissect/storm"
 	"squall/replay"
+	"squall/reports"
 )
 
 const (
@@ -54,7 +56,7 @@ type manifest struct {
 
 func replayCommand() *cobra.Command {
 	var targets, allow, overrides []string
-	var budget, trigger, control, dir, bind, format string
+	var budget, trigger, control, dir, bind, format, asUser string
 	var speed float64
 	var caps replay.Caps
 	var seed uint64
@@ -83,9 +85,6 @@ caps cut it, calls itself invalid and says why.`,
   squall replay skype.plan --target 127.0.0.1:7001 --speed 10 --max-rate 20000 -o run --send`,
 		Args: cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			if os.Geteuid() == 0 && send {
-				fmt.Fprintln(cmd.ErrOrStderr(), "squall: sockets need no root; an ordinary user will do")
-			}
 			plan, err := readPlan(cmd, args[0])
 			if err != nil {
 				return exitError{exitUsage, err}
@@ -143,6 +142,9 @@ caps cut it, calls itself invalid and says why.`,
 			if !send {
 				return dryRun(cmd.OutOrStdout(), r, format, allow)
 			}
+			if dir, err = relinquish(asUser, dir); err != nil {
+				return exitError{exitUsage, err}
+			}
 			keepRow, done, err := keepRows(dir)
 			if err != nil {
 				return exitError{exitFailed, err}
@@ -161,7 +163,7 @@ caps cut it, calls itself invalid and says why.`,
 			}
 			if summary != nil {
 				if dir != "" {
-					if e := keepManifest(dir, r, allow, summary); e != nil {
+					if e := keepRun(dir, r, allow, summary); e != nil {
 						return exitError{exitFailed, e}
 					}
 				}
@@ -199,6 +201,7 @@ caps cut it, calls itself invalid and says why.`,
 	f.Uint64Var(&seed, "seed", 1, "of everything that is drawn")
 	f.StringVarP(&dir, "output", "o", "", "directory that keeps every attempt and the manifest, for squall compare")
 	f.StringVarP(&format, "format", "T", "text", "of a dry run: text, or markdown for a change ticket")
+	f.StringVarP(&asUser, "relinquish-privileges", "Z", "", "user to become when started as root; by default who called sudo, else nobody; root keeps root")
 	f.BoolVarP(&quiet, "quiet", "q", false, "no progress")
 	return cmd
 }
@@ -358,6 +361,20 @@ func keepRows(dir string) (func(*replay.Result), func() error, error) {
 		}, func() error {
 			return errors.Join(failed, buffered.Flush(), h.Close())
 		}, nil
+}
+
+// keepRun writes the manifest, and what analyze -o would have kept of a capture
+// of the run.
+func keepRun(dir string, r *replay.Runner, allow []string, s *replay.Summary) error {
+	if err := keepManifest(dir, r, allow, s); err != nil {
+		return err
+	}
+	a, _, err := readRun(dir)
+	if err != nil {
+		return err
+	}
+	defer a.Close()
+	return keep(reports.NewResults(a, storm.Config{}), dir, reports.Options{})
 }
 
 func keepManifest(dir string, r *replay.Runner, allow []string, s *replay.Summary) error {

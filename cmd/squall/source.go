@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"strconv"
 	"strings"
@@ -137,7 +138,8 @@ func parseTime(flag, text string) (at, fromFirst int64, err error) {
 	return 0, 0, exitError{exitUsage, fmt.Errorf("%s %q: want RFC 3339 (2010-12-22T16:00:00Z), seconds of the epoch, or a time from the first packet (90s, 10m)", flag, text)}
 }
 
-// analyse reads the captures to their end.
+// analyse reads the captures to their end, or takes up the rows of a run that
+// replay -o kept.
 func (s *source) analyse(cmd *cobra.Command, args []string) (*reports.Results, error) {
 	cfg, err := s.config()
 	if err != nil {
@@ -146,6 +148,13 @@ func (s *source) analyse(cmd *cobra.Command, args []string) (*reports.Results, e
 	inputs := append(append([]string{}, s.files...), args...)
 	if len(inputs) == 0 {
 		return nil, exitError{exitUsage, errors.New("no capture was named: want FILE..., a directory, a glob pattern, or - for standard input")}
+	}
+	if len(inputs) == 1 {
+		if a, _, err := readRun(inputs[0]); err == nil {
+			return reports.NewResults(a, storm.Config{}), nil
+		} else if !errors.Is(err, fs.ErrNotExist) {
+			return nil, exitError{exitUsage, err}
+		}
 	}
 	var skipped []error
 	src, err := capture.Open(inputs, capture.Options{Stdin: cmd.InOrStdin(), Skipped: func(_ string, why error) { skipped = append(skipped, why) }})

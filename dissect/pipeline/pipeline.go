@@ -63,7 +63,7 @@ type Analysis struct {
 	gaps        []storm.Span
 	shard       Shard
 	workers     int
-	result      *attempt.Result
+	result      rows
 }
 
 type work struct {

@@ -1,0 +1,128 @@
+package main
+
+import (
+	"encoding/json"
+	"fmt"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"squall/replay"
+	"squall/replay/testnode"
+)
+
+// nodes starts test nodes on loopback and gives the flags that name them.
+func nodes(t *testing.T, protocol string, count int, cfg replay.NodeConfig) (c *testnode.Cluster, flags []string) {
+	t.Helper()
+	d, ok := replay.FindDialect(protocol)
+	if !ok {
+		t.Fatalf("no dialect %q", protocol)
+	}
+	var list []testnode.Config
+	for i := range count {
+		list = append(list, testnode.Config{Listen: netip.MustParseAddrPort("127.0.0.1:0"), Dialect: d, Node: cfg, Seed: uint64(i)})
+	}
+	c, err := testnode.StartCluster(list)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(c.Stop)
+	for _, a := range c.Addrs() {
+		flags = append(flags, "--target", a.String())
+	}
+	return c, flags
+}
+
+// outagePlan makes the plan of the small outage.
+func outagePlan(t *testing.T, flags ...string) (capture, plan string) {
+	t.Helper()
+	dir := t.TempDir()
+	capture, plan = filepath.Join(dir, "outage.pcapng"), filepath.Join(dir, "outage.plan")
+	if code, _, errs := squall(nil, "sample", "outage", "-w", capture); code != 0 {
+		t.Fatal(errs)
+	}
+	code, out, errs := squall(nil, append([]string{"plan", capture, "-w", plan}, flags...)...)
+	if code != 0 || errs != "" || len(flags) == 0 && !strings.Contains(out, "clients     60\n") || !strings.Contains(out, "Phone/2.1 on sip/") {
+		t.Fatalf("exit %d\n%s%s", code, out, errs)
+	}
+	return capture, plan
+}
+
+// TestReplayKeepsAnAnalysis: what replay -o keeps is read by report, analyze,
+// plan and compare like a capture's analysis.
+func TestReplayKeepsAnAnalysis(t *testing.T) {
+	capture, plan := outagePlan(t)
+	c, flags := nodes(t, "sip", 3, replay.NodeConfig{})
+	run := filepath.Join(t.TempDir(), "run")
+	code, out, errs := squall(nil, append([]string{"replay", plan, "-o", run, "--speed", "60", "--max-rate", "20000", "--send", "-Z", "root"}, flags...)...)
+	if code != 0 || errs != "" {
+		t.Fatalf("exit %d\n%s%s", code, out, errs)
+	}
+	for _, want := range []string{"sha256 ", "outcomes    accepted ", "exercised   sip: "} {
+		if !strings.Contains(out, want) {
+			t.Errorf("no %q in\n%s", want, out)
+		}
+	}
+	served := int64(0)
+	for _, n := range c.Nodes() {
+		served += n.Counters().Accepted
+	}
+	code, out, errs = squall(nil, "report", "attempts", run, "-T", "jsonl")
+	accepted := strings.Count(out, `"attempt_outcome":"accepted"`) // an answer may come too late for the run's end
+	if code != 0 || int64(accepted) > served || accepted < 60 || !strings.Contains(out, `"client_id":"replay:`) {
+		t.Errorf("exit %d, %d rows of %d accepted requests: %s", code, accepted, served, errs)
+	}
+	if code, out, errs = squall(nil, "analyze", run); code != 0 || !strings.Contains(out, "CALM") {
+		t.Errorf("analyze: exit %d\n%s%s", code, out, errs)
+	}
+	if code, out, errs = squall(nil, "plan", run); code != 0 || !strings.Contains(out, "clients     60\n") {
+		t.Errorf("plan: exit %d\n%s%s", code, out, errs)
+	}
+	if code, out, errs = squall(nil, "compare", run, run); code != 0 || errs != "" || !strings.HasPrefix(out, "ALIKE: ") {
+		t.Errorf("compare with itself: exit %d\n%s%s", code, out, errs)
+	}
+	code, out, errs = squall(nil, "compare", capture, run, "-T", "json")
+	var c2 struct {
+		Pass     bool
+		Measures []struct {
+			Measure      string
+			Judged, Pass bool
+		}
+		Notes []string
+	}
+	if err := json.Unmarshal([]byte(out), &c2); err != nil || code != exitThreshold || c2.Pass || len(c2.Notes) == 0 || !strings.Contains(errs, "verdict") {
+		t.Errorf("without the trigger it is no outage: exit %d, %v\n%s%s", code, err, out, errs)
+	}
+	args := []string{"compare", capture, run, "-T", "markdown"}
+	for _, m := range c2.Measures {
+		if m.Judged && !m.Pass {
+			args = append(args, "--limit", m.Measure+"=off")
+		}
+	}
+	if code, out, errs = squall(nil, args...); code != 0 || !strings.Contains(out, "| measure ") {
+		t.Errorf("with those limits off: exit %d\n%s%s", code, out, errs)
+	}
+	var m manifest
+	b, err := os.ReadFile(filepath.Join(run, runName))
+	if err == nil {
+		err = json.Unmarshal(b, &m)
+	}
+	if err != nil || len(m.Targets) != 3 || m.Summary == nil || m.Summary.PlanHash == "" || m.Caps.MaxRate != 20000 {
+		t.Errorf("manifest: %v, %s", err, b)
+	}
+}
+
+func TestCompareUsage(t *testing.T) {
+	capture, _ := outagePlan(t)
+	for _, args := range [][]string{{"compare", capture}, {"compare", capture, capture, "-T", "csv"}, {"compare", capture, capture, "--limit", "warp=1"},
+		{"compare", capture, capture, "--limit", "curve=-1"}, {"compare", capture, filepath.Join(t.TempDir(), "none")}} {
+		if code, _, errs := squall(nil, args...); code != exitUsage || strings.Count(errs, "\n") != 1 {
+			t.Errorf("%v: exit %d: %s", args[2:], code, errs)
+		}
+	}
+	if code, out, _ := squall(nil, "compare", capture, capture); code != 0 || !strings.HasPrefix(out, "ALIKE") {
+		t.Error(fmt.Sprint(code, out))
+	}
+}

@@ -1,0 +1,372 @@
+//go:build linux
+
+package main
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"io"
+	"net"
+	"net/netip"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"golang.org/x/net/dns/dnsmessage"
+	"golang.org/x/sys/unix"
+
+	"squall/replay"
+)
+
+// TestMain lets this binary be the command, for what changes a whole process.
+func TestMain(m *testing.M) {
+	if os.Getenv("SQUALL_AS_COMMAND") != "" {
+		os.Exit(run(os.Args[1:], os.Stdin, os.Stdout, os.Stderr))
+	}
+	os.Exit(m.Run())
+}
+
+// inNamespace runs the test once more, in a network namespace of its own with
+// nothing but loopback. It reports whether this is that run.
+func inNamespace(t *testing.T) bool {
+	t.Helper()
+	if os.Getenv("SQUALL_NAMESPACE") != "" {
+		s, err := unix.Socket(unix.AF_INET, unix.SOCK_DGRAM, 0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer unix.Close(s)
+		up, _ := unix.NewIfreq("lo")
+		up.SetUint16(unix.IFF_UP)
+		if err := unix.IoctlIfreq(s, unix.SIOCSIFFLAGS, up); err != nil {
+			t.Fatal(err)
+		}
+		return true
+	}
+	if os.Geteuid() != 0 {
+		t.Skip("a network namespace wants root")
+	}
+	cmd := exec.Command(os.Args[0], "-test.run=^"+t.Name()+"$", "-test.v", "-test.short="+fmt.Sprint(testing.Short()))
+	cmd.Env = append(os.Environ(), "SQUALL_NAMESPACE=1")
+	cmd.SysProcAttr = &syscall.SysProcAttr{Cloneflags: syscall.CLONE_NEWNET}
+	out, err := cmd.CombinedOutput()
+	if err != nil && strings.Contains(err.Error(), "operation not permitted") {
+		t.Skip("no network namespace may be made here")
+	}
+	if err != nil || !bytes.Contains(out, []byte("PASS")) {
+		t.Errorf("%v\n%s", err, out)
+	}
+	return false
+}
+
+// wire counts every packet of the namespace.
+type wire int
+
+func listenWire(t *testing.T) wire {
+	t.Helper()
+	const all = unix.ETH_P_ALL<<8&0xff00 | unix.ETH_P_ALL>>8
+	s, err := unix.Socket(unix.AF_PACKET, unix.SOCK_DGRAM, all)
+	if err != nil {
+		t.Skipf("a packet socket: %v", err)
+	}
+	t.Cleanup(func() { unix.Close(s) })
+	unix.SetNonblock(s, true)
+	return wire(s)
+}
+
+func (w wire) packets() (n int) {
+	b := make([]byte, 2048)
+	for {
+		if _, _, err := unix.Recvfrom(int(w), b, 0); err != nil {
+			return n
+		}
+		n++
+	}
+}
+
+// TestDryRunSendsNothing: a packet socket sees nothing of a dry run, nor of a
+// refused run, and everything of one that sends.
+func TestDryRunSendsNothing(t *testing.T) {
+	if !inNamespace(t) {
+		return
+	}
+	_, plan := outagePlan(t)
+	_, flags := nodes(t, "sip", 3, replay.NodeConfig{})
+	w := listenWire(t)
+	w.packets()
+	for _, format := range []string{"text", "markdown"} {
+		code, out, errs := squall(nil, append([]string{"replay", plan, "-T", format, "--speed", "60"}, flags...)...)
+		if code != 0 || errs != "" || !strings.Contains(out, "127.0.0.1:") || !strings.Contains(out, "sha256") && format == "text" {
+			t.Errorf("exit %d\n%s%s", code, out, errs)
+		}
+	}
+	squall(nil, append([]string{"replay", plan, "--send", "--target", "10.1.2.3:5060"}, flags...)...)
+	squall(nil, "replay", plan, "--send", "--target", "nowhere.example:5060")
+	if n := w.packets(); n != 0 {
+		t.Errorf("%d packets of runs that send nothing", n)
+	}
+	code, out, errs := squall(nil, append([]string{"replay", plan, "--speed", "120", "--max-rate", "20000", "--send", "-Z", "root"}, flags...)...)
+	if n := w.packets(); code != 0 || n < 120 {
+		t.Errorf("exit %d, %d packets of a run that sends\n%s%s", code, n, out, errs)
+	}
+}
+
+// fakeNames answers name lookups of this process from a table.
+func fakeNames(t *testing.T, table map[string][]string) {
+	t.Helper()
+	server, err := net.ListenPacket("udp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	real := net.DefaultResolver
+	t.Cleanup(func() { net.DefaultResolver = real; server.Close() })
+	net.DefaultResolver = &net.Resolver{PreferGo: true, Dial: func(ctx context.Context, _, _ string) (net.Conn, error) {
+		return (&net.Dialer{}).DialContext(ctx, "udp", server.LocalAddr().String())
+	}}
+	go func() {
+		b := make([]byte, 1500)
+		for {
+			n, from, err := server.ReadFrom(b)
+			if err != nil {
+				return
+			}
+			var m dnsmessage.Message
+			if m.Unpack(b[:n]) != nil || len(m.Questions) != 1 {
+				continue
+			}
+			q := m.Questions[0]
+			m.Response, m.Authoritative, m.Additionals = true, true, nil
+			list, ok := table[strings.TrimSuffix(q.Name.String(), ".")]
+			if !ok {
+				m.RCode = dnsmessage.RCodeNameError
+			}
+			for _, s := range list {
+				a := netip.MustParseAddr(s)
+				h := dnsmessage.ResourceHeader{Name: q.Name, Class: q.Class, Type: q.Type, TTL: 1}
+				switch {
+				case a.Is4() && q.Type == dnsmessage.TypeA:
+					m.Answers = append(m.Answers, dnsmessage.Resource{Header: h, Body: &dnsmessage.AResource{A: a.As4()}})
+				case a.Is6() && q.Type == dnsmessage.TypeAAAA:
+					m.Answers = append(m.Answers, dnsmessage.Resource{Header: h, Body: &dnsmessage.AAAAResource{AAAA: a.As16()}})
+				}
+			}
+			if b, err := m.Pack(); err == nil {
+				server.WriteTo(b, from)
+			}
+		}
+	}()
+}
+
+// TestRefusals: case by case, exit 4 and one line that names the reason.
+func TestRefusals(t *testing.T) {
+	_, plan := outagePlan(t)
+	b, err := os.ReadFile(plan)
+	if err != nil {
+		t.Fatal(err)
+	}
+	// A capture that names public addresses, and a private one.
+	named := filepath.Join(t.TempDir(), "named.plan")
+	if err := os.WriteFile(named, bytes.Replace(b, []byte(`"recorded_addresses":[`), []byte(`"recorded_addresses":["8.8.4.4","192.168.77.5",`), 1), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	fakeNames(t, map[string][]string{"outside.example": {"127.0.0.1", "8.8.8.8"}, "inside.example": {"127.0.0.1"}, "mapped.example": {"::ffff:8.8.8.8"},
+		"rebound.example": {"192.168.77.9"}})
+	for _, tc := range []struct {
+		want string
+		args []string
+	}{
+		{"no --target", nil},
+		{"public", []string{"--target", "8.8.8.8:5060"}},
+		{"public", []string{"--target", "8.8.8.8:5060", "--allow", "127.0.0.0/8"}},
+		{"public", []string{"--target", "[::ffff:8.8.8.8]:5060"}},
+		{"public", []string{"--target", "[64:ff9b::808:808]:5060"}},
+		{"public", []string{"--target", "[2a00:1450::1]:5060"}},
+		{"private", []string{"--target", "192.168.77.9:5060"}},
+		{"private", []string{"--target", "[::ffff:10.0.0.1]:5060"}},
+		{"private", []string{"--target", "[64:ff9b:1::a00:1]:5060"}},
+		{"private", []string{"--target", "[fd00::1]:5060"}},
+		{"private", []string{"--target", "[fe80::1%eth0]:5060"}},
+		{"private", []string{"--target", "192.168.78.9:5060", "--allow", "192.168.77.0/24"}},
+		{"network or broadcast address", []string{"--target", "192.168.77.255:5060", "--allow", "192.168.77.0/24"}},
+		{"network or broadcast address", []string{"--target", "192.168.77.0:5060", "--allow", "192.168.77.0/24"}},
+		{"never sent to", []string{"--target", "255.255.255.255:5060"}},
+		{"never sent to", []string{"--target", "224.0.0.251:5060"}},
+		{"never sent to", []string{"--target", "[ff02::1]:5060"}},
+		{"never sent to", []string{"--target", "[::ffff:224.0.0.1]:5060"}},
+		{"never sent to", []string{"--target", "0.0.0.0:5060"}},
+		{"never sent to", []string{"--target", "[::]:5060"}},
+		{"occurs in the capture", []string{"--target", "192.168.77.5:5060", "--allow", "192.168.77.0/24"}},
+		{"occurs in the capture", []string{"--target", "[::ffff:192.168.77.5]:5060", "--allow", "192.168.77.0/24"}},
+		{"occurs in the capture", []string{"--target", "8.8.4.4:5060"}},
+		{"occurs in the capture", []string{"--target", "8.8.4.4:5060", "--consent", "1"}},
+		{"wider than /24", []string{"--target", "10.0.0.1:5060", "--allow", "10.0.0.0/8"}},
+		{"wider than /64", []string{"--target", "[fd00::1]:5060", "--allow", "fd00::/48"}},
+		{"public addresses are sent to", []string{"--target", "8.8.8.8:5060", "--allow", "8.8.8.0/24"}},
+		{"never sent to", []string{"--target", "224.0.0.1:5060", "--allow", "224.0.0.0/24"}},
+		{"public", []string{"--target", "outside.example:5060"}},
+		{"public", []string{"--target", "mapped.example:5060"}},
+		{"private", []string{"--target", "rebound.example:5060"}},
+		{"private", []string{"--target", "inside.example:5060", "--target", "rebound.example:5060"}},
+		{"gives no consent", []string{"--target", "192.168.77.9:5060", "--consent", "9", "--max-duration", "1h"}},
+		{"the cap is", []string{"--target", "127.0.0.1:5060", "--max-duration", "5s"}},
+	} {
+		if strings.HasPrefix(tc.want, "gives") && testing.Short() {
+			continue // waits three seconds for an answer
+		}
+		code, out, errs := squall(nil, append([]string{"replay", named, "--send", "-Z", "root"}, tc.args...)...)
+		if code != exitRefused || out != "" || !strings.HasPrefix(errs, "squall: refused: ") || strings.Count(errs, "\n") != 1 || !strings.Contains(errs, tc.want) {
+			t.Errorf("%v: exit %d, want %q\n%s%s", tc.args, code, tc.want, out, errs)
+		}
+	}
+	if code, out, errs := squall(nil, "replay", named, "--target", "inside.example:5060"); code != 0 || !strings.Contains(out, "127.0.0.1:5060") {
+		t.Errorf("a name on loopback: exit %d\n%s%s", code, out, errs)
+	}
+	if code, out, _ := squall(nil, "replay", named, "--target", "192.168.77.9:5060", "--allow", "192.168.77.0/24"); code != 0 || !strings.Contains(out, "192.168.77.9:5060") {
+		t.Errorf("an allowed network: exit %d\n%s", code, out)
+	}
+	for _, args := range [][]string{{"--target", "127.0.0.1"}, {"--target", "127.0.0.1:0"}, {"--target", "127.0.0.1:5060", "--allow", "here"},
+		{"--target", "127.0.0.1:5060", "--trigger", "at 3s: node 1 down"}, {"--target", "127.0.0.1:5060", "--trigger", "soon"}, {"--target", "127.0.0.1:5060", "--bind", "x"},
+		{"--target", "127.0.0.1:5060", "--override", "policy: never"}, {"--target", "127.0.0.1:5060", "-T", "html"}, {"--target", "gone.example:5060"}} {
+		if code, out, errs := squall(nil, append([]string{"replay", named}, args...)...); code != exitUsage || out != "" || strings.Count(errs, "\n") != 1 {
+			t.Errorf("%v: exit %d\n%s%s", args, code, out, errs)
+		}
+	}
+}
+
+// TestSocketLimit: more clients than the machine has sockets for are refused
+// with the number.
+func TestSocketLimit(t *testing.T) {
+	_, plan := outagePlan(t, "--scale-clients", "20")
+	cmd := exec.Command("sh", "-c", `ulimit -n 512; exec "$0" replay "$1" --target 127.0.0.1:5060 --send -Z root`, os.Args[0], plan)
+	cmd.Env = append(os.Environ(), "SQUALL_AS_COMMAND=1")
+	out, err := cmd.CombinedOutput()
+	if cmd.ProcessState == nil || cmd.ProcessState.ExitCode() != exitRefused || !strings.Contains(string(out), "1200 clients") || !strings.Contains(string(out), "448") {
+		t.Errorf("%v: %s", err, out)
+	}
+}
+
+// TestConsentEnds: on an address that is not loopback, the target's consent
+// opens it, narrows the rate, and its end stops the sending.
+func TestConsentEnds(t *testing.T) {
+	if !inNamespace(t) {
+		return
+	}
+	if testing.Short() {
+		t.Skip("takes five seconds")
+	}
+	if out, err := exec.Command("ip", "address", "add", "10.77.0.1/24", "dev", "lo").CombinedOutput(); err != nil {
+		t.Skipf("ip: %v: %s", err, out)
+	}
+	_, plan := outagePlan(t)
+	consent := exec.Command(os.Args[0], "consent", "--listen", "10.77.0.1:7655", "--until", "2500ms", "--max-rate", "77")
+	consent.Env = append(os.Environ(), "SQUALL_AS_COMMAND=1")
+	said, _ := consent.StdoutPipe()
+	if err := consent.Start(); err != nil {
+		t.Fatal(err)
+	}
+	defer consent.Wait()
+	io.ReadAtLeast(said, make([]byte, 20), 20)
+	listen, err := net.ListenPacket("udp", "10.77.0.1:5060")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer listen.Close()
+	args := []string{"replay", plan, "--target", "10.77.0.1:5060", "--speed", "10", "--consent", "7655", "--until-collapse", "-Z", "root"}
+	if code, out, errs := squall(nil, args...); code != 0 || !strings.Contains(out, "up to 77/s") {
+		t.Errorf("dry run: exit %d\n%s%s", code, out, errs)
+	}
+	code, out, errs := squall(nil, append(args, "--send")...)
+	if code != exitRefused || strings.Count(errs, "\n") != 1 || !strings.Contains(errs, "consent") || !strings.Contains(out, "stopped     refused") {
+		t.Errorf("exit %d\n%s%s", code, out, errs)
+	}
+	w := listenWire(t)
+	time.Sleep(300 * time.Millisecond)
+	if n := w.packets(); n != 0 {
+		t.Errorf("%d packets after the consent had ended", n)
+	}
+	if code, _, errs := squall(nil, append(args, "--send")...); code != exitRefused || !strings.Contains(errs, "gives no consent") {
+		t.Errorf("after its end: exit %d: %s", code, errs)
+	}
+}
+
+// TestRootBecomesNobody: a run started as root ends as somebody else, its
+// results are that user's, and a directory with other files is left alone.
+func TestRootBecomesNobody(t *testing.T) {
+	if os.Geteuid() != 0 {
+		t.Skip("not root")
+	}
+	_, plan := outagePlan(t)
+	_, flags := nodes(t, "sip", 3, replay.NodeConfig{})
+	dir := filepath.Join(t.TempDir(), "run")
+	replayAs := func(dir string) (int, string) {
+		cmd := exec.Command(os.Args[0], append([]string{"replay", plan, "--speed", "200", "--max-rate", "20000", "--send", "-o", dir}, flags...)...)
+		cmd.Env = append(os.Environ(), "SQUALL_AS_COMMAND=1", "SUDO_USER=")
+		out, _ := cmd.CombinedOutput()
+		return cmd.ProcessState.ExitCode(), string(out)
+	}
+	for range 2 { // the second over the results of the first
+		if code, out := replayAs(dir); code != 0 {
+			t.Fatalf("exit %d\n%s", code, out)
+		}
+	}
+	var st syscall.Stat_t
+	for _, name := range []string{".", resultsName, runName, summaryName} {
+		if err := syscall.Stat(filepath.Join(dir, name), &st); err != nil || st.Uid == 0 {
+			t.Errorf("%s: user %d, %v", name, st.Uid, err)
+		}
+	}
+	b, err := os.ReadFile(filepath.Join(dir, runName))
+	if err != nil || bytes.Contains(b, []byte(`"user_id": 0`)) {
+		t.Errorf("who ran it: %v\n%s", err, b)
+	}
+	full := t.TempDir()
+	os.WriteFile(filepath.Join(full, "letter"), nil, 0o600)
+	if code, out := replayAs(full); code != exitUsage || !strings.Contains(out, "holds other files") {
+		t.Errorf("exit %d: %s", code, out)
+	}
+}
+
+// TestInterrupt: Ctrl-C ends a run with 130, its results kept, and nothing is
+// sent afterwards.
+func TestInterrupt(t *testing.T) {
+	_, plan := outagePlan(t)
+	c, flags := nodes(t, "sip", 3, replay.NodeConfig{})
+	dir := filepath.Join(t.TempDir(), "run")
+	cmd := exec.Command(os.Args[0], append([]string{"replay", plan, "--speed", "10", "--send", "-o", dir}, flags...)...)
+	cmd.Env = append(os.Environ(), "SQUALL_AS_COMMAND=1")
+	var out bytes.Buffer
+	cmd.Stdout, cmd.Stderr = &out, &out
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	asked := func() (n int64) {
+		for _, n2 := range c.Nodes() {
+			n += n2.Counters().Requests
+		}
+		return n
+	}
+	for range 1000 {
+		if asked() > 10 {
+			break
+		}
+		time.Sleep(10 * time.Millisecond)
+	}
+	cmd.Process.Signal(os.Interrupt)
+	cmd.Wait()
+	n := asked()
+	if code := cmd.ProcessState.ExitCode(); code != exitSignal || !strings.Contains(out.String(), "stopped     interrupted") {
+		t.Errorf("exit %d\n%s", code, out.String())
+	}
+	if code, rows, errs := squall(nil, "report", "attempts", dir, "-T", "jsonl"); code != 0 || !strings.Contains(rows, "accepted") {
+		t.Errorf("exit %d: %s", code, errs)
+	}
+	time.Sleep(100 * time.Millisecond)
+	if asked() != n {
+		t.Errorf("%d requests after the end", asked()-n)
+	}
+}
