@@ -32,6 +32,7 @@ func All() []dissect.Protocol {
 		libp2p{},
 		tailscale{},
 		derp{},
+		nebula{},
 		n2n{},
 		zerotier{},
 		tinc{},
