@@ -72,14 +72,16 @@ func (a *Attempt) Event() string {
 type SessionEnd uint8
 
 const (
-	SessionAlive    SessionEnd = iota // or never begun
-	SessionByClient                   // the client closed it
-	SessionByNode                     // the node closed it
-	SessionLost                       // a refresh failed, or one side forgot it
-	SessionExpired                    // its lifetime passed without refresh
+	SessionAlive       SessionEnd = iota // or never begun
+	SessionByClient                      // the client closed it
+	SessionByNode                        // the node closed it
+	SessionLost                          // a refresh failed, or one side forgot it
+	SessionExpired                       // its lifetime passed without refresh
+	SessionUnreachable                   // an ICMP error answered its traffic
+	NumSessionEnds
 )
 
-var sessionEndNames = [...]string{"", "client", "node", "lost", "expired"}
+var sessionEndNames = [NumSessionEnds]string{"", "client", "node", "lost", "expired", "unreachable"}
 
 func (s SessionEnd) String() string { return sessionEndNames[s] }
 

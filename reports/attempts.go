@@ -51,7 +51,7 @@ func Attempts() *Of[dissect.Attempt] {
 		str("tcp_history", "Zeek's letters", func(v *a) string { return v.History }),
 		when("last_seen", "last packet of the attempt, its late answers and the session it opened", func(v *a) int64 { return max(v.LastSeen, v.AnsweredAt) }),
 		optWhen("session_end", "when the session it opened was over", func(v *a) int64 { return v.SessionEnd }),
-		str("session_ended_by", "client, node, lost or expired", func(v *a) string { return v.SessionEnded.String() }),
+		str("session_ended_by", "client, node, lost, expired or unreachable", func(v *a) string { return v.SessionEnded.String() }),
 		str("request", "the protocol's own name of the request", func(v *a) string { return v.Op }),
 		str("rung", "step of a ladder of transports", func(v *a) string { return v.Rung }),
 		optNum("retry_after_ns", "ns", "wait that the node announced", 0, func(v *a) int64 { return v.RetryAfter }),

@@ -200,7 +200,7 @@ func (u *unpacker) record(r *Record) {
 	}
 	if has&hasSessionEnd != 0 {
 		r.SessionEnd = r.Start + u.signed()
-		r.SessionEnded = min(dissect.SessionEnd(u.byte()), dissect.SessionExpired)
+		r.SessionEnded = min(dissect.SessionEnd(u.byte()), dissect.NumSessionEnds-1)
 	}
 	if has&hasRTT != 0 {
 		r.HandshakeRTT = u.signed()

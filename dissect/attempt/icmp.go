@@ -63,7 +63,26 @@ func (e *Engine) icmp(d *dissect.Datagram) dissect.Bucket {
 			e.schedule(fi)
 			return dissect.BucketAttempt
 		}
+		if q.Proto == dissect.ProtoUDP && e.sessionGone(f, src, d.Time) {
+			return dissect.BucketSession
+		}
 	}
 	e.stats.StrayICMP++
 	return dissect.BucketOther
+}
+
+// sessionGone ends the newest session of a flow whose traffic met an error:
+// the first packet to a dead node is seldom an attempt.
+func (e *Engine) sessionGone(f *flow, client dissect.Endpoint, at int64) bool {
+	for ti := f.head; ti != none; ti = e.txns.at(ti).next {
+		t := e.txns.at(ti)
+		if t.rec.Source != client || t.rec.Outcome != dissect.OutcomeAccepted {
+			continue
+		}
+		if t.rec.SessionEnd == 0 {
+			t.rec.SessionEnd, t.rec.SessionEnded = at, dissect.SessionUnreachable
+		}
+		return true
+	}
+	return false
 }

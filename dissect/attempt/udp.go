@@ -154,6 +154,9 @@ func (e *Engine) message(fi int32, d *dissect.Datagram, fromA bool) dissect.Buck
 	case dissect.KindClose, dissect.KindLost:
 		for ti := f.head; ti != none; ti = e.txns.at(ti).next {
 			t := e.txns.at(ti)
+			if m.Kind == dissect.KindLost && t.state != stateDone && t.rec.Flags&FlagRefresh != 0 {
+				e.decide(t, dissect.OutcomeRefused, dissect.EvidenceApp, d.Time)
+			}
 			if t.rec.Outcome == dissect.OutcomeAccepted && t.rec.SessionEnd == 0 {
 				t.rec.SessionEnd, t.rec.SessionEnded = d.Time, dissect.SessionByNode
 				if m.FromClient {

@@ -69,8 +69,11 @@ func (d *scenes) life(t *thread, a *dissect.Attempt) {
 		good(nAccepted, at)
 		t.bads[k] = 0
 		last = 0
-		if a.SessionEnded == dissect.SessionByNode {
+		switch a.SessionEnded {
+		case dissect.SessionByNode:
 			bad(nClosed, a.SessionEnd)
+		case dissect.SessionUnreachable:
+			bad(nRefused, a.SessionEnd)
 		}
 	case dissect.OutcomeThrottled:
 		good(nAlive, a.End)
