@@ -92,6 +92,7 @@ Try it on a simulated outage:
 		infoCommand(),
 		mergeCommand(),
 		planCommand(),
+		protocolsCommand(),
 		replayCommand(),
 		reportCommand(),
 		sampleCommand(),

@@ -1,9 +1,16 @@
 package overlay
 
-import "squall/dissect"
+import (
+	"fmt"
+	"io"
+	"strconv"
+	"strings"
 
-// Description is one protocol in words, for `squall protocols` and
-// docs/protocols.md.
+	"squall/dissect"
+)
+
+// Description is one way of recognising a protocol in words, for `squall
+// protocols` and docs/protocols.md.
 type Description struct {
 	Name       string
 	Transports dissect.Transport
@@ -20,6 +27,8 @@ type Description struct {
 	Version string
 	// Confidence in the name: ConfidenceCertain and so on.
 	Confidence string
+	// Signature: a signature file describes it, not code.
+	Signature bool
 }
 
 // How sure the name of a protocol is.
@@ -30,18 +39,195 @@ const (
 	ConfidenceStrong = "strong"
 	// ConfidenceFair: a shape that others could have, narrowed by port or context.
 	ConfidenceFair = "fair"
+	// ConfidenceGuess: a port, and a shape that much else has.
+	ConfidenceGuess = "guess"
 )
 
-// Describe describes the protocols of All, in its order. A protocol without a
-// description has only name and transports.
-func Describe() []Description {
+// Describe describes protocols, in their order: those of All, or of LoadHints. A
+// coded protocol without a description has only name and transports.
+func Describe(protocols []dissect.Protocol) []Description {
 	var all []Description
-	for _, p := range All() {
+	for _, p := range protocols {
 		d := descriptions[p.Name()]
+		if s, ok := p.(*signature); ok {
+			d = s.describe()
+		}
 		d.Name, d.Transports = p.Name(), p.Transports()
 		all = append(all, d)
 	}
 	return all
+}
+
+// WritePage writes docs/protocols.md.
+func WritePage(w io.Writer) error {
+	var b strings.Builder
+	fmt.Fprintf(&b, `# Protocols
+
+Generated from the protocols themselves; `+"`go test ./dissect/overlay -run Page -update`"+` writes
+it anew. `+"`squall protocols`"+` prints the same, with those of a `+"`--hints`"+` file first.
+
+Every attempt has an outcome from its transport: timeout, RST, ICMP, FIN, a byte of the
+node. A protocol adds what its messages say. Content decides; where a port does, the row
+says so (`+"`role_source`"+` = `+"`port`"+`), and the name is a guess. They are asked in this order.
+
+| confidence | what the name rests on |
+|---|---|
+| %s | a mark of 8 bytes or more, or a hash that must fit |
+| %s | several fields, lengths or words that must fit at once |
+| %s | a shape that others could have, narrowed by port or context |
+| %s | a port, and a shape that much else has |
+
+| protocol | over | confidence | recognised by |
+|---|---|---|---|
+`, ConfidenceCertain, ConfidenceStrong, ConfidenceFair, ConfidenceGuess)
+	all := Describe(All())
+	for _, d := range all {
+		fmt.Fprintf(&b, "| %s | %s | %s | %s |\n", d.Name, transports(d.Transports), d.Confidence, pipes(d.Recognised))
+	}
+	b.WriteString("\n| protocol | role of the node | outcomes | client known by | its version |\n|---|---|---|---|---|\n")
+	for _, d := range all {
+		fmt.Fprintf(&b, "| %s | %s | %s | %s | %s |\n", d.Name, pipes(d.Role), pipes(d.Outcomes), pipes(d.Identity), pipes(d.Version))
+	}
+	b.WriteString("\nA signature file describes:")
+	for i, d := range all {
+		if d.Signature && (i == 0 || all[i-1].Name != d.Name) {
+			b.WriteString(" " + d.Name)
+		}
+	}
+	b.WriteString(". They stand in `dissect/overlay/signatures`; [hints.md](hints.md) has the\nformat for your own. Those in code: [adding-a-protocol.md](adding-a-protocol.md).\n")
+	_, err := io.WriteString(w, b.String())
+	return err
+}
+
+func pipes(s string) string { return strings.ReplaceAll(s, "|", `\|`) }
+
+func transports(t dissect.Transport) string {
+	switch t {
+	case dissect.TCP:
+		return "tcp"
+	case dissect.UDP:
+		return "udp"
+	}
+	return "tcp, udp"
+}
+
+// describe words a signature by what it matches.
+func (s *signature) describe() Description {
+	d := Description{Signature: true, Identity: "none", Version: "not read", Confidence: ConfidenceCertain}
+	var ways []string
+	least := 64
+	for i := range s.probes {
+		ways = append(ways, s.probes[i].words())
+		least = min(least, s.probes[i].bits)
+	}
+	if len(s.probes) == 0 {
+		least = 0
+	}
+	switch {
+	case least < weakBits:
+		d.Confidence = ConfidenceGuess
+	case least < strongBits:
+		d.Confidence = ConfidenceFair
+	case least < 64:
+		d.Confidence = ConfidenceStrong
+	}
+	d.Recognised = strings.Join(ways, "; or ")
+	if s.about != "" {
+		d.Recognised = strings.TrimSuffix(s.about+": "+d.Recognised, ": ")
+	}
+	if len(s.ports) > 0 && least < strongBits {
+		var ports []string
+		for _, p := range s.ports {
+			ports = append(ports, span(int(p[0]), int(p[1])))
+		}
+		d.Recognised = strings.TrimPrefix(d.Recognised+"; at port "+strings.Join(ports, ", "), "; ")
+	}
+	d.Role = "not told"
+	if s.role != dissect.RoleUnknown {
+		d.Role = s.role.String()
+	}
+	var known, versions []string
+	kinds := map[dissect.Kind][]string{}
+	for i := range s.messages {
+		m := &s.messages[i]
+		asks := m.kind == dissect.KindRequest || m.kind == dissect.KindRefresh
+		if m.role != dissect.RoleUnknown && m.role != s.role {
+			d.Role += ", " + m.role.String() + " of " + m.op
+		}
+		if f := m.client.either(&s.client); asks && f.given {
+			known = addWord(known, m.op)
+		}
+		if f := m.version.either(&s.version); asks && f.given {
+			versions = addWord(versions, m.op)
+		}
+		kinds[m.kind] = addWord(kinds[m.kind], m.op)
+	}
+	if known != nil {
+		d.Identity = "a field of " + strings.Join(known, ", ")
+	}
+	if versions != nil {
+		d.Version = "by " + strings.Join(versions, ", ")
+	}
+	var outcomes []string
+	for _, k := range [...]struct {
+		kind dissect.Kind
+		word string
+	}{{dissect.KindAccept, "accepted"}, {dissect.KindChallenge, "challenge"}, {dissect.KindRefuse, "refused"}, {dissect.KindThrottle, "throttled"},
+		{dissect.KindRedirect, "redirected"}, {dissect.KindRefresh, "refresh"}, {dissect.KindClose, "close"}, {dissect.KindLost, "lost"}} {
+		if ops := kinds[k.kind]; ops != nil {
+			outcomes = append(outcomes, k.word+" ("+strings.Join(ops, ", ")+")")
+		}
+	}
+	d.Outcomes = strings.Join(outcomes, ", ")
+	return d
+}
+
+func addWord(list []string, s string) []string {
+	for _, old := range list {
+		if old == s {
+			return list
+		}
+	}
+	return append(list, s)
+}
+
+func span(lo, hi int) string {
+	switch {
+	case lo == hi:
+		return strconv.Itoa(lo)
+	case hi == 0 || hi == 1<<16-1:
+		return strconv.Itoa(lo) + " or more"
+	}
+	return strconv.Itoa(lo) + " to " + strconv.Itoa(hi)
+}
+
+// words of a condition: "ares" at 0, length 6.
+func (c *sigCondition) words() string {
+	var all []string
+	for _, p := range c.patterns {
+		text := fmt.Sprintf("%x", p.want)
+		if textual(p.want) && len(p.want) > 2 {
+			text = strconv.Quote(string(p.want))
+		}
+		if p.mask != nil {
+			text += fmt.Sprintf("/%x", p.mask)
+		}
+		text += " at " + strconv.Itoa(p.at)
+		if p.within > 0 {
+			text += " to " + strconv.Itoa(p.at+p.within)
+		}
+		all = append(all, text)
+	}
+	if c.size != nil {
+		all = append(all, fmt.Sprintf("its length in the %d bytes at %d", c.size.bytes, c.size.at))
+	}
+	if c.opaque != nil {
+		all = append(all, fmt.Sprintf("%d bytes at %d look random", c.opaque.length, c.opaque.at))
+	}
+	if c.min > 0 || c.max > 0 {
+		all = append(all, "length "+span(c.min, c.max))
+	}
+	return strings.Join(all, ", ")
 }
 
 // descriptions are the words of each protocol, by its name.
