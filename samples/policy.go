@@ -13,7 +13,7 @@ type Policy struct {
 	Step    time.Duration // linear: per try; quadratic: per try squared
 	Factor  float64       // exponential
 	Cap     time.Duration // 0 = none
-	Jitter  string        // none, full, equal, "10%"
+	Jitter  string        // none, full, equal, "10%", "50%", decorrelated
 	Limit   int           // attempts of one intent, 0 = without end
 	Timeout time.Duration // wait for an answer
 	Order   string        // sticky, round_robin, random
@@ -24,8 +24,9 @@ type Policy struct {
 	ResetOnConnect  bool
 }
 
-// wait is the pause after the k-th failed attempt of an intent, k from 1.
-func (p *Policy) wait(k int, announced time.Duration, rng *rand.Rand) time.Duration {
+// wait is the pause after the k-th failed attempt of an intent, k from 1; last
+// is the pause before it, 0 for none.
+func (p *Policy) wait(k int, last, announced time.Duration, rng *rand.Rand) time.Duration {
 	var w float64
 	switch p.Family {
 	case "immediate":
@@ -47,6 +48,9 @@ func (p *Policy) wait(k int, announced time.Duration, rng *rand.Rand) time.Durat
 		}
 		w = float64(p.Base)
 	}
+	if p.Jitter == "decorrelated" {
+		w = float64(p.Base) + rng.Float64()*(3*float64(max(last, p.Base))-float64(p.Base))
+	}
 	if p.JitterBeforeCap {
 		w = jittered(w, p.Jitter, rng)
 	}
@@ -65,6 +69,8 @@ func jittered(w float64, kind string, rng *rand.Rand) float64 {
 		return w * rng.Float64()
 	case "equal":
 		return w * (0.5 + 0.5*rng.Float64())
+	case "50%":
+		return w * (0.5 + rng.Float64())
 	case "10%":
 		return w * (0.9 + 0.2*rng.Float64())
 	}

@@ -3,6 +3,7 @@ package samples
 import (
 	"fmt"
 	"io"
+	"math/rand/v2"
 
 	"squall/capture"
 )
@@ -40,21 +41,27 @@ func List() (all []Sample) {
 // Write writes the named sample as a capture, in the format of the options,
 // and returns its truth, nil for a stream. An unknown name is an error.
 func Write(out io.Writer, name string, seed uint64, opt capture.WriterOptions) (*Truth, error) {
-	run := func(emit func(*capture.Packet)) (*Truth, error) {
-		sc, ok := Find(name)
-		if !ok {
-			return nil, fmt.Errorf("sample %q is not known; `squall sample` lists them", name)
-		}
-		return Simulate(sc, seed, emit)
-	}
 	for _, s := range streams {
 		if s.name == name {
-			run = func(emit func(*capture.Packet)) (*Truth, error) {
+			return write(out, opt, func(emit func(*capture.Packet)) (*Truth, error) {
 				s.emit(s.packets, seed, emit)
 				return nil, nil
-			}
+			})
 		}
 	}
+	sc, ok := Find(name)
+	if !ok {
+		return nil, fmt.Errorf("sample %q is not known; `squall sample` lists them", name)
+	}
+	return WriteScenario(out, sc, seed, opt)
+}
+
+// WriteScenario writes a scenario, perhaps a changed one, as one capture.
+func WriteScenario(out io.Writer, sc Scenario, seed uint64, opt capture.WriterOptions) (*Truth, error) {
+	return write(out, opt, func(emit func(*capture.Packet)) (*Truth, error) { return Simulate(sc, seed, emit) })
+}
+
+func write(out io.Writer, opt capture.WriterOptions, run func(emit func(*capture.Packet)) (*Truth, error)) (*Truth, error) {
 	w, err := capture.NewWriter(out, opt)
 	if err != nil {
 		return nil, err
@@ -70,6 +77,53 @@ func Write(out io.Writer, name string, seed uint64, opt capture.WriterOptions) (
 	}
 	if cerr := w.Close(); err == nil {
 		err = cerr
+	}
+	return truth, err
+}
+
+// WritePieces writes a scenario as sc.Pieces captures of equal time; create
+// opens the one of a number from 0, and the numbers are shuffled, so that the
+// order of the names is not that of the packets.
+func WritePieces(sc Scenario, seed uint64, opt capture.WriterOptions, create func(i int) (io.WriteCloser, error)) (*Truth, error) {
+	n := max(sc.Pieces, 1)
+	order := rand.New(rand.NewPCG(seed, 0x24)).Perm(n)
+	files := make([]io.WriteCloser, n)
+	writers := make([]*capture.Writer, n)
+	defer func() {
+		for _, f := range files {
+			if f != nil {
+				f.Close()
+			}
+		}
+	}()
+	var err error
+	for i := range files {
+		if files[i], err = create(order[i]); err != nil {
+			return nil, err
+		}
+		if writers[i], err = capture.NewWriter(files[i], opt); err != nil {
+			return nil, err
+		}
+	}
+	var failed error
+	truth, err := Simulate(sc, seed, func(p *capture.Packet) {
+		i := (p.Time - Epoch) / (int64(sc.Duration)/int64(n) + 1)
+		if failed == nil {
+			failed = writers[min(max(i, 0), int64(n-1))].WritePacket(p, "")
+		}
+	})
+	if err == nil {
+		err = failed
+	}
+	for i := range files {
+		cerr := writers[i].Close()
+		if ferr := files[i].Close(); cerr == nil {
+			cerr = ferr
+		}
+		files[i] = nil
+		if err == nil {
+			err = cerr
+		}
 	}
 	return truth, err
 }

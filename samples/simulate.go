@@ -190,10 +190,11 @@ type simClient struct {
 	tries    int // since the last reset of the back-off
 	last     int // node used last
 	lost     bool
-	session  int    // generation of the session
-	rung     int    // of Skype's ladder, next
-	lowest   int    // rung that gets out of its network
-	probes   uint16 // id of its last probe
+	session  int           // generation of the session
+	rung     int           // of Skype's ladder, next
+	paused   time.Duration // before its latest attempt
+	lowest   int           // rung that gets out of its network
+	probes   uint16        // id of its last probe
 }
 
 type world struct {
@@ -217,7 +218,7 @@ type world struct {
 // clock, to emit; the packet is valid during the call, its bytes for ever.
 // The same scenario and seed give the same bytes.
 func Simulate(sc Scenario, seed uint64, emit func(*capture.Packet)) (*Truth, error) {
-	if err := sc.check(); err != nil {
+	if err := sc.Check(); err != nil {
 		return nil, err
 	}
 	given := sc
@@ -235,8 +236,8 @@ func Simulate(sc Scenario, seed uint64, emit func(*capture.Packet)) (*Truth, err
 	return w.truth, nil
 }
 
-// check refuses what cannot be simulated.
-func (sc *Scenario) check() error {
+// Check refuses what cannot be simulated.
+func (sc *Scenario) Check() error {
 	bad := func(format string, args ...any) error {
 		return fmt.Errorf("scenario %s: "+format, append([]any{sc.Name}, args...)...)
 	}
@@ -472,7 +473,11 @@ func (w *world) try(c *simClient, intent, number int, relation string) {
 			w.after(rungPause, func() { w.try(c, intent, number+1, "") })
 			return
 		}
-		w.after(int64(p.wait(max(c.tries, 1), announced, w.rng)), func() { w.try(c, intent, number+1, "") })
+		if number == 1 {
+			c.paused = 0
+		}
+		c.paused = p.wait(max(c.tries, 1), c.paused, announced, w.rng)
+		w.after(int64(c.paused), func() { w.try(c, intent, number+1, "") })
 	}
 	a.start()
 	for range w.sc.Dials - 1 {
@@ -624,7 +629,8 @@ func (w *world) refresh(c *simClient, old *dial, over func() bool) {
 			w.truth.Intents++
 			t.Relation, t.Intent = "reattach", w.truth.Intents
 			intent := w.truth.Intents
-			w.after(int64(w.sc.Policy.wait(1, announced, w.rng)), func() { w.try(c, intent, 2, "") })
+			c.paused = w.sc.Policy.wait(1, 0, announced, w.rng)
+			w.after(int64(c.paused), func() { w.try(c, intent, 2, "") })
 		}
 		a.start()
 	})

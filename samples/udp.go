@@ -32,8 +32,12 @@ func (a *dial) leg(credentials bool) {
 	body := a.question(credentials)
 	answered := false
 	served := false
+	var again func() // repeats the node's yes, where the path may have lost it
 	say := func(code int) { w.packet(w.f.udp(a.dst, a.src, a.reply(code, credentials)), true) }
 	send := func() {
+		if a.truth().Sends > 0 && a.lost() { // the first one is counted as it is sent
+			return
+		}
 		if !credentials || !answered {
 			a.truth().Sends++
 		}
@@ -48,6 +52,9 @@ func (a *dial) leg(credentials bool) {
 			return
 		}
 		if served {
+			if again != nil && w.sc.PathLoss > 0 {
+				again()
+			}
 			return
 		}
 		served = true
@@ -63,10 +70,15 @@ func (a *dial) leg(credentials bool) {
 			})
 			return
 		}
-		yes := func(int64) {
+		var yes func(int64)
+		yes = func(now int64) {
 			say(200)
+			again = func() { yes(now) }
 			if a.over {
 				a.truth().Late = true
+				return
+			}
+			if a.lost() {
 				return
 			}
 			w.after(a.c.rtt/2, func() {

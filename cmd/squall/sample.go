@@ -2,33 +2,54 @@ package main
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
+	"io"
+	"math"
+	"os"
+	"path/filepath"
 	"slices"
+	"strings"
+	"time"
 
 	"github.com/spf13/cobra"
 
 	"squall/capture"
+	"squall/replay"
 	"squall/samples"
 )
 
 func sampleCommand() *cobra.Command {
 	var out, truth, format string
 	var seed uint64
+	var change scenarioFlags
 	cmd := &cobra.Command{
 		Use:   "sample [NAME]",
 		Short: "simulated outages as captures, with their ground truth",
 		Long: `sample without a name lists the simulated outages and healthy hours that squall
 carries. With a name it writes one as a capture: real TCP, UDP and ICMP packets
 of clients and nodes, from a seed, the same bytes each time. --truth keeps what
-every client really did.`,
+every client really did: attempts with outcome, relation and intent, what became
+of the nodes, the policy, the parameters, and the verdict that is right.
+
+Every parameter can be changed. The protocol may be tcp, udp, gnutella, sip, n2n
+or skype (its ladder: UDP, host:port, 443, 80). --policy takes what plan and
+replay take: a whole policy, or only the terms that change.
+
+The --tap flags spoil what the capture point sees: it may lose packets, at a
+constant rate or a rising one, double them, cut them, see one side only, be
+silent for a while, or set its clock. --split writes the capture in N files.`,
 		Example: `  squall sample
   squall sample outage -w outage.pcapng.gz --truth truth.json
-  squall sample s2 --seed 7 -w - | tcpdump -nr -`,
+  squall sample s2 --seed 7 -w - | tcpdump -nr -
+  squall sample s1 --protocol n2n --clients 500 --policy 'exponential(1s, x2, cap 30s, full)' -w s1.pcap
+  squall sample skype-2010 --tap-loss 40% --tap-loss-at 3m --tap-loss-rise 1m -w lossy.pcap
+  squall sample n19 -w pieces`,
 		Args: cobra.MaximumNArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if len(args) == 0 {
 				for _, s := range samples.List() {
-					fmt.Fprintf(cmd.OutOrStdout(), "%-11s %s\n", s.Name, s.About)
+					fmt.Fprintf(cmd.OutOrStdout(), "%-12s %s\n", s.Name, s.About)
 				}
 				return nil
 			}
@@ -38,46 +59,276 @@ every client really did.`,
 			if !slices.ContainsFunc(samples.List(), func(s samples.Sample) bool { return s.Name == args[0] }) {
 				return exitError{exitUsage, fmt.Errorf("sample %q is not known; `squall sample` lists them", args[0])}
 			}
-			w, done, err := create(cmd, out)
-			if err != nil {
-				return err
+			sc, simulated := samples.Find(args[0])
+			if simulated {
+				if err := change.apply(cmd, &sc); err != nil {
+					return exitError{exitUsage, err}
+				}
 			}
 			opt := capture.WriterOptionsFor(out)
 			if format != "" {
 				opt.Format = format
 			}
-			facts, err := samples.Write(w, args[0], seed, opt)
-			if cerr := done(); err == nil {
-				err = cerr
-			}
-			if err != nil {
-				return exitError{exitFailed, err}
-			}
-			if truth == "" {
-				return nil
+			facts, err := writeSample(cmd, args[0], sc, simulated, seed, out, opt)
+			if err != nil || truth == "" {
+				return err
 			}
 			if facts == nil {
 				return exitError{exitUsage, fmt.Errorf("sample %s is for measuring and has no truth to write", args[0])}
 			}
-			w, done, err = create(cmd, truth)
+			w, done, err := create(cmd, truth)
 			if err != nil {
 				return err
 			}
-			enc := json.NewEncoder(w)
-			enc.SetIndent("", " ")
-			err = enc.Encode(facts)
-			if cerr := done(); err == nil {
-				err = cerr
-			}
-			if err != nil {
-				return exitError{exitFailed, err}
-			}
-			return nil
+			return finish(w, done, func(w io.Writer) error {
+				enc := json.NewEncoder(w)
+				enc.SetIndent("", " ")
+				return enc.Encode(facts)
+			})
 		},
 	}
-	cmd.Flags().StringVarP(&out, "write", "w", "", "capture to write; its ending chooses format and compression")
-	cmd.Flags().StringVar(&truth, "truth", "", "file for the ground truth, as JSON")
-	cmd.Flags().StringVarP(&format, "format", "T", "", "pcapng or pcap, whatever the ending")
-	cmd.Flags().Uint64Var(&seed, "seed", 1, "another seed, another outage of the same kind")
+	f := cmd.Flags()
+	f.StringVarP(&out, "write", "w", "", "capture to write; its ending chooses format and compression; a directory with --split")
+	f.StringVar(&truth, "truth", "", "file for the ground truth, as JSON")
+	f.StringVarP(&format, "format", "T", "", "pcapng or pcap, whatever the ending")
+	f.Uint64Var(&seed, "seed", 1, "another seed, another outage of the same kind")
+	change.flags(cmd)
 	return cmd
+}
+
+func writeSample(cmd *cobra.Command, name string, sc samples.Scenario, simulated bool, seed uint64, out string, opt capture.WriterOptions) (facts *samples.Truth, err error) {
+	if simulated && sc.Pieces > 1 {
+		if out == "-" {
+			return nil, exitError{exitUsage, fmt.Errorf("sample %s makes %d files: -w DIR", name, sc.Pieces)}
+		}
+		if err := os.MkdirAll(out, 0o755); err != nil {
+			return nil, exitError{exitFailed, err}
+		}
+		ending := ".pcapng"
+		if opt.Format == "pcap" {
+			ending = ".pcap"
+		}
+		facts, err = samples.WritePieces(sc, seed, opt, func(i int) (io.WriteCloser, error) {
+			return os.Create(filepath.Join(out, fmt.Sprintf("%s-%04d%s", name, i, ending)))
+		})
+		if err != nil {
+			return nil, exitError{exitFailed, err}
+		}
+		return facts, nil
+	}
+	w, done, err := create(cmd, out)
+	if err != nil {
+		return nil, err
+	}
+	err = finish(w, done, func(w io.Writer) (err error) {
+		if simulated {
+			facts, err = samples.WriteScenario(w, sc, seed, opt)
+		} else {
+			facts, err = samples.Write(w, name, seed, opt)
+		}
+		return err
+	})
+	return facts, err
+}
+
+// scenarioFlags change a scenario. Flags that were not given leave it alone.
+type scenarioFlags struct {
+	protocol, policy, overload, side   string
+	clients, nodes, queue, snap, split int
+	duration, trigger, hold, rtt       time.Duration
+	rate, capacity, background         float64
+	pathLoss, loss                     string
+	lossAt, lossRise                   time.Duration
+	duplicate, nat                     bool
+	gap, step                          string
+}
+
+func (s *scenarioFlags) flags(cmd *cobra.Command) {
+	f := cmd.Flags()
+	f.StringVar(&s.protocol, "protocol", "", "tcp, udp, gnutella, sip, n2n or skype")
+	f.IntVar(&s.clients, "clients", 0, "number of clients")
+	f.IntVar(&s.nodes, "nodes", 0, "number of nodes at the beginning")
+	f.DurationVar(&s.duration, "duration", 0, "length of the capture")
+	f.DurationVar(&s.trigger, "trigger", 0, "when the trouble begins; all that the scenario plans moves along")
+	f.Float64Var(&s.rate, "rate", 0, "wishes to attach, a second over all idle clients; 0: everybody once")
+	f.DurationVar(&s.hold, "hold", 0, "mean length of a session; 0: until the end")
+	f.Float64Var(&s.capacity, "capacity", 0, "what one node serves a second; 0: without limit")
+	f.IntVar(&s.queue, "queue", 0, "wishes that wait at a node before it is overloaded")
+	f.StringVar(&s.overload, "overload", "", "what a full node does: drop, refuse, throttle or reset")
+	f.StringVar(&s.policy, "policy", "", "how clients retry, as 'exponential(1s, x2, cap 60s, full, limit 10)', or only what changes: 'cap 300s'")
+	f.DurationVar(&s.rtt, "rtt", 0, "mean round trip between clients and tap")
+	f.StringVar(&s.pathLoss, "path-loss", "", "share of packets lost between clients and tap: 0.2 or 20%")
+	f.BoolVar(&s.nat, "nat", false, "all clients behind one address")
+	f.Float64Var(&s.background, "background", 0, "packets a second of other traffic, none of it an attempt")
+	f.StringVar(&s.loss, "tap-loss", "", "share of packets that the tap misses: 0.05 or 5%")
+	f.DurationVar(&s.lossAt, "tap-loss-at", 0, "from when on")
+	f.DurationVar(&s.lossRise, "tap-loss-rise", 0, "how long the loss takes to rise to --tap-loss")
+	f.BoolVar(&s.duplicate, "tap-duplicate", false, "every packet is captured twice")
+	f.IntVar(&s.snap, "tap-snaplen", 0, "bytes kept of each packet")
+	f.StringVar(&s.side, "tap-side", "", "client or server: only the packets that this side sent")
+	f.StringVar(&s.gap, "tap-gap", "", "AT+FOR, as 4m+90s: nothing is captured")
+	f.StringVar(&s.step, "tap-step", "", "AT+BY or AT-BY, as 5m+1h: the clock is set")
+	f.IntVar(&s.split, "split", 0, "write N files of equal time, their names shuffled, into the directory -w")
+}
+
+// apply changes the scenario. What is right of it is kept only where the tap
+// and the scale of files change, not the outage.
+func (s *scenarioFlags) apply(cmd *cobra.Command, sc *samples.Scenario) (err error) {
+	given := cmd.Flags().Changed
+	set := func(name string, change func()) {
+		if given(name) {
+			change()
+			sc.Expect = nil
+		}
+	}
+	set("protocol", func() { sc.Protocol = s.protocol })
+	set("clients", func() { sc.Clients = s.clients })
+	set("nodes", func() { sc.Nodes = s.nodes })
+	set("trigger", func() {
+		by := s.trigger - sc.Trigger
+		for i := range sc.Script {
+			sc.Script[i].At += by
+		}
+		sc.Trigger, sc.Duration = s.trigger, sc.Duration+by
+	})
+	set("duration", func() {
+		if sc.Duration = s.duration; sc.Trigger >= sc.Duration && len(sc.Script) > 0 {
+			err = fmt.Errorf("--duration %v ends before the trouble begins, at %v; --trigger moves it", s.duration, sc.Trigger)
+		}
+	})
+	set("rate", func() { sc.Intents = s.rate })
+	set("hold", func() { sc.Hold = s.hold })
+	set("capacity", func() { sc.Mu = s.capacity })
+	set("queue", func() { sc.Queue = s.queue })
+	set("overload", func() {
+		if sc.Overload = s.overload; !slices.Contains([]string{"drop", "refuse", "throttle", "reset"}, s.overload) {
+			err = fmt.Errorf("--overload %q: want drop, refuse, throttle or reset", s.overload)
+		}
+	})
+	set("policy", func() {
+		if e := changePolicy(&sc.Policy, s.policy); e != nil {
+			err = fmt.Errorf("--policy: %w", e)
+		}
+	})
+	set("rtt", func() { sc.RTT = s.rtt })
+	set("nat", func() { sc.NAT = s.nat })
+	share := func(flag, text string, to *float64) {
+		var e error
+		if *to, e = parseRatio(text); e != nil {
+			err = fmt.Errorf("--%s %q: %w", flag, text, e)
+		}
+	}
+	set("path-loss", func() { share("path-loss", s.pathLoss, &sc.PathLoss) })
+	if given("background") {
+		sc.Background = s.background
+	}
+	t := &sc.Tap
+	if given("tap-loss") {
+		share("tap-loss", s.loss, &t.Loss)
+		t.LossAt, t.LossRise = s.lossAt, s.lossRise
+	} else if given("tap-loss-at") || given("tap-loss-rise") {
+		return errors.New("--tap-loss says how much is lost")
+	}
+	t.Duplicate = t.Duplicate || s.duplicate
+	if given("tap-snaplen") {
+		t.Snaplen = s.snap
+	}
+	if given("tap-side") {
+		if t.Side = s.side; s.side != "client" && s.side != "server" {
+			return fmt.Errorf("--tap-side %q: want client or server", s.side)
+		}
+	}
+	if given("tap-gap") {
+		if t.GapAt, t.GapFor, err = parseSpan(s.gap); err != nil || t.GapFor <= 0 {
+			return fmt.Errorf("--tap-gap %q: want AT+FOR, as 4m+90s", s.gap)
+		}
+	}
+	if given("tap-step") {
+		if t.StepAt, t.StepBy, err = parseSpan(s.step); err != nil {
+			return fmt.Errorf("--tap-step %q: want AT+BY or AT-BY, as 5m+1h", s.step)
+		}
+	}
+	if given("split") {
+		sc.Pieces = s.split
+	}
+	if err == nil {
+		err = sc.Check()
+	}
+	return err
+}
+
+// parseSpan reads two durations with + or - between them.
+func parseSpan(text string) (at, by time.Duration, err error) {
+	i := strings.LastIndexAny(text, "+-")
+	if i <= 0 {
+		return 0, 0, errors.New("one sign is missing")
+	}
+	if at, err = time.ParseDuration(text[:i]); err == nil {
+		by, err = time.ParseDuration(text[i:])
+	}
+	return at, by, err
+}
+
+// parseRatio reads 0.2 or 20%.
+func parseRatio(text string) (float64, error) {
+	number, percent := strings.CutSuffix(text, "%")
+	var f float64
+	if _, err := fmt.Sscanf(number+"\n", "%g\n", &f); err != nil || math.IsNaN(f) {
+		return 0, errors.New("want a share, as 0.2 or 20%")
+	}
+	if percent {
+		f /= 100
+	}
+	if f < 0 || f > 1 {
+		return 0, errors.New("want a share from 0 to 1, or 0% to 100%")
+	}
+	return f, nil
+}
+
+// jitters are the names that samples gives to those of replay.
+var jitters = map[replay.Jitter]string{replay.TenPercent: "10%", replay.Equal: "equal", replay.FiftyPercent: "50%",
+	replay.Full: "full", replay.Decorrelated: "decorrelated"}
+
+// changePolicy applies a policy, or terms of one, in replay's language.
+func changePolicy(p *samples.Policy, text string) error {
+	o, err := replay.ParseOverride("policy: " + text)
+	if err != nil {
+		return err
+	}
+	now := replay.Policy{Base: p.Base, Step: p.Step, Factor: p.Factor, Cap: p.Cap, JitterBeforeCap: p.JitterBeforeCap,
+		ResetOnConnect: p.ResetOnConnect, Limit: p.Limit, Timeout: p.Timeout, Budget: p.Budget}
+	family := p.Family
+	if family == "server" {
+		family = replay.ServerDirected.String()
+	}
+	for f := replay.None; f <= replay.Empirical; f++ {
+		if f.String() == family {
+			now.Family = f
+		}
+	}
+	for j, name := range jitters {
+		if name == p.Jitter {
+			now.Jitter = j
+		}
+	}
+	for o := replay.Sticky; o <= replay.Random; o++ {
+		if o.String() == p.Order {
+			now.Order = o
+		}
+	}
+	o.Apply(&now)
+	if now.Family == replay.Empirical {
+		return errors.New("an empirical policy is drawn from a recording, which a simulation has not")
+	}
+	if err := now.Check(); err != nil {
+		return err
+	}
+	family = now.Family.String()
+	if now.Family == replay.ServerDirected {
+		family = "server"
+	}
+	*p = samples.Policy{Family: family, Base: now.Base, Step: now.Step, Factor: now.Factor, Cap: now.Cap, Jitter: jitters[now.Jitter],
+		Limit: now.Limit, Timeout: now.Timeout, Order: now.Order.String(), PerNode: p.PerNode, Budget: now.Budget,
+		JitterBeforeCap: now.JitterBeforeCap, ResetOnConnect: now.ResetOnConnect}
+	return nil
 }
