@@ -34,6 +34,8 @@ type Row struct {
 // The waits of the rules, in nanoseconds.
 const (
 	idleUDP     = 60e9
+	n2nAgain    = 4e9  // an edge asks again, measured
+	n2nForgets  = 90e9 // a supernode purges an edge after 60 s, looking every 30 s
 	answerUDP   = 10e9
 	synWait     = 10e9
 	dropWithin  = 5e9
@@ -458,6 +460,7 @@ func field(msg []byte, name string) string {
 // said is what a datagram means to an exchange.
 type said struct {
 	asks, leaves bool
+	patience     int64  // how long an answer is waited for, ns
 	id           string // of the exchange
 	leg          int    // of a request, from 1
 	client       string
@@ -466,7 +469,7 @@ type said struct {
 }
 
 func sipSaid(s *seg) (m said) {
-	m.id = field(s.payload, "Call-ID")
+	m.id, m.patience = field(s.payload, "Call-ID"), answerUDP
 	if strings.HasPrefix(field(s.payload, "CSeq"), "1 ") {
 		m.leg = 1
 	} else {
@@ -500,12 +503,12 @@ func n2nSaid(s *seg) (m said) {
 	if len(b) < 34 {
 		return said{}
 	}
-	m.id, m.leg = string(b[24:28]), 1
+	m.id, m.leg, m.patience = string(b[24:28]), 1, n2nAgain
 	switch b[3] & 0x1f {
 	case n2nRegister:
 		m.asks, m.client = true, string(b[28:34])
 	case n2nAck:
-		m.outcome = "accepted"
+		m.outcome, m.lifetime = "accepted", n2nForgets
 	case n2nNak:
 		m.outcome = "refused"
 	case n2nUnregister:
@@ -517,8 +520,9 @@ func n2nSaid(s *seg) (m said) {
 // exchangeRows reads the exchanges of a 5-tuple.
 func exchangeRows(list []seg, end int64, read func(*seg) said) (rows []Row) {
 	index := map[string]int{}
-	var leg []int // the latest of each row
-	var lastSent []int64
+	var leg []int        // the latest of each row
+	var lastSent []int64 // and when
+	var patience int64
 	for i := range list {
 		s := &list[i]
 		if s.icmp != 0 {
@@ -550,7 +554,7 @@ func exchangeRows(list []seg, end int64, read func(*seg) said) (rows []Row) {
 			if m.leg == 1 && leg[at] <= 1 {
 				rows[at].Transmissions++
 			}
-			leg[at], lastSent[at] = m.leg, s.t
+			leg[at], lastSent[at], patience = m.leg, s.t, m.patience
 			continue
 		case !ok:
 			continue
@@ -563,7 +567,7 @@ func exchangeRows(list []seg, end int64, read func(*seg) said) (rows []Row) {
 			continue
 		}
 		r.answered = s.t
-		if s.t-lastSent[at] > answerUDP {
+		if s.t-lastSent[at] > m.patience {
 			r.Late = true
 			continue
 		}
@@ -574,7 +578,7 @@ func exchangeRows(list []seg, end int64, read func(*seg) said) (rows []Row) {
 	}
 	for i := range rows {
 		if r := &rows[i]; r.Outcome == "timeout" {
-			r.end = lastSent[i] + answerUDP
+			r.end = lastSent[i] + patience
 			if r.end > end {
 				r.Outcome, r.Evidence, r.end = "unknown", "edge", end
 			}
