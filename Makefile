@@ -2,8 +2,9 @@
 export CGO_ENABLED = 0
 STATICCHECK = build/bin/staticcheck
 FUZZTIME ?= 5s
+SEEDS ?= 10
 
-.PHONY: help build test race fuzz bench golden lint check clean-tree
+.PHONY: help build test race fuzz bench evaluate golden lint check clean-tree
 
 help:
 	@echo 'build  bin/squall, where cmd/squall exists, and every package'
@@ -11,6 +12,7 @@ help:
 	@echo 'race   the same under the race detector (needs a C compiler)'
 	@echo 'fuzz   each fuzz target for FUZZTIME (5s)'
 	@echo 'bench  ratios to tcpdump, then the benchmarks of every package'
+	@echo 'evaluate  docs/evaluation.md anew: every scenario, SEEDS (10) seeds, bad taps, thresholds; takes half an hour'
 	@echo 'golden the generated pages, written anew'
 	@echo 'lint   gofmt, go vet, staticcheck'
 	@echo 'check  build, lint, test, race, fuzz, and a clean tree: what CI runs'
@@ -36,6 +38,10 @@ fuzz:
 bench:
 	go test -tags bench -run '^TestBudgets$$' -v -timeout 60m ./cmd/squall $(if $(UPDATE),-args $(UPDATE))
 	go test -run '^$$' -bench . -benchmem ./...
+
+# Every simulated outage against its truth; EVALUATE=-only=s1,s2 for a few.
+evaluate:
+	go test ./dissect/storm -run '^TestEvaluate$$' -v -timeout 6h -args -evaluate $(CURDIR)/docs/evaluation.md -seeds $(SEEDS) $(EVALUATE)
 
 golden:
 	go test ./reports ./dissect/overlay -run 'Page' -update

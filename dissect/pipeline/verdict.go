@@ -15,6 +15,16 @@ const (
 
 // Judge counts and judges everything that the run found.
 func (a *Analysis) Judge(cfg storm.Config) (*storm.Report, error) {
+	s, err := a.State(cfg)
+	if err != nil {
+		return nil, err
+	}
+	return s.Report(a.Quality()), nil
+}
+
+// State counts everything that the run found; its Report, with what Quality
+// says, is the judgement.
+func (a *Analysis) State(cfg storm.Config) (*storm.State, error) {
 	whole := storm.NewState(cfg)
 	var mu sync.Mutex
 	var parts []*storm.State
@@ -31,7 +41,7 @@ func (a *Analysis) Judge(cfg storm.Config) (*storm.Report, error) {
 	for _, s := range parts {
 		whole.Merge(s)
 	}
-	return whole.Report(a.Quality()), nil
+	return whole, nil
 }
 
 // Quality sums up what the inputs say about themselves.

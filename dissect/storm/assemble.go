@@ -3,7 +3,11 @@ package storm
 import (
 	"cmp"
 	"fmt"
+	"math"
 	"slices"
+	"strings"
+
+	"squall/dissect"
 )
 
 // assemble judges every service and fills the report with what was found.
@@ -42,8 +46,13 @@ func (d *scenes) assemble(r *Report, q *Quality, th Thresholds) {
 		for k, p := range c.periods {
 			periods[k] = p
 		}
-		for _, f := range c.falls {
+		for i, f := range c.falls {
+			f.order = int32(i + 1)
 			fallen[f.key] = f
+		}
+		for i := range list {
+			r.population(&list[i], q)
+			list[i].restarts(c, q)
 		}
 		r.Findings = append(r.Findings, list...)
 		r.Migrations = append(r.Migrations, c.edges...)
@@ -58,8 +67,9 @@ func (d *scenes) assemble(r *Report, q *Quality, th Thresholds) {
 		n := &r.Nodes[i]
 		k := nodeKey{n.Service, n.At, n.Proto}
 		n.Periods = periods[k]
+		n.Restarts, n.RestartsFailed = restarts(n.Periods, 0, q.End)
 		if f, ok := fallen[k]; ok {
-			n.Generation, n.Excess = f.gen, f.excess
+			n.Generation, n.Excess, n.Order = f.gen, f.excess, f.order
 		}
 		if p := d.pulseOf(k); p != nil {
 			n.AfterlifeAttempts, n.AfterlifeIn = d.afterlife(p, n.Periods)
@@ -70,7 +80,91 @@ func (d *scenes) assemble(r *Report, q *Quality, th Thresholds) {
 	slices.SortFunc(r.Policies, byPolicy)
 	d.verdict(r, q)
 	d.notes(r, q)
+	r.Roles = roles(r)
 	r.Hypotheses = hypotheses(r)
+}
+
+// RelapseWithin is how soon after its return a node that goes down again has
+// failed to restart.
+const RelapseWithin = 120 * second
+
+// restarts counts the returns of a node between two times, and those after
+// which it soon was down again.
+func restarts(periods []Period, from, to int64) (all, failed int64) {
+	for i, p := range periods {
+		if p.Kind == Overloaded || p.End == 0 || p.End < from || p.End > to {
+			continue
+		}
+		all++
+		for _, next := range periods[i+1:] {
+			if next.Kind != Overloaded {
+				failed += count(next.Start-p.End <= RelapseWithin)
+				break
+			}
+		}
+	}
+	return all, failed
+}
+
+func (f *Finding) restarts(c *cascade, q *Quality) {
+	if f.Class < PartialOutage {
+		return
+	}
+	end := f.End
+	if end == 0 {
+		end = q.End
+	}
+	for _, list := range c.periods {
+		all, failed := restarts(list, f.Onset, end+WindowLength)
+		f.Restarts, f.RestartsFailed = f.Restarts+all, f.RestartsFailed+failed
+	}
+}
+
+// population is how many clients of the service held a session around a
+// finding, and how fast they came back.
+func (r *Report) population(f *Finding, q *Quality) {
+	low, lowAt := int64(math.MaxInt64), int64(0)
+	end := f.End
+	if end == 0 {
+		end = q.End
+	}
+	windows := r.windows(f.Service)
+	for i := range windows {
+		w := &windows[i]
+		switch at := w.Start + WindowLength; {
+		case at <= f.Onset:
+			f.Attached = w.Attached
+		case w.Start <= end && w.Attached < low:
+			low, lowAt = w.Attached, at
+		}
+	}
+	if lowAt == 0 {
+		return
+	}
+	f.AttachedLow = low
+	for i := range windows {
+		w := &windows[i]
+		at := w.Start + WindowLength
+		if at <= lowAt || f.Attached <= low {
+			continue
+		}
+		if f.AttachedBack50 == 0 && w.Attached*2 >= f.Attached {
+			f.AttachedBack50 = at - lowAt
+		}
+		if f.AttachedBack90 == 0 && w.Attached*10 >= f.Attached*9 {
+			f.AttachedBack90 = at - lowAt
+		}
+	}
+}
+
+// windows are the timeline of a whole service.
+func (r *Report) windows(service string) []Window {
+	from, _ := slices.BinarySearchFunc(r.Timeline, service, func(w Window, s string) int { return strings.Compare(w.Service, s) })
+	to := from
+	for to < len(r.Timeline) && r.Timeline[to].Service == service && r.Timeline[to].Node == (dissect.Endpoint{}) {
+		to++
+	}
+	return r.Timeline[from:to]
 }
 
 func (d *scenes) pulseOf(k nodeKey) *pulse {
@@ -99,13 +193,16 @@ func byGravity(a, b Finding) int {
 		cmp.Compare(a.Onset, b.Onset), cmp.Compare(a.Service, b.Service))
 }
 
+// byHarm: clients hit, then gravity.
+func byHarm(a, b Finding) int {
+	return cmp.Or(cmp.Compare(b.harmed(), a.harmed()), byGravity(a, b))
+}
+
 // verdict is the finding that harmed most clients, gravity breaking ties.
 func (d *scenes) verdict(r *Report, q *Quality) {
-	slices.SortFunc(r.Findings, byGravity)
+	slices.SortFunc(r.Findings, byHarm)
 	if len(r.Findings) > 0 {
-		r.Verdict = slices.MinFunc(r.Findings, func(a, b Finding) int {
-			return cmp.Or(cmp.Compare(b.harmed(), a.harmed()), byGravity(a, b))
-		})
+		r.Verdict = r.Findings[0]
 		r.Summary = r.Verdict.Sentence
 		return
 	}
@@ -170,11 +267,15 @@ func (d *scenes) notes(r *Report, q *Quality) {
 	note(d.keep.pulses != ^uint64(0), "more than %d nodes: the lives of a sample were followed", maxPulses)
 	note(d.keep.spells != ^uint64(0), "more than %d lock-outs: clients hit are estimated from a sample", maxSpells)
 	note(d.keep.edges != ^uint64(0), "more than %d pairs of nodes: migrations are a sample", maxEdges)
-	var oneSided int64
+	var oneSided, shook, missed int64
 	for _, s := range d.by {
 		for _, b := range s.line.list() {
 			oneSided += int64(b.n[fOneSided])
+			shook += int64(b.n[fShook])
+			missed += int64(b.n[fMissed])
 		}
 	}
+	note(missed >= 5 && missed*100 > shook, "the tap missed about %.0f %% of the packets: of %d connections that went on, the SYN-ACK of %d was not captured",
+		100*ratio(missed, shook), shook, missed)
 	note(oneSided*2 > r.Totals.Attempts, "only one direction was captured for %d of %d attempts", oneSided, r.Totals.Attempts)
 }

@@ -12,15 +12,19 @@ const (
 	before = 60 * second
 	// together is how close in time falls may lie to be one cascade.
 	together = 900 * second
+	// noticed is how long a silent death may go unnoticed by attached clients.
+	noticed = 10 * second
 )
 
 // fall is the first time that a node of a cascade went down.
 type fall struct {
 	key    nodeKey
 	p      *pulse
-	at     int64
+	at     int64 // first sign
+	since  int64 // it cannot have been before
 	kind   PeriodKind
 	gen    int32
+	order  int32
 	excess float64
 }
 
@@ -52,17 +56,21 @@ func (d *scenes) cascade(name string, th *Thresholds, f *Finding, q *Quality) *c
 	for k, list := range c.periods {
 		for _, p := range list {
 			if p.Kind != Overloaded && p.Start >= f.Onset-2*before && p.Start <= end && p.Start-f.Onset < together {
-				c.falls = append(c.falls, fall{key: k, p: s.pulses[k], at: p.Start, kind: p.Kind})
+				since := p.Start
+				if p.silent {
+					since = max(p.LastAlive, p.Start-noticed)
+				}
+				c.falls = append(c.falls, fall{key: k, p: s.pulses[k], at: p.Start, since: since, kind: p.Kind})
 				break
 			}
 		}
 	}
 	slices.SortFunc(c.falls, func(a, b fall) int {
-		return cmp.Or(cmp.Compare(a.at, b.at), a.key.at.Compare(b.key.at), cmp.Compare(a.key.proto, b.key.proto))
+		return cmp.Or(cmp.Compare(a.since, b.since), cmp.Compare(a.at, b.at), a.key.at.Compare(b.key.at), cmp.Compare(a.key.proto, b.key.proto))
 	})
 	var quiet int64 = 1 // s of calm before
 	if len(c.falls) > 0 {
-		quiet = max((c.falls[0].at-q.Begin)/second, 1)
+		quiet = max((c.first()-q.Begin)/second, 1)
 	}
 	byEdge := map[edge]int{}
 	for i := range c.falls {
@@ -76,8 +84,8 @@ func (d *scenes) cascade(name string, th *Thresholds, f *Finding, q *Quality) *c
 			}
 			return n
 		}
-		since := max(b.at-before, c.falls[0].at)
-		calm := float64(load(q.Begin, c.falls[0].at-second)) / float64(quiet)
+		since := max(b.at-before, c.falls[0].since)
+		calm := float64(load(q.Begin, c.first()-second)) / float64(quiet)
 		seconds := max(float64(b.at-since)/1e9, 1)
 		tried := load(since, b.at)
 		extra := max(float64(tried)-calm*seconds, 1)
@@ -85,7 +93,7 @@ func (d *scenes) cascade(name string, th *Thresholds, f *Finding, q *Quality) *c
 		total := int64(0)
 		for k := range c.falls[:i] {
 			a := &c.falls[k]
-			if a.at >= b.at {
+			if a.since >= b.since {
 				continue
 			}
 			e := edge{a.key, b.key}
@@ -109,7 +117,7 @@ func (d *scenes) cascade(name string, th *Thresholds, f *Finding, q *Quality) *c
 		}
 		// A node that gave no sign of life since the first one fell may have
 		// died with it: there is nothing to say that load felled it.
-		if float64(total) >= th.CausalShare*extra && b.p.aliveBetween(d, c.falls[0].at, b.at) {
+		if float64(total) >= th.CausalShare*extra && b.p.aliveBetween(d, c.first(), b.at) {
 			for g, n := range came {
 				if n > came[b.gen] {
 					b.gen = int32(g)
@@ -127,6 +135,11 @@ func (d *scenes) cascade(name string, th *Thresholds, f *Finding, q *Quality) *c
 	}
 	c.migrations(s, name, byEdge)
 	return c
+}
+
+// first is when the first sign of a fall was seen.
+func (c *cascade) first() int64 {
+	return slices.MinFunc(c.falls, func(a, b fall) int { return cmp.Compare(a.at, b.at) }).at
 }
 
 // aliveBetween reports a sign of life of the node between two times.
@@ -148,7 +161,7 @@ func (c *cascade) redistribution(d *scenes, s *scene, q *Quality, end int64, qui
 		first += int(count(c.falls[i].gen == 0))
 	}
 	left := 1 - float64(first)/float64(len(s.pulses))
-	onset := c.falls[0].at
+	onset := c.first()
 	for k, p := range s.pulses {
 		i := slices.IndexFunc(c.falls, func(b fall) bool { return b.key == k })
 		if i >= 0 && c.falls[i].gen == 0 {

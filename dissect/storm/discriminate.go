@@ -132,6 +132,16 @@ func (j *judge) surges(free wrap) (out []Finding) {
 		if back >= j.th.ReconnectShare || known >= 0.8 && head.n[fNew] < head.wishes()/4 {
 			f.Class = MassReconnect
 		}
+		if share := ratio(head.n[fInsist], max(head.n[fAttempts], 1)); share >= j.th.InsistShare {
+			f.Class = ApplicationFlood
+			f.Criteria = []Criterion{
+				{Name: "surge", Unit: "x", Value: f.Surge, Threshold: j.th.Surge, Met: true, Note: "wishes over calm ones"},
+				{Name: "insistence", Unit: "ratio", Value: share, Threshold: j.th.InsistShare, Met: true,
+					Note: "attempts right after the same source was served and closed"},
+			}
+			out = append(out, f)
+			continue
+		}
 		f.Criteria = []Criterion{
 			{Name: "surge", Unit: "x", Value: f.Surge, Threshold: j.th.Surge, Met: true, Note: "wishes over calm ones"},
 			{Name: "failure", Unit: "ratio", Value: head.failure(), Threshold: j.calmFailure() + j.th.SurgeFailure, Met: true, Note: "at most"},

@@ -2,6 +2,7 @@ package storm
 
 import (
 	"cmp"
+	"fmt"
 	"math"
 	"slices"
 
@@ -64,6 +65,7 @@ type judge struct {
 	bins   []bin
 	at     []moment
 	calm   calm
+	gap    float64 // median, from the start of an attempt to that of its retry, ns
 }
 
 // judge prepares the judging of a service with windows of a rung.
@@ -71,22 +73,29 @@ func (d *scenes) judge(name string, rung int, q *Quality, th *Thresholds) *judge
 	s := d.by[name]
 	j := &judge{d: d, s: s, name: name, q: q, th: th, rung: rung, length: second << d.shift, bins: s.line.list()}
 	j.window = d.length(ladder[j.rung])
+	j.gap, _ = s.gap()
 	j.slide()
 	j.settle()
 	return j
 }
 
-// rungFor is the window that a service's retry gaps ask for: three times their
-// median.
-func (s *scene) rungFor() (rung int) {
+// gap is the median time between the starts of attempts of an intent, of n.
+func (s *scene) gap() (mid float64, n int64) {
 	var gaps hist
 	for _, g := range s.groups {
 		gaps.merge(g.all)
 	}
-	if gaps.total() < 10 {
+	return gaps.quantile(0.5), gaps.total()
+}
+
+// rungFor is the window that a service's retry gaps ask for: three times their
+// median.
+func (s *scene) rungFor() (rung int) {
+	mid, n := s.gap()
+	if n < 10 {
 		return 0
 	}
-	for rung < len(ladder)-1 && 3*gaps.quantile(0.5) > float64(ladder[rung]*second)*1.02 {
+	for rung < len(ladder)-1 && 3*mid > float64(ladder[rung]*second)*1.02 {
 		rung++
 	}
 	return rung
@@ -294,6 +303,9 @@ func (j *judge) inARow(r run, yes func(*moment) bool) (best int64) {
 	return best
 }
 
+// warnShare of retries (A = 1.5) is a warning inside a partial outage.
+const warnShare = 1.0 / 3
+
 const joinBreaks int64 = 20 // s
 
 func (j *judge) need() int64 { return j.d.length(int64(j.th.InARow)) }
@@ -396,6 +408,8 @@ func (j *judge) trouble(r run) (f Finding, ok bool) {
 		f.Class = RetryStorm
 	case worst.n[fUnreal]*2 > worst.n[fAttempts]:
 		return f, false // a flood is looked for on its own
+	case worst.n[fInsist]*2 > worst.n[fAttempts]:
+		f.Class = ApplicationFlood
 	case j.pathLoss(r):
 		f.Class = PathLoss
 	case j.oneClient(r):
@@ -403,12 +417,19 @@ func (j *judge) trouble(r run) (f Finding, ok bool) {
 	}
 	j.onset(&f, r)
 	j.end(&f, r)
+	if f.Class == RetryStorm && f.End != 0 && f.Recovered && float64(f.End-f.Onset) < j.th.Brief*1e9 {
+		f.Class, f.brief = PartialOutage, true
+	}
 	j.measure(&f)
 	if f.Class == PartialOutage && f.Outcomes.Failed()+f.implied < 10 {
 		return f, false
 	}
 	j.shape(&f)
 	j.confidence(&f, worst)
+	if f.Class == PartialOutage && c[1].Value >= warnShare {
+		f.WarnedClasses = append(f.WarnedClasses, RetryStorm)
+		f.Reasons = append(f.Reasons, fmt.Sprintf("retries are %.0f %% of the attempts at the peak: near a storm", 100*ratio(worst.n[fRetries], worst.n[fAttempts])))
+	}
 	return f, true
 }
 
@@ -455,8 +476,8 @@ func (j *judge) onset(f *Finding, r run) {
 		counts = append(counts, n)
 	}
 	at := changePoint(counts)
-	// Where failures are rare in calm times, the few before the jump belong to it.
-	if j.calmFailures() < 0.05 {
+	// Where failures were rare before, the few right before the jump belong to it.
+	if f.rareBefore = j.failuresBefore(counts[:at]) < 0.05; f.rareBefore {
 		for k := at - 1; k >= 0 && at-k <= int(j.d.length(5)); k-- {
 			if counts[k] > 0 {
 				at = k
@@ -474,9 +495,18 @@ func (j *judge) onset(f *Finding, r run) {
 	f.Onset = split * j.length
 }
 
-// calmFailures is how many attempts fail in a bin of calm time.
-func (j *judge) calmFailures() float64 {
-	return j.calm.failure * j.calm.attempts / float64(j.window)
+// failuresBefore is how many attempts fail in a bin before the climb to a jump,
+// or, where hardly anything lies before it, in a bin of calm time.
+func (j *judge) failuresBefore(counts []int64) float64 {
+	n := len(counts) - int(j.d.length(15))
+	if n < int(j.d.length(20)) {
+		return j.calm.failure * j.calm.attempts / float64(j.window)
+	}
+	var sum int64
+	for _, c := range counts[:n] {
+		sum += c
+	}
+	return float64(sum) / float64(n)
 }
 
 // changePoint is the index at which two Poisson rates explain the counts best.
@@ -526,6 +556,17 @@ func (j *judge) end(f *Finding, r run) {
 	}
 	if end == 0 {
 		end = f.Onset
+	}
+	// Where failures were rare before, those that follow closely belong to it.
+	if !f.rareBefore {
+		i = len(keys)
+	}
+	for i++; i < len(keys); i++ {
+		k := j.s.fails[keys[i]]
+		if k.first-end > max(joinBreaks*second, j.window*j.length, int64(1.5*j.gap)) {
+			break
+		}
+		end = max(end, k.last)
 	}
 	if j.q.End-end <= max(j.window*j.length, 10*second) && r.to >= len(j.at)-1-int(j.window) && !j.servedAfter(end) {
 		return
@@ -600,7 +641,8 @@ func (j *judge) measure(f *Finding) {
 	for o := range f.Outcomes {
 		f.Outcomes[o] = m.n[int(fOutcome0)+o]
 	}
-	f.implied, f.asked = m.n[fImplied], m.n[fAsked]
+	f.implied, f.asked, f.insisted = m.n[fImplied], m.n[fAsked], m.n[fInsist]
+	f.shook, f.missed = m.n[fShook], m.n[fMissed]
 	f.unreal, f.oneSided = m.n[fUnreal], m.n[fOneSided]
 	f.reattached = m.n[fReattach] + m.n[fReturns]
 	f.newcomers = m.n[fNew]
@@ -622,6 +664,50 @@ func (j *judge) measure(f *Finding) {
 	}
 	f.Metastable = f.Class == RetryStorm && f.alive()*2 >= f.Outcomes.Failed() && float64(normal*j.length)/1e9 >= j.th.Metastable
 	j.harm(f, end)
+	j.goodput(f)
+}
+
+// goodput is what was accepted under each load. The knee is the load from which
+// on it grew no more; where it kept up with every load there is none.
+func (j *judge) goodput(f *Finding) {
+	scale := float64(j.window*j.length) / 1e9
+	by := map[int][]float64{}
+	loads := map[int]float64{}
+	const step = 1.25
+	for i := range j.at {
+		w := &j.at[i]
+		n := float64(w.n[fAttempts]) / scale
+		if n <= 0 {
+			continue
+		}
+		k := int(math.Floor(math.Log(n) / math.Log(step)))
+		by[k] = append(by[k], float64(w.accepted())/scale)
+		loads[k] += n
+	}
+	best := 0.0
+	for _, k := range sortedKeys(by) {
+		v := by[k]
+		if len(v) < 5 {
+			continue
+		}
+		slices.Sort(v)
+		p := LoadPoint{Load: loads[k] / float64(len(v)), Goodput: v[len(v)/2], Seconds: int64(len(v)) * j.length / second}
+		f.Goodput = append(f.Goodput, p)
+		best = max(best, p.Goodput)
+	}
+	if len(f.Goodput) == 0 || best == 0 {
+		return
+	}
+	top := f.Goodput[len(f.Goodput)-1]
+	if top.Goodput >= 0.8*top.Load {
+		return
+	}
+	for _, p := range f.Goodput {
+		if p.Goodput >= 0.9*best {
+			f.KneeLoad, f.Sag = p.Load, top.Goodput/best
+			return
+		}
+	}
 }
 
 // alive is how many failures show that the node was there: it connected,
@@ -710,10 +796,28 @@ func (j *judge) shape(f *Finding) {
 	f.Rise, f.Shape = rise, "step"
 	if rise > max(30*second, 2*width*j.length) {
 		f.Shape = "gradual"
-		if ratio := sums[high] / max(sums[low], 1); ratio > 1 {
-			f.Rise = int64(float64(rise) / math.Log2(ratio))
+		if slope, fit := growth(sums[low : high+1]); slope > 0 {
+			f.Doubling, f.GrowthFit = int64(math.Ln2/slope*float64(width*j.length)), fit
 		}
 	}
+}
+
+// growth is the slope of the logarithm of the sums, by sum, and R² of the line.
+func growth(sums []float64) (slope, fit float64) {
+	var n, sx, sy, sxx, sxy, syy float64
+	for i, v := range sums {
+		if v <= 0 {
+			continue
+		}
+		x, y := float64(i), math.Log(v)
+		n++
+		sx, sy, sxx, sxy, syy = sx+x, sy+y, sxx+x*x, sxy+x*y, syy+y*y
+	}
+	dx, dy, dxy := n*sxx-sx*sx, n*syy-sy*sy, n*sxy-sx*sy
+	if n < 3 || dx <= 0 || dy <= 0 {
+		return 0, 0
+	}
+	return dxy / dx, dxy * dxy / (dx * dy)
 }
 
 // confidence weighs what the capture itself cannot show.
@@ -743,6 +847,8 @@ func (j *judge) confidence(f *Finding, m *moment) {
 	}
 	if j.q.Dropped*100 > j.q.Packets {
 		lower(Medium, "the tap dropped packets")
+	} else if f.missed*50 > f.shook && f.missed >= 5 {
+		lower(Medium, fmt.Sprintf("the tap missed about %.0f %% of the packets: connections went on without their SYN-ACK", 100*ratio(f.missed, f.shook)))
 	}
 	if unknown := f.Outcomes[dissect.OutcomeUnknown]; unknown*2 > f.Attempts && f.oneSided*2 <= f.Attempts {
 		lower(Low, "most outcomes are unknown")

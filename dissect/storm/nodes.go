@@ -161,7 +161,8 @@ func (p *pulse) periods(d *scenes, th *Thresholds) []Period {
 		if r.closes >= 3 || r.firstClose > 0 && r.refused {
 			kind = SelfProtecting
 		}
-		out = append(out, Period{Kind: kind, Start: r.first.first, End: end, Suspected: r.first.first, File: r.first.file, Frame: r.first.frame})
+		out = append(out, Period{Kind: kind, Start: r.first.first, End: end, Suspected: r.first.first, LastAlive: p.lastGood(d, r.first.first), File: r.first.file, Frame: r.first.frame,
+			silent: !r.refused && r.firstClose == 0})
 	}
 	badAt := func(b *bin, k mark) {
 		closes, hard := int64(b.n[nClosed]), int64(b.n[nRefused]+b.n[nSilent])
@@ -227,6 +228,20 @@ func (p *pulse) periods(d *scenes, th *Thresholds) []Period {
 	}
 	slices.SortFunc(out, func(a, b Period) int { return int(min(max(a.Start-b.Start, -1), 1)) })
 	return out
+}
+
+// lastGood is the last sign of life before a time.
+func (p *pulse) lastGood(d *scenes, t int64) (last int64) {
+	for b, k := range p.good {
+		switch {
+		case b > d.bin(t) || k.first > t:
+		case k.last <= t:
+			last = max(last, k.last)
+		default:
+			last = max(last, k.first)
+		}
+	}
+	return last
 }
 
 // overloads are the stretches in which the node answers, but too late or with

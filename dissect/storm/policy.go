@@ -13,6 +13,7 @@ const (
 	maxSteps = 16 // gaps k = 1..maxSteps are kept apart
 	// subBuckets by octave of a histogram: 1.1 % apart at worst.
 	subBuckets = 64
+	maxSends   = 16 // transmissions of an attempt that are told apart
 	maxTries   = 64 // attempts of an intent that the limit is looked for in
 )
 
@@ -110,6 +111,9 @@ type group struct {
 	goes       [maxTries + 1]int64 // intents that went on after the k-th failure,
 	stops      [maxTries + 1]int64 // and that stopped there
 	vanished   map[int64]int32     // clients that vanished, by 10 s
+	arrived    map[int64]int32     // clients first seen, by 10 s
+	sends      [maxSends + 1]int64 // unanswered attempts by transmissions
+	sendSpan   hist                // from the first to the last of them
 	troubled   map[int64]int32     // clients that first failed, by 10 s
 	sumSquares int64               // of attempts by intent, over intents
 	intents    int64
@@ -138,7 +142,7 @@ func (s *scene) group(version string) *group {
 }
 
 func newGroup(version string) *group {
-	return &group{version: version, vanished: map[int64]int32{}, troubled: map[int64]int32{}}
+	return &group{version: version, vanished: map[int64]int32{}, arrived: map[int64]int32{}, troubled: map[int64]int32{}}
 }
 
 // foldGroups joins the versions over the threshold into one, and lowers it
@@ -163,6 +167,7 @@ func (s *scene) foldGroups() {
 }
 
 func (g *group) vanish(at int64)  { g.vanished[at/attachStep]++ }
+func (g *group) arrive(at int64)  { g.arrived[at/attachStep]++ }
 func (g *group) trouble(at int64) { g.troubled[at/attachStep]++ }
 
 func (g *group) merge(o *group) {
@@ -188,6 +193,13 @@ func (g *group) merge(o *group) {
 	for b, n := range o.vanished {
 		g.vanished[b] += n
 	}
+	for b, n := range o.arrived {
+		g.arrived[b] += n
+	}
+	for k, n := range o.sends {
+		g.sends[k] += n
+	}
+	g.sendSpan.merge(o.sendSpan)
 	for b, n := range o.troubled {
 		g.troubled[b] += n
 	}
@@ -206,6 +218,12 @@ func copyOf(g *group) *group {
 func (d *scenes) retry(t *thread, a *dissect.Attempt) {
 	g := t.g
 	g.counts.count(a)
+	if a.Answer == dissect.AnswerNone && a.Outcome == dissect.OutcomeTimeout && !a.Late {
+		g.sends[min(int(a.Transmissions), maxSends)]++
+		if a.Transmissions > 1 {
+			g.sendSpan.add(a.LastSeen - a.Start)
+		}
+	}
 	if !a.Relation.Retries() {
 		t.streak = 0
 		if t.has && t.prev.Destination != a.Destination && (t.prev.Outcome != dissect.OutcomeAccepted ||
@@ -457,6 +475,27 @@ func jitter(steps []hist) (kind string, scale float64) {
 	return jitterKinds[at].name, jitterKinds[at].scale
 }
 
+// pathOffset is what the way between tap and client adds to each gap of a wait
+// with wide jitter: the spread of the gaps gives the wait, the median then the
+// rest.
+func pathOffset(kind string, h hist) float64 {
+	const most = 300e6 // a round trip
+	spread, middle := 0.8, 0.5
+	switch kind {
+	case "full":
+	case "equal":
+		spread, middle = 0.4, 0.75
+	default:
+		return 0
+	}
+	if h.total() < 100 {
+		return 0
+	}
+	mid := h.quantile(0.5)
+	off := mid - middle*(h.quantile(0.9)-h.quantile(0.1))/spread
+	return min(max(off, 0), most, 0.3*mid)
+}
+
 // policy infers how the group retries.
 func (g *group) policy(th *Thresholds) Policy {
 	p := Policy{Clients: g.clients, Family: "undetermined", Jitter: "undetermined", Order: "undetermined"}
@@ -466,6 +505,7 @@ func (g *group) policy(th *Thresholds) Policy {
 		whole += g.whole[k].total()
 	}
 	p.Gaps = pure + whole + g.announced
+	p.Sends, p.SendSpan = g.transmissions()
 	p.Limit = g.limit()
 	if n := g.patience.total(); n >= 10 {
 		p.Timeout = int64(g.patience.quantile(0.5))
@@ -505,7 +545,6 @@ func (g *group) policy(th *Thresholds) Policy {
 		return p
 	}
 	f := families(m, n)
-	p.Waits = waits(steps, &steps[0] != &g.whole[0], f.predicted, offset)
 	kind, scale := jitter(used[:plain(&f, len(used))])
 	var gaps int64
 	for _, c := range n {
@@ -515,6 +554,12 @@ func (g *group) policy(th *Thresholds) Policy {
 	if beforeCap {
 		kind, scale = jitter(used[:min(2, len(used))])
 	}
+	path := pathOffset(kind, steps[0])
+	if path > 0 {
+		m, n, used = medians(steps, offset+path)
+		f = families(m, n)
+	}
+	p.Waits = waits(steps, &steps[0] != &g.whole[0], f.predicted, offset+path)
 	if float64(gaps) >= th.GapsJitter {
 		p.Jitter = kind
 	}
@@ -649,6 +694,25 @@ func median(steps []hist) float64 {
 		all.merge(h)
 	}
 	return all.quantile(0.5)
+}
+
+// transmissions of the unanswered attempts: their median, and the median time
+// from the first to the last where there were several.
+func (g *group) transmissions() (n float64, span int64) {
+	var all, sum int64
+	for _, c := range g.sends {
+		all += c
+	}
+	for k, c := range g.sends {
+		if sum += c; all >= 10 && sum*2 >= all {
+			n = float64(k)
+			break
+		}
+	}
+	if n > 1 {
+		span = int64(g.sendSpan.quantile(0.5))
+	}
+	return n, span
 }
 
 // limit is the attempt after which more than half of those that got that far

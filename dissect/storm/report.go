@@ -16,13 +16,14 @@ const (
 	MassReconnect
 	PathLoss
 	PartialOutage
+	ApplicationFlood
 	SynFlood
 	RetryStorm
 	NumClasses
 )
 
 var classNames = [NumClasses]string{"calm", "insufficient_evidence", "scan", "single_offender", "flash_crowd", "refresh_surge",
-	"mass_reconnect", "path_loss", "partial_outage", "syn_flood", "retry_storm"}
+	"mass_reconnect", "path_loss", "partial_outage", "application_flood", "syn_flood", "retry_storm"}
 
 func (c Class) String() string { return classNames[c] }
 
@@ -105,13 +106,14 @@ type Report struct {
 	Totals     Totals
 	Verdict    Finding   // the finding that harmed most clients, gravity breaking ties; class calm when there is none
 	Summary    string    // the verdict in one plain sentence
-	Findings   []Finding // by gravity, harm, onset
+	Findings   []Finding // by harm, gravity, onset: the first one is the verdict
 	Nodes      []Node    // by attempts, then endpoint
 	Migrations []Migration
 	Versions   []Version
 	Policies   []Policy
 	Clients    []Client     // the busiest, by attempts, then id
 	Hypotheses []Hypothesis // by rank
+	Roles      []RoleHealth // by onset of the first trouble; those without any last
 	Timeline   []Window     // by service, node, time
 	Notes      []string     // what limits the analysis: gaps, ceilings, loss
 }
@@ -136,7 +138,7 @@ type Window struct {
 	Counts
 	Clients  int64   // different ones with a counted attempt
 	Surge    float64 // intents over the calm median of the service, 0 = no baseline
-	Attached int64   // clients believed to hold a session at the window's end (service rows)
+	Attached int64   // clients believed to hold a session at the window's end
 }
 
 // Node is a row of the nodes table.
@@ -157,8 +159,10 @@ type Node struct {
 	BytesOut                       int64
 	Periods                        []Period // by start
 	Generation                     int32    // in the cascade, -1 = not part of one
+	Order                          int32    // in which the nodes of the cascade fell, from 1; 0 = not part of one
 	Excess                         float64  // load over calm load, times the share of capacity left; 0 = not known
 	AfterlifeAttempts, AfterlifeIn int64    // attempts and bytes that kept coming after it went down
+	Restarts, RestartsFailed       int64    // times it came back, and went down again within RelapseWithin
 }
 
 // Client is a row of the clients table: what one client did.
@@ -187,8 +191,10 @@ type Period struct {
 	Kind       PeriodKind
 	Start, End int64 // End 0: until the capture's end
 	Suspected  int64 // first sign, before it was confirmed
+	LastAlive  int64 // last sign of life before; 0 = none seen
 	File       uint32
 	Frame      int64 // that shows the start
+	silent     bool  // nothing but silence shows it
 }
 
 // Criterion is one test of a finding.
@@ -209,10 +215,12 @@ type Finding struct {
 	Nodes      []dissect.Endpoint // concerned, by endpoint
 	Onset, End int64              // End 0: until the capture's end
 	Shape      string             // step, gradual or ""
-	Rise       int64              // ns: 10-90 % rise of a step, doubling time of a gradual onset
+	Rise       int64              // ns in which the attempts rose from 10 to 90 % of the way to their peak
+	Doubling   int64              // ns in which they doubled, of a gradual onset; 0 = they did not grow by doubling
+	GrowthFit  float64            // R² of the exponential growth behind Doubling
 	Recovered  bool
 	Retrigger  bool // began while an earlier storm of the service was being repaired
-	Metastable bool // failures went on 5 min and more while intents were back to normal
+	Metastable bool // failures went on for the threshold's time and more while intents were back to normal
 	Confidence Confidence
 	Criteria   []Criterion
 	Reasons    []string // for insufficient_evidence and lowered confidence
@@ -222,6 +230,13 @@ type Finding struct {
 	Surge      float64
 	Excess     float64 // beyond redistribution, worst survivor
 	Knee       float64 // accepted per second that the service sustained at best; 0 = not known
+	KneeLoad   float64 // attempts per second beyond which goodput grew no more; 0 = it always kept up
+	Sag        float64 // goodput under the heaviest load, over Knee: 1 = held, 0 = collapsed; 0 where KneeLoad is
+	Goodput    []LoadPoint
+	// Population of the service: clients believed to hold a session.
+	Attached, AttachedLow          int64 // before the onset, and the fewest inside
+	AttachedBack50, AttachedBack90 int64 // ns from the fewest to 50 and 90 % of those before; 0 = not in the capture
+	Restarts, RestartsFailed       int64 // nodes that came back inside, and went down again soon
 	// Harm.
 	Clients       int64 // that failed at least once inside
 	NeverIn       int64 // of them, never accepted until the capture's end
@@ -232,10 +247,34 @@ type Finding struct {
 	FirstFile     uint32
 	FirstFrame    int64 // of the attempt at the onset
 	FirstAttempt  uint64
-	WarnedClasses []Class // weaker classes whose criteria were met as well
+	WarnedClasses []Class // other classes whose criteria were met as well
 
-	implied, asked, unreal, oneSided, reattached, newcomers int64
-	offender                                                string
+	brief      bool // a storm but for its length
+	rareBefore bool // failures were, before the onset
+
+	implied, asked, unreal, oneSided, reattached, newcomers, insisted, shook, missed int64
+	offender                                                                         string
+}
+
+// LoadPoint is what was accepted under a load: the median of the seconds in
+// which, over ten of them, that many attempts were made.
+type LoadPoint struct {
+	Load, Goodput float64 // per second
+	Seconds       int64
+}
+
+// RoleHealth says how the nodes of one central role fared: the answer to "was
+// it the login servers?".
+type RoleHealth struct {
+	Role             dissect.Role
+	Services         []string
+	Nodes            int64
+	Down, Overloaded int64 // nodes that were for a while
+	Class            Class // of its gravest finding, calm without one
+	Onset            int64 // of its first finding that is an outage; 0 = none
+	Clients          int64 // hit, by its worst finding
+	Counts
+	Sentence string
 }
 
 // Migration is an edge: intents whose failed attempt at From was followed by
@@ -278,6 +317,8 @@ type Policy struct {
 	Timeout        int64   // of the client, ns, 0 = not known
 	Limit          int32   // attempts of an intent, 0 = none seen
 	Order          string  // sticky, round_robin, random, undetermined
+	Sends          float64 // transmissions of an attempt that nothing answered, median; 0 = none seen
+	SendSpan       int64   // ns from the first to the last of them, median
 	Gaps           int64   // seen
 	Synchrony      float64 // Rayleigh R
 	Herd           bool

@@ -3,6 +3,7 @@ package storm
 import (
 	"cmp"
 	"slices"
+	"strings"
 
 	"squall/dissect"
 )
@@ -202,6 +203,7 @@ func (d *scenes) attempt(a *dissect.Attempt) {
 		}
 		t.g = t.s.group(d.client.Version)
 		t.g.clients++
+		t.g.arrive(a.Start)
 		d.count(t, a.Start, fNew, 1)
 	}
 	d.fanOut(a)
@@ -261,6 +263,15 @@ func (d *scenes) counted(t *thread, a *dissect.Attempt) {
 	if a.OneSided {
 		made += l.add(b, fOneSided, 1)
 	}
+	if a.Proto == dissect.ProtoTCP && a.DestinationPackets > 0 && a.SourcePackets > int64(a.Transmissions) && a.Outcome == dissect.OutcomeAccepted {
+		made += l.add(b, fShook, 1)
+		if strings.IndexByte(a.History, 'h') < 0 {
+			made += l.add(b, fMissed, 1)
+		}
+	}
+	if t.insists(a) {
+		made += l.add(b, fInsist, 1)
+	}
 	isReal := d.real(a)
 	if !isReal {
 		made += l.add(b, fUnreal, 1)
@@ -293,6 +304,16 @@ func (d *scenes) counted(t *thread, a *dissect.Attempt) {
 	}
 	d.sheets += made
 	d.fit()
+}
+
+// insistWithin is how soon after its own acceptance, and the end of what that
+// began, a client that wants in again is not one that lost anything.
+const insistWithin = 5 * second
+
+// insists reports that the client was served, closed itself, and is back at once.
+func (t *thread) insists(a *dissect.Attempt) bool {
+	return t.has && t.prev.Outcome == dissect.OutcomeAccepted && t.prev.SessionEnded == dissect.SessionByClient &&
+		a.Start-t.prev.End < 2*insistWithin && a.Start-t.prev.SessionEnd < insistWithin
 }
 
 // failure notes a failed attempt of a client that is really there.

@@ -41,7 +41,9 @@ func (f *Finding) sentence(c *cascade, q *Quality) string {
 		}
 	case PartialOutage:
 		how := "but clients hardly repeated them"
-		if f.asked*2 > f.Retries {
+		if f.brief {
+			how = "and clients repeated them, but it was over by itself before a storm could set in"
+		} else if f.asked*2 > f.Retries {
 			how = "and clients came back when the nodes had asked them to"
 		} else if f.RetryShare() >= 0.3 {
 			how = "and clients repeated them, but not enough for a storm"
@@ -54,6 +56,9 @@ func (f *Finding) sentence(c *cascade, q *Quality) string {
 	case SynFlood:
 		fmt.Fprintf(&b, "SYN flood on %s %s: %.0f %% of %d attempts come from sources that no real stack stands behind", f.Service, when,
 			100*ratio(f.unreal, f.Attempts), f.Attempts)
+	case ApplicationFlood:
+		fmt.Fprintf(&b, "Application flood on %s %s: %.1f times the usual wishes, %.0f %% of the attempts by sources that had just been served and closed", f.Service,
+			when, f.Surge, 100*ratio(f.insisted, f.Attempts))
 	case FlashCrowd:
 		fmt.Fprintf(&b, "Flash crowd on %s %s: %.1f times the usual wishes, served (%.0f %% failed)", f.Service, when, f.Surge, 100*f.failure())
 	case MassReconnect:

@@ -41,7 +41,7 @@ type State struct {
 	client  int64 // running number, to count each client once a window
 	current Client
 	shares  map[string]int64 // of the client in hand: attempts by service
-	spells  map[string]spell // and the session that stands open
+	spells  map[string]stand // and the session that stands open
 }
 
 type service struct {
@@ -67,10 +67,17 @@ type node struct {
 // spell is a stretch of time in which a client holds a session.
 type spell struct{ from, to int64 }
 
+// stand is a session of the client in hand.
+type stand struct {
+	spell
+	at    *node // that it is with,
+	since int64 // and since when
+}
+
 // NewState returns the neutral element.
 func NewState(cfg Config) *State {
 	return &State{cfg: cfg, services: map[string]*service{}, nodes: map[nodeKey]*node{}, keep: ^uint64(0),
-		shares: map[string]int64{}, spells: map[string]spell{}, scenes: newScenes()}
+		shares: map[string]int64{}, spells: map[string]stand{}, scenes: newScenes()}
 }
 
 // Client begins the next client.
@@ -114,9 +121,11 @@ func (s *State) Attempt(a *dissect.Attempt) {
 	w, _ := sv.slot(a.Start)
 	w.countFor(a, s.client)
 	if accepted {
-		s.hold(sv, a)
 	}
 	n := s.node(a)
+	if accepted {
+		s.hold(sv, n, a)
+	}
 	n.First, n.Last = min(n.First, a.Start), max(n.Last, a.Start)
 	n.count(a)
 	n.BytesIn += a.SourceBytes
@@ -165,7 +174,7 @@ func (s *State) Intent(i *dissect.Intent) {
 }
 
 // hold lengthens the session of the client in hand, or begins another.
-func (s *State) hold(sv *service, a *dissect.Attempt) {
+func (s *State) hold(sv *service, n *node, a *dissect.Attempt) {
 	to := a.SessionEnd
 	if to == 0 {
 		to = 1<<63 - 1
@@ -176,21 +185,29 @@ func (s *State) hold(sv *service, a *dissect.Attempt) {
 		if a.SessionEnd != 0 && a.SessionEnded != dissect.SessionExpired {
 			old.to = to // closed or lost for good
 		}
+		if old.at != n {
+			s.stay(old.at, old.since, a.End)
+			old.at, old.since = n, a.End
+		}
 		s.spells[a.Service] = old
 		return
 	}
 	if ok {
-		sv.end(old)
+		s.end(sv, old)
 	}
-	s.spells[a.Service] = spell{a.End, to}
+	s.spells[a.Service] = stand{spell{a.End, to}, n, a.End}
 }
 
-func (v *service) end(p spell) {
-	w, _ := v.slot(p.from)
-	w.joined++
-	if p.to != 1<<63-1 {
-		w, _ = v.slot(p.to)
-		w.left++
+func (s *State) end(v *service, p stand) {
+	v.stay(p.from, p.to)
+	s.stay(p.at, p.since, p.to)
+}
+
+// stay counts a session with a node.
+func (s *State) stay(n *node, from, to int64) {
+	if n.hash <= s.keep {
+		s.pages += n.line.stay(from, to)
+		s.shrink()
 	}
 }
 
@@ -200,7 +217,7 @@ func (s *State) finishClient() {
 		return
 	}
 	for name, p := range s.spells {
-		s.services[name].end(p)
+		s.end(s.services[name], p)
 	}
 	best := int64(-1)
 	for name, n := range s.shares {
@@ -327,10 +344,13 @@ func (s *State) Merge(o *State) {
 	s.client += o.client
 }
 
-// Report judges what was seen. It may be called once, after the last Merge.
-func (s *State) Report(q Quality) *Report {
+// Report judges what was seen, after the last Merge.
+func (s *State) Report(q Quality) *Report { return s.Under(s.cfg.Thresholds, q) }
+
+// Under is the Report that other thresholds would give.
+func (s *State) Under(th Thresholds, q Quality) *Report {
 	s.finishClient()
-	r := &Report{Begin: q.Begin, End: q.End, Totals: s.totals, Clients: s.top}
+	r := &Report{Begin: q.Begin, End: q.End, Totals: s.totals, Clients: slices.Clone(s.top)}
 	for _, name := range sortedKeys(s.services) {
 		v := s.services[name]
 		calm := calmIntents(&v.line)
@@ -350,8 +370,10 @@ func (s *State) Report(q Quality) *Report {
 	})
 	for _, n := range nodes {
 		n.PeakRate = float64(n.peak()) / float64(WindowLength/1e9)
+		attached := int64(0)
 		n.each(func(start int64, w *slot) {
-			r.Timeline = append(r.Timeline, Window{Start: start, Service: n.Service, Node: n.At, Counts: w.Counts, Clients: w.clients})
+			attached += w.joined - w.left
+			r.Timeline = append(r.Timeline, Window{Start: start, Service: n.Service, Node: n.At, Counts: w.Counts, Clients: w.clients, Attached: attached})
 		})
 		r.Nodes = append(r.Nodes, n.Node)
 	}
@@ -361,7 +383,7 @@ func (s *State) Report(q Quality) *Report {
 	slices.SortFunc(r.Nodes, func(a, b Node) int {
 		return cmp.Or(cmp.Compare(b.Attempts, a.Attempts), a.At.Compare(b.At), cmp.Compare(a.Proto, b.Proto), strings.Compare(a.Service, b.Service))
 	})
-	s.scenes.assemble(r, &q, s.cfg.Thresholds)
+	s.scenes.assemble(r, &q, th)
 	return r
 }
 

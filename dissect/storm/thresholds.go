@@ -12,6 +12,7 @@ type Thresholds struct {
 	BreadthFloor    float64
 	Unanswerable    float64
 	InARow          float64
+	Brief           float64
 	PartialFailure  float64
 	PartialOverCalm float64
 	Surge           float64
@@ -21,6 +22,7 @@ type Thresholds struct {
 	PathLate        float64
 	FloodFactor     float64
 	FloodFloor      float64
+	InsistShare     float64
 	ScanNodes       float64
 	ScanFailure     float64
 	OffenderFailure float64
@@ -69,6 +71,7 @@ func (t *Thresholds) table() []threshold {
 		{"breadth_floor", &t.BreadthFloor, 20, "clients", "storm: clients that retry at least, or half of the active ones"},
 		{"unanswerable", &t.Unanswerable, 0.5, "ratio", "storm: attempts from sources without sign of a real stack at most"},
 		{"in_a_row", &t.InARow, 10, "s", "seconds in a row that must meet the criteria"},
+		{"brief", &t.Brief, 30, "s", "storm: what ends sooner by itself is a partial outage"},
 		{"partial_failure", &t.PartialFailure, 0.2, "ratio", "partial outage: failures over decided attempts"},
 		{"partial_over_calm", &t.PartialOverCalm, 0.15, "ratio", "partial outage: the same above the calm ratio"},
 		{"surge", &t.Surge, 3, "x", "flash crowd, reconnect, refresh surge: wishes in the window over the calm ones"},
@@ -78,6 +81,7 @@ func (t *Thresholds) table() []threshold {
 		{"path_late", &t.PathLate, 0.05, "ratio", "path loss: late answers over answers at most"},
 		{"flood_factor", &t.FloodFactor, 3, "x", "SYN flood: attempts in the window over the calm ones"},
 		{"flood_floor", &t.FloodFloor, 100, "attempts", "SYN flood: attempts without sign of a real stack in the window at least"},
+		{"insist_share", &t.InsistShare, 0.5, "ratio", "application flood: attempts of sources that had just been served and closed"},
 		{"scan_nodes", &t.ScanNodes, 20, "nodes", "scan: destinations of one source at least"},
 		{"scan_failure", &t.ScanFailure, 0.6, "ratio", "scan: of its attempts that led to nothing"},
 		{"offender_failure", &t.OffenderFailure, 0.9, "ratio", "single offender: of its attempts that failed"},

@@ -52,6 +52,20 @@ func (l *line) slot(t int64) (s *slot, fresh bool) {
 	return &l.hand[w&(windowsByPage-1)], fresh
 }
 
+// stay counts a session that was held from a time to another, 1<<63-1 = beyond
+// the capture, and returns how many pages it had to make.
+func (l *line) stay(from, to int64) (fresh int) {
+	w, made := l.slot(from)
+	w.joined++
+	fresh += int(count(made))
+	if to != 1<<63-1 {
+		w, made = l.slot(to)
+		w.left++
+		fresh += int(count(made))
+	}
+	return fresh
+}
+
 // merge adds another line; the clients of the two are different ones.
 func (l *line) merge(o *line) (fresh int) {
 	for n, p := range o.pages {
