@@ -254,6 +254,23 @@ func TestFacts(t *testing.T) {
 	}
 }
 
+// TestSessionUnreachable: an ICMP error that answers a session's traffic ends the
+// session, the newest one of the flow, once; one that comes back to the node does not.
+func TestSessionUnreachable(t *testing.T) {
+	cfg := Config{Protocols: []dissect.Protocol{line{}}}
+	in := []*dissect.Datagram{udp(0, true, "REG a.1\n"), udp(10, false, "OK a.1\n"), icmpError(20, udp(20, false, "x"), 3, 3),
+		udp(9000, true, "REG a.2\n"), udp(9010, false, "OK a.2\n"), udp(20000, true, "data\n"), icmpError(20001, udp(20000, true, ""), 3, 3),
+		udp(30000, true, "data\n"), icmpError(30001, udp(30000, true, ""), 3, 3)}
+	got, _ := run(t, cfg, 200000, in...)
+	ends := map[int64]dissect.SessionEnd{}
+	for i := range got {
+		ends[got[i].SessionEnd/1e6] = got[i].SessionEnded
+	}
+	if len(got) != 2 || len(ends) != 2 || ends[0] != dissect.SessionAlive || ends[20001] != dissect.SessionUnreachable {
+		t.Errorf("%d rows, sessions end %v", len(got), ends)
+	}
+}
+
 func TestBounded(t *testing.T) {
 	rows := 0
 	e := NewEngine(Config{MaxFlows: 1000}, NewNames(), func(*Record) { rows++ })

@@ -362,8 +362,8 @@ var descriptions = map[string]Description{
 	},
 	"nebula": {
 		Recognised: "version, type, zero reserved bytes, and in a handshake index, counter and certificate",
-		Role:       "supernode (lighthouse), peer",
-		Outcomes:   "accepted (second message of the handshake), lost (RecvError), close (CloseTunnel)",
+		Role:       "supernode (lighthouse), peer, by the first use of the tunnel; relay, by the header around a handshake; until then by port",
+		Outcomes:   "accepted (second message of the handshake), lost (RecvError), close (CloseTunnel); there is no refusal; Test is a refresh",
 		Identity:   "name in the certificate",
 		Version:    "not on the wire",
 		Confidence: ConfidenceStrong,
@@ -450,8 +450,8 @@ var descriptions = map[string]Description{
 	},
 	"wireguard": {
 		Recognised: "type, zero bytes and the exact length of handshake messages",
-		Role:       "supernode (server)",
-		Outcomes:   "accepted (response), throttled (cookie reply)",
+		Role:       "supernode (server) by port 51820; else not told: both ends look the same",
+		Outcomes:   "accepted (response), throttled (cookie reply); there is no refusal; handshakes in a session are refreshes",
 		Identity:   "none: encrypted",
 		Version:    "not on the wire",
 		Confidence: ConfidenceStrong,

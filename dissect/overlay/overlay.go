@@ -30,6 +30,7 @@ func All() []dissect.Protocol {
 		diameter{},
 		discv4{},
 		libp2p{},
+		wireguard{},
 		tailscale{},
 		derp{},
 		nebula{},

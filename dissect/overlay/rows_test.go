@@ -162,6 +162,8 @@ func TestRows(t *testing.T) {
 			{at: 20030, data: nebulaPacket(4, 0, 77, 5, noise(16))}, {at: 20040, node: true, data: nebulaPacket(4, 1, 10, 3, noise(16))},
 			{at: 30030, data: nebulaPacket(4, 0, 77, 6, noise(16))}, {at: 30040, node: true, data: nebulaPacket(2, 0, 10, 0, "")}},
 			[]string{"nebula Handshake timeout silence x3", "nebula Handshake accepted app", "nebula Test accepted app", "nebula Test refused app"}},
+		{"wireguard under load", true, 51820, []wire{{at: 10, data: wgAsk}, {at: 20, node: true, data: wgCookie}, {at: 5200, data: wgAgain}, {at: 5210, node: true, data: strings.Replace(wgYes, "\xd8\x37\xd0\x30", "\xc5\x41\xfd\xbf", 1)}, {at: 10400, data: wgAsk[:4] + "2" + wgAsk[5:]}},
+			[]string{"wireguard initiation throttled app", "wireguard initiation with cookie accepted app", "wireguard initiation timeout silence"}},
 		{"n2n registers, is refused, goes on", true, 7654, []wire{{at: 10, data: n2nAsk3}, {at: 11, node: true, data: n2nYes3}, {at: 20000, data: n2nCookie("2")},
 			{at: 24000, data: n2nCookie("3")}, {at: 24010, node: true, data: strings.Replace(n2nNo3, "\x0d\x47\x2a\xc0", "3333", 1)}, {at: 28000, data: n2nCookie("4")}},
 			[]string{"n2n REGISTER_SUPER accepted app", "n2n REGISTER_SUPER timeout silence", "n2n REGISTER_SUPER refused app", "n2n REGISTER_SUPER timeout silence"}},

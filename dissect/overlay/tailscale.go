@@ -18,7 +18,7 @@ import (
 // 110 bytes, a ping 92 or 124, anything else says nothing (a padded ping, which
 // searches the path's MTU, passes so). A pong answers the newest ping of the
 // other side. Pings after a pong are refreshes. Both are peers; the sender's key
-// is the identity. WireGuard runs on the same ports.
+// is the identity. WireGuard on the same ports is read, too, and said to be that.
 type tailscale struct{}
 
 const (
@@ -47,10 +47,13 @@ func (tailscale) Probe(d *dissect.Datagram) dissect.Verdict {
 // Flow.Flags has a bit for each that was answered.
 func (p tailscale) Dissect(d *dissect.Datagram, f *dissect.Flow, m *dissect.Message) (int, error) {
 	b := d.Payload
+	if len(b) > 0 && b[0] <= 4 {
+		return wireguardMessage(d, m)
+	}
 	if p.Probe(d) != dissect.Yes {
 		return len(b), errDisco
 	}
-	m.Role, m.Encrypted = dissect.RolePeer, true
+	m.Role, m.Encrypted, m.Protocol = dissect.RolePeer, true, p.Name()
 	switch d.PayloadLen {
 	case discoPing, discoPingKey:
 		m.Kind, m.Op, m.FromClient = dissect.KindRequest, "ping", true
