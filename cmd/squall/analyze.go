@@ -32,7 +32,11 @@ func analyzeCommand() *cobra.Command {
 what was read and how good it is, how often clients tried and how it ended, the
 nodes under most load, the clients that try most, and the attempts over time.
 
--o DIR keeps every table as Parquet and the whole result as summary.json;
+-T html writes one file that opens anywhere without a network: the verdict, the
+charts over time, the tables and the commands that give them again.
+
+-o DIR keeps every table as Parquet, the whole result as summary.json and that
+page as report.html;
 squall report reads that directory as it reads captures, squall merge joins
 several of them.
 
@@ -56,7 +60,8 @@ Exit status: 0 done, 2 unreadable input, 3 done but an input was damaged,
 					return exitError{exitUsage, fmt.Errorf("--fail-on %q: no such class; there are %s", failOn, classes())}
 				}
 			}
-			write, err := view(cmd, format, colour)
+			page := reports.HTMLOptions{Source: in.words(cmd, args), Version: cmd.Root().Version}
+			write, err := view(cmd, format, colour, page)
 			if err != nil {
 				return err
 			}
@@ -84,7 +89,7 @@ Exit status: 0 done, 2 unreadable input, 3 done but an input was damaged,
 				return damaged(results.Analysis.Captures())
 			}
 			if dir != "" {
-				if err := keep(results, dir, out.options); err != nil {
+				if err := keep(results, dir, out.options, page); err != nil {
 					return exitError{exitFailed, err}
 				}
 			}
@@ -110,9 +115,9 @@ Exit status: 0 done, 2 unreadable input, 3 done but an input was damaged,
 	}
 	in.flags(cmd)
 	f := cmd.Flags()
-	f.StringVarP(&format, "format", "T", "text", "text or json")
+	f.StringVarP(&format, "format", "T", "text", "text, html or json")
 	f.StringVarP(&out.file, "write", "w", "-", "file to write, - for standard output")
-	f.StringVarP(&dir, "output", "o", "", "directory that keeps every table as Parquet, and summary.json")
+	f.StringVarP(&dir, "output", "o", "", "directory that keeps every table as Parquet, summary.json and report.html")
 	f.StringVar(&colour, "color", "auto", "auto, always or never")
 	f.StringVar(&shard, "shard", "", "I/N: only this share of the flows, kept for squall merge")
 	f.StringVar(&failOn, "fail-on", "", "exit 99 when the verdict is this class or a graver one")
@@ -131,7 +136,7 @@ func classes() string {
 }
 
 // view finds the writer of a format.
-func view(cmd *cobra.Command, format, colour string) (func(io.Writer, *reports.Results) error, error) {
+func view(cmd *cobra.Command, format, colour string, page reports.HTMLOptions) (func(io.Writer, *reports.Results) error, error) {
 	look := reports.Look{Width: 100}
 	columns := terminal(cmd.OutOrStdout())
 	if columns > 0 {
@@ -149,15 +154,17 @@ func view(cmd *cobra.Command, format, colour string) (func(io.Writer, *reports.R
 	switch format {
 	case "text":
 		return func(w io.Writer, r *reports.Results) error { return reports.Screen(w, r, look) }, nil
+	case "html":
+		return func(w io.Writer, r *reports.Results) error { return reports.WriteHTML(w, r, page) }, nil
 	case "json":
 		return reports.WriteSummary, nil
 	}
-	return nil, exitError{exitUsage, fmt.Errorf("format %q: analyze writes text or json; tables in other formats come from squall report", format)}
+	return nil, exitError{exitUsage, fmt.Errorf("format %q: analyze writes text, html or json; tables in other formats come from squall report", format)}
 }
 
 // keep writes every table and the summary. The summary comes last: a directory
 // that has one is whole.
-func keep(r *reports.Results, dir string, opt reports.Options) error {
+func keep(r *reports.Results, dir string, opt reports.Options, page reports.HTMLOptions) error {
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return err
 	}
@@ -188,6 +195,9 @@ func keep(r *reports.Results, dir string, opt reports.Options) error {
 		if err := write(pipeline.SaveName, r.Analysis.Save); err != nil {
 			return err
 		}
+	}
+	if err := write("report.html", func(w io.Writer) error { return reports.WriteHTML(w, r, page) }); err != nil {
+		return err
 	}
 	return write(summaryName, func(w io.Writer) error { return reports.WriteSummary(w, r) })
 }

@@ -37,7 +37,8 @@ analyze, or in shards, decides it.`,
 			if dir == "" {
 				return exitError{exitUsage, errors.New("where to? -o DIR")}
 			}
-			write, err := view(cmd, format, colour)
+			page := reports.HTMLOptions{Version: cmd.Root().Version}
+			write, err := view(cmd, format, colour, page)
 			if err != nil {
 				return err
 			}
@@ -59,7 +60,7 @@ analyze, or in shards, decides it.`,
 			}
 			defer a.Close()
 			results := reports.NewResults(a, storm.Config{})
-			if err := keep(results, dir, reports.Options{}); err != nil {
+			if err := keep(results, dir, reports.Options{}, page); err != nil {
 				return exitError{exitFailed, err}
 			}
 			w, done, err := create(cmd, "-")
@@ -74,7 +75,7 @@ analyze, or in shards, decides it.`,
 	}
 	f := cmd.Flags()
 	f.StringVarP(&dir, "output", "o", "", "directory to write")
-	f.StringVarP(&format, "format", "T", "text", "text or json")
+	f.StringVarP(&format, "format", "T", "text", "text, html or json")
 	f.StringVar(&colour, "color", "auto", "auto, always or never")
 	f.StringVar(&hints, "hints", "", "YAML file that names nodes, fixes roles, groups services")
 	f.IntVarP(&cfg.Workers, "jobs", "j", 0, "workers; the results are the same for any number")

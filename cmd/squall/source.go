@@ -50,6 +50,16 @@ func (s *source) flags(cmd *cobra.Command) {
 	f.BoolVarP(&s.numeric, "numeric", "n", false, "accepted for the sake of habit: names are never resolved")
 }
 
+// words are the flags and inputs that give the same analysis again.
+func (s *source) words(cmd *cobra.Command, args []string) (out []string) {
+	for _, name := range []string{"filter", "after", "before", "hints", "keep-duplicates"} {
+		if f := cmd.Flags().Lookup(name); f != nil && f.Changed {
+			out = append(out, "--"+name+"="+f.Value.String())
+		}
+	}
+	return append(append(out, s.files...), args...)
+}
+
 // maxFilterFile bounds what -f @FILE reads: no kernel takes a longer program.
 const maxFilterFile = 1 << 20
 
