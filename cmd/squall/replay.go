@@ -374,7 +374,7 @@ func keepRun(dir string, r *replay.Runner, allow []string, s *replay.Summary) er
 		return err
 	}
 	defer a.Close()
-	return keep(reports.NewResults(a, storm.Config{}), dir, reports.Options{})
+	return keep(reports.NewResults(a, storm.Config{}), dir, reports.Options{}, reports.HTMLOptions{Source: []string{dir}, Version: version()})
 }
 
 func keepManifest(dir string, r *replay.Runner, allow []string, s *replay.Summary) error {
