@@ -122,8 +122,8 @@ type Engine struct {
 	emit   func(*Record)
 	cache  map[string]Name
 	protos []Name
-	tcp    []int16 // protocols by transport
-	udp    []int16
+	tcp    *asker
+	udp    *asker
 
 	index      flowIndex
 	flows      slab[flow]
@@ -161,15 +161,10 @@ func NewEngine(cfg Config, names *Names, emit func(*Record)) *Engine {
 	for i := range e.wheel {
 		e.wheel[i] = none
 	}
-	for i, p := range cfg.Protocols {
+	for _, p := range cfg.Protocols {
 		e.protos = append(e.protos, names.Intern([]byte(p.Name())))
-		if p.Transports()&dissect.TCP != 0 {
-			e.tcp = append(e.tcp, int16(i))
-		}
-		if p.Transports()&dissect.UDP != 0 {
-			e.udp = append(e.udp, int16(i))
-		}
 	}
+	e.tcp, e.udp = newAsker(cfg.Protocols, dissect.TCP), newAsker(cfg.Protocols, dissect.UDP)
 	return e
 }
 

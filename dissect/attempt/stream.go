@@ -168,7 +168,7 @@ func (e *Engine) feed(fi int32, h *half, d *dissect.Datagram, data []byte, fromA
 	for len(bytes) > 0 && !h.dead {
 		v.Payload, v.PayloadLen = bytes, len(bytes)
 		if f.proto == unknown {
-			f.proto = e.probe(e.tcp, v)
+			f.proto = e.tcp.probe(v)
 			if f.proto == unknown {
 				if f.probes++; len(bytes) > probeBytes {
 					h.dead, f.probes = true, maxProbes

@@ -34,7 +34,7 @@ func (e *Engine) tcpSegment(d *dissect.Datagram) dissect.Bucket {
 	before := e.txns.at(f.head).state
 	e.note(f, d, fromA)
 	changed := e.segment(f, d, fromA)
-	if d.PayloadLen > 0 && len(e.tcp) > 0 && d.Flags&dissect.RST == 0 && e.base(f).rec.Answer == dissect.AnswerSynAck {
+	if d.PayloadLen > 0 && len(e.tcp.protocols) > 0 && d.Flags&dissect.RST == 0 && e.base(f).rec.Answer == dissect.AnswerSynAck {
 		changed = e.tcpPayload(fi, d, fromA) || changed
 	}
 	if d.PayloadLen > 0 && d.Flags&(dissect.SYN|dissect.RST) == 0 {

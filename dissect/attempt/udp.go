@@ -6,22 +6,6 @@ import "squall/dissect"
 // it counts as unknown.
 const maxProbes = 6
 
-// probe asks the protocols of a transport about a datagram.
-func (e *Engine) probe(list []int16, d *dissect.Datagram) int16 {
-	best := unknown
-	for _, i := range list {
-		switch e.cfg.Protocols[i].Probe(d) {
-		case dissect.Yes:
-			return i
-		case dissect.Maybe:
-			if best == unknown {
-				best = i
-			}
-		}
-	}
-	return best
-}
-
 func (e *Engine) udpDatagram(d *dissect.Datagram) dissect.Bucket {
 	if d.Dst.Multicast() || d.Src.Multicast() {
 		return dissect.BucketOther // rule 25
@@ -34,9 +18,9 @@ func (e *Engine) udpDatagram(d *dissect.Datagram) dissect.Bucket {
 	}
 	f := e.flows.at(fi)
 	fromA := k.a == d.Source()
-	if f.proto == unknown && f.probes < maxProbes && len(e.udp) > 0 {
+	if f.proto == unknown && f.probes < maxProbes && len(e.udp.protocols) > 0 {
 		f.probes++
-		if f.proto = e.probe(e.udp, d); f.proto != unknown && f.head != none {
+		if f.proto = e.udp.probe(d); f.proto != unknown && f.head != none {
 			e.txns.at(f.head).rec.Protocol = e.protos[f.proto]
 		}
 	}

@@ -46,6 +46,10 @@ func bitcoinMagic(b []byte) bool {
 	return false
 }
 
+func (bitcoin) Gates(dissect.Transport) []dissect.Gate {
+	return []dissect.Gate{{Starts: "\xf9\x0b\x1c\x0a\xfa", Least: bitcoinOldHeader}}
+}
+
 func (bitcoin) Probe(d *dissect.Datagram) dissect.Verdict {
 	b := d.Payload
 	if len(b) < bitcoinOldHeader || !bitcoinMagic(b) || b[4] < 'a' || b[4] > 'z' {

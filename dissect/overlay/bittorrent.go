@@ -24,6 +24,10 @@ var errPeer = errors.New("not a bittorrent handshake")
 func (bittorrent) Name() string                  { return "bittorrent" }
 func (bittorrent) Transports() dissect.Transport { return dissect.TCP }
 
+func (bittorrent) Gates(dissect.Transport) []dissect.Gate {
+	return []dissect.Gate{{Starts: "\x13", Least: 20}}
+}
+
 func (bittorrent) Probe(d *dissect.Datagram) dissect.Verdict {
 	if b := d.Payload; len(b) >= 20 && b[0] == 0x13 && string(b[:20]) == peerGreeting {
 		return dissect.Yes

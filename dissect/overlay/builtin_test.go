@@ -213,7 +213,7 @@ func FuzzBuiltin(f *testing.F) {
 		for _, p := range builtin() {
 			for _, transport := range []uint8{dissect.ProtoTCP, dissect.ProtoUDP} {
 				d := packet(transport, 40000, port, string(b))
-				p.Probe(d)
+				probe(t, p, d)
 				flow := dissect.Flow{FromClient: !node}
 				for len(d.Payload) > 0 && !flow.Done {
 					m := dissect.Message{FromClient: !node}

@@ -33,6 +33,10 @@ const (
 func (dht) Name() string                  { return "bt-dht" }
 func (dht) Transports() dissect.Transport { return dissect.UDP }
 
+func (dht) Gates(dissect.Transport) []dissect.Gate {
+	return []dissect.Gate{{Starts: "d", Least: 20}}
+}
+
 func (dht) Probe(d *dissect.Datagram) dissect.Verdict {
 	b := d.Payload
 	if len(b) < 20 || b[0] != 'd' {

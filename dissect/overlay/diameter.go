@@ -41,6 +41,10 @@ var errDiameter = errors.New("not a diameter message")
 func (diameter) Name() string                  { return "diameter" }
 func (diameter) Transports() dissect.Transport { return dissect.TCP }
 
+func (diameter) Gates(dissect.Transport) []dissect.Gate {
+	return []dissect.Gate{{Starts: "\x01", Least: diameterHeader + 8}}
+}
+
 func (diameter) Probe(d *dissect.Datagram) dissect.Verdict {
 	b := d.Payload
 	if len(b) < diameterHeader+8 || !diameterHead(b) {

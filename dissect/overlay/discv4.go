@@ -88,6 +88,10 @@ func discHashOf(kind byte, body []byte) ([]byte, bool) {
 	return rlpHash(body)
 }
 
+func (discv4) Gates(dissect.Transport) []dissect.Gate {
+	return []dissect.Gate{{Least: discHeader + 1, Most: discMax, At: 96, Mask: 0xfc}}
+}
+
 func (discv4) Probe(d *dissect.Datagram) dissect.Verdict {
 	b := d.Payload
 	if len(b) <= discHeader || len(b) > discMax || b[discType]-1 > 5 || b[96] > 3 {

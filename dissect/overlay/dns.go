@@ -32,6 +32,13 @@ var errDNS = errors.New("not a dns message")
 func (dns) Name() string                  { return "dns" }
 func (dns) Transports() dissect.Transport { return dissect.TCP | dissect.UDP }
 
+func (dns) Gates(transport dissect.Transport) []dissect.Gate {
+	if transport == dissect.TCP {
+		return []dissect.Gate{{Least: 2 + dnsHeader + 5, At: 2 + 5, Mask: 0xff, Want: 1}}
+	}
+	return []dissect.Gate{{Least: dnsHeader + 5, At: 5, Mask: 0xff, Want: 1}} // one question
+}
+
 func (dns) Probe(d *dissect.Datagram) dissect.Verdict {
 	b := d.Payload
 	if len(b) < dnsHeader+5 {

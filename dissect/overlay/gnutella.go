@@ -34,6 +34,13 @@ var errGnutella = errors.New("not a gnutella message")
 func (gnutella) Name() string                  { return "gnutella" }
 func (gnutella) Transports() dissect.Transport { return dissect.TCP | dissect.UDP }
 
+func (gnutella) Gates(transport dissect.Transport) []dissect.Gate {
+	if transport == dissect.TCP {
+		return []dissect.Gate{{Starts: "G", Least: 11}}
+	}
+	return []dissect.Gate{{Starts: "G", Least: 8}, {Least: gnutellaHeader, At: 22, Mask: 0xff}} // the high byte of a length
+}
+
 func (gnutella) Probe(d *dissect.Datagram) dissect.Verdict {
 	b := d.Payload
 	if d.Proto == dissect.ProtoUDP {

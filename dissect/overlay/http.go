@@ -61,6 +61,10 @@ func httpMethod(b []byte) string {
 
 const httpPreface = "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
 
+func (http) Gates(dissect.Transport) []dissect.Gate {
+	return []dissect.Gate{{Starts: "ABCDEFGHIJKLMNOPQRSTU", Least: 8}}
+}
+
 func (http) Probe(d *dissect.Datagram) dissect.Verdict {
 	b := d.Payload
 	if len(b) < 8 {

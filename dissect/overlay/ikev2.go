@@ -71,6 +71,13 @@ func ikeMessage(b []byte) []byte {
 	return b
 }
 
+func (ikev2) Gates(dissect.Transport) []dissect.Gate {
+	return []dissect.Gate{
+		{Least: ikeHeader, At: 17, Mask: 0xff, Want: 0x20},
+		{Starts: "\x00", Least: 4 + ikeHeader, At: 4 + 17, Mask: 0xff, Want: 0x20}, // behind the marker
+	}
+}
+
 func (ikev2) Probe(d *dissect.Datagram) dissect.Verdict {
 	b := ikeMessage(d.Payload)
 	if b == nil || int(binary.BigEndian.Uint32(b[24:])) != d.PayloadLen-(len(d.Payload)-len(b)) {

@@ -28,6 +28,10 @@ var errMultistream = errors.New("not a multistream line")
 func (libp2p) Name() string                  { return "libp2p" }
 func (libp2p) Transports() dissect.Transport { return dissect.TCP }
 
+func (libp2p) Gates(dissect.Transport) []dissect.Gate {
+	return []dissect.Gate{{Starts: multistream[:1], Least: len(multistream)}}
+}
+
 func (libp2p) Probe(d *dissect.Datagram) dissect.Verdict {
 	if b := d.Payload; len(b) >= len(multistream) && string(b[:len(multistream)]) == multistream {
 		return dissect.Yes

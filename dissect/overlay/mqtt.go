@@ -44,6 +44,10 @@ func mqttLength(b []byte) (v uint64, n int) {
 	return 0, -1
 }
 
+func (mqtt) Gates(dissect.Transport) []dissect.Gate {
+	return []dissect.Gate{{Starts: "\x10", Least: 2}}
+}
+
 func (mqtt) Probe(d *dissect.Datagram) dissect.Verdict {
 	b := d.Payload
 	if len(b) < 2 || b[0] != 0x10 {

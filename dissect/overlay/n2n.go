@@ -176,6 +176,13 @@ func n2nOpaque(d *dissect.Datagram) bool {
 	return distinct*4 >= len(b)*3
 }
 
+func (n2n) Gates(transport dissect.Transport) []dissect.Gate {
+	if transport == dissect.TCP {
+		return []dissect.Gate{{Least: n2nFrame + n2nHeader3 + 1, At: 2, Mask: 0xff, Want: 3}}
+	}
+	return []dissect.Gate{{Starts: "\x01\x02\x03", Least: n2nHeader2}, {Least: n2nHeader2, LoPort: n2nPort, HiPort: n2nPort}}
+}
+
 func (n2n) Probe(d *dissect.Datagram) dissect.Verdict {
 	b := d.Payload
 	if d.Proto == dissect.ProtoTCP {

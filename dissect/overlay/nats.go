@@ -32,6 +32,10 @@ var errNATS = errors.New("not a line of nats")
 func (nats) Name() string                  { return "nats" }
 func (nats) Transports() dissect.Transport { return dissect.TCP }
 
+func (nats) Gates(dissect.Transport) []dissect.Gate {
+	return []dissect.Gate{{Starts: natsInfo[:1], Least: len(natsInfo)}}
+}
+
 func (nats) Probe(d *dissect.Datagram) dissect.Verdict {
 	if b := d.Payload; len(b) >= len(natsInfo) && b[0] == 'I' && string(b[:len(natsInfo)]) == natsInfo {
 		return dissect.Yes

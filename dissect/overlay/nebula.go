@@ -94,6 +94,10 @@ func nebulaDetails(b []byte) []byte {
 	return nil
 }
 
+func (nebula) Gates(dissect.Transport) []dissect.Gate {
+	return []dissect.Gate{{Least: nebulaHeader, At: 0, Mask: 0xf0, Want: 0x10}, {Starts: "\x01", Most: 1, LoPort: nebulaPort, HiPort: nebulaPort}}
+}
+
 func (nebula) Probe(d *dissect.Datagram) dissect.Verdict {
 	b := d.Payload
 	if len(b) == 1 && b[0] == 1 && (d.SrcPort == nebulaPort || d.DstPort == nebulaPort) {

@@ -40,6 +40,13 @@ var errOpenVPN = errors.New("not an openvpn packet")
 func (openvpn) Name() string                  { return "openvpn" }
 func (openvpn) Transports() dissect.Transport { return dissect.TCP | dissect.UDP }
 
+func (openvpn) Gates(transport dissect.Transport) []dissect.Gate {
+	if transport == dissect.TCP {
+		return []dissect.Gate{{Least: 2 + openvpnMinReset, At: 2, Mask: 0x87}}
+	}
+	return []dissect.Gate{{Starts: "\x08\x10\x38\x40\x50", Least: openvpnMinReset}}
+}
+
 func (openvpn) Probe(d *dissect.Datagram) dissect.Verdict {
 	b := d.Payload
 	size := d.PayloadLen

@@ -75,3 +75,6 @@ var builtin = sync.OnceValue(func() (all []dissect.Protocol) {
 	}
 	return all
 })
+
+// highBytes are those with the top bit set.
+var highBytes = fitting(0x80, 0x80)

@@ -127,6 +127,13 @@ func readQUIC(b []byte) (p quicPacket, ok bool) {
 	return p, true
 }
 
+func (quic) Gates(dissect.Transport) []dissect.Gate {
+	return []dissect.Gate{
+		{Starts: highBytes, Least: 7, At: 2, Mask: 0xff}, // versions begin with 00 00 or ff 00
+		{Starts: highBytes, Least: 7, At: 2, Mask: 0xff, Want: quicV2 >> 16 & 0xff},
+	}
+}
+
 func (quic) Probe(d *dissect.Datagram) dissect.Verdict {
 	b := d.Payload
 	if len(b) < 7 || b[0]&0x80 == 0 {

@@ -42,6 +42,10 @@ var errRADIUS = errors.New("not a radius packet")
 func (radius) Name() string                  { return "radius" }
 func (radius) Transports() dissect.Transport { return dissect.UDP }
 
+func (radius) Gates(dissect.Transport) []dissect.Gate {
+	return []dissect.Gate{{Starts: "\x01\x02\x03\x04\x05\x0b\x0c", Least: radiusHeader, Most: radiusMax}}
+}
+
 func (radius) Probe(d *dissect.Datagram) dissect.Verdict {
 	b := d.Payload
 	if len(b) < radiusHeader || len(b) > radiusMax || int(binary.BigEndian.Uint16(b[2:])) != d.PayloadLen || len(b) != d.PayloadLen {

@@ -3,6 +3,7 @@ package overlay
 import (
 	"encoding/hex"
 	"errors"
+	"slices"
 	"strings"
 	"testing"
 
@@ -53,8 +54,8 @@ func converse(t *testing.T, p dissect.Protocol, transport uint8, port uint16, li
 	for i, l := range lines {
 		src, dst := ports(l.node)
 		d := packet(transport, src, dst, l.data)
-		if i == 0 && p.Probe(d) != dissect.Yes {
-			t.Fatalf("%s: the probe says %d to the first line", p.Name(), p.Probe(d))
+		if v := probe(t, p, d); i == 0 && v != dissect.Yes {
+			t.Fatalf("%s: the probe says %d to the first line", p.Name(), v)
 		}
 		side := 0
 		if l.node {
@@ -93,6 +94,22 @@ func converse(t *testing.T, p dissect.Protocol, transport uint8, port uint16, li
 	cuts(t, p, transport, port, lines)
 }
 
+// probe asks p, whose gates must be open if it says anything but No.
+func probe(t testing.TB, p dissect.Protocol, d *dissect.Datagram) dissect.Verdict {
+	t.Helper()
+	v := p.Probe(d)
+	if g, ok := p.(dissect.Gated); ok && v != dissect.No {
+		transport := dissect.UDP
+		if d.Proto == dissect.ProtoTCP {
+			transport = dissect.TCP
+		}
+		if !slices.ContainsFunc(g.Gates(transport), func(g dissect.Gate) bool { return g.Open(d) }) {
+			t.Fatalf("%s says %d to what none of its gates lets through: %x", p.Name(), v, d.Payload)
+		}
+	}
+	return v
+}
+
 // cuts reads the conversation with each line in turn cut at each byte, once
 // as a stream that goes on and once as a packet that the capture cut.
 func cuts(t *testing.T, p dissect.Protocol, transport uint8, port uint16, lines []line) {
@@ -118,7 +135,7 @@ func cuts(t *testing.T, p dissect.Protocol, transport uint8, port uint16, lines 
 						d.Cut = true
 						d.PayloadLen = len(l.data)
 					}
-					p.Probe(d)
+					probe(t, p, d)
 					if len(b) == 0 {
 						continue
 					}
@@ -141,7 +158,7 @@ func cuts(t *testing.T, p dissect.Protocol, transport uint8, port uint16, lines 
 func strangers(t *testing.T, p dissect.Protocol, transport uint8, port uint16, data ...string) {
 	t.Helper()
 	for _, s := range data {
-		if v := p.Probe(packet(transport, 40000, port, s)); v != dissect.No {
+		if v := probe(t, p, packet(transport, 40000, port, s)); v != dissect.No {
 			t.Errorf("%s claims a stranger (%d): %.40q", p.Name(), v, s)
 		}
 	}
@@ -158,7 +175,7 @@ func fuzzProtocol(f *testing.F, p dissect.Protocol, transport uint8, port uint16
 		var flow dissect.Flow
 		for _, part := range [][]byte{b[:at], b[at:], b} {
 			d := packet(transport, 40000, port, string(part))
-			p.Probe(d)
+			probe(t, p, d)
 			flow.FromClient = !node
 			node = !node
 			for len(d.Payload) > 0 && !flow.Done {

@@ -119,6 +119,59 @@ func (s *signature) onPort(d *dissect.Datagram) bool {
 	return false
 }
 
+// Gates follow from the probes: a pattern at the beginning gives the first byte,
+// another one a byte to look at. What fixes little is asked at its ports alone.
+func (s *signature) Gates(dissect.Transport) (gates []dissect.Gate) {
+	probes := s.probes
+	if len(probes) == 0 {
+		probes = []sigCondition{{}}
+	}
+	for i := range probes {
+		c := &probes[i]
+		g := dissect.Gate{Most: c.max}
+		for _, p := range c.patterns {
+			g.Least = max(g.Least, p.at+len(p.want))
+			mask := byte(0xff)
+			if p.mask != nil {
+				mask = p.mask[0]
+			}
+			switch {
+			case p.within > 0 || mask == 0:
+			case p.at == 0 && g.Starts == "":
+				g.Starts = fitting(p.want[0], mask)
+			case g.Mask == 0:
+				g.At, g.Mask, g.Want = p.at, mask, p.want[0]
+			}
+		}
+		if c.opaque != nil {
+			g.Least = max(g.Least, c.opaque.at+c.opaque.length)
+		}
+		if c.bits >= weakBits || len(s.ports) > maxPortGates {
+			gates = append(gates, g)
+			continue
+		}
+		for _, p := range s.ports {
+			g.LoPort, g.HiPort = p[0], p[1]
+			gates = append(gates, g)
+		}
+	}
+	return gates
+}
+
+// maxPortGates: with more ranges of ports than this the probe compares them.
+const maxPortGates = 16
+
+// fitting are the bytes whose bits under the mask are those of want.
+func fitting(want, mask byte) string {
+	var all []byte
+	for b := range 256 {
+		if byte(b)&mask == want {
+			all = append(all, byte(b))
+		}
+	}
+	return string(all)
+}
+
 func (s *signature) Probe(d *dissect.Datagram) dissect.Verdict {
 	best := dissect.No
 	if len(s.probes) == 0 && s.onPort(d) {

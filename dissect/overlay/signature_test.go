@@ -267,7 +267,7 @@ func FuzzLoadHints(f *testing.F) {
 		for _, p := range protocols {
 			for _, transport := range []uint8{dissect.ProtoTCP, dissect.ProtoUDP} {
 				d := packet(transport, 1, 2, string(payload))
-				p.Probe(d)
+				probe(t, p, d)
 				flow := dissect.Flow{FromClient: true}
 				for len(d.Payload) > 0 {
 					var m dissect.Message

@@ -45,6 +45,10 @@ func sipMethod(b []byte) string {
 	return ""
 }
 
+func (sip) Gates(dissect.Transport) []dissect.Gate {
+	return []dissect.Gate{{Starts: "ABCDEFGHIJKLMNOPQRSTU", Least: 12}}
+}
+
 func (sip) Probe(d *dissect.Datagram) dissect.Verdict {
 	b := d.Payload
 	if len(b) < 12 || b[0] < 'A' || b[0] > 'U' {

@@ -100,6 +100,14 @@ func skypeHint(d *dissect.Datagram) bool {
 	return d.SrcPort > 1024 && skypePort(d.DstPort) != dissect.RoleUnknown
 }
 
+func (skype) Gates(transport dissect.Transport) []dissect.Gate {
+	if transport == dissect.UDP {
+		return []dissect.Gate{{Least: 18, At: 2, Mask: 0xff, Want: 2}, {Least: 11, Most: 11, At: 2, Mask: 0x8f, Want: 7}}
+	}
+	return []dissect.Gate{{Starts: "\x80\x16G", Least: 5}, {Least: 14, LoPort: 33033, HiPort: 33033}, {Least: 14, LoPort: 40001, HiPort: 40050},
+		{Least: 14, LoPort: 12350, HiPort: 12350}, {Least: 14, LoPort: 13392, HiPort: 13392}, {Least: 24, LoPort: 80, HiPort: 80}}
+}
+
 func (skype) Probe(d *dissect.Datagram) dissect.Verdict {
 	b := d.Payload
 	if d.Proto == dissect.ProtoUDP {

@@ -36,6 +36,10 @@ var errDisco = errors.New("not a disco message")
 func (tailscale) Name() string                  { return "tailscale" }
 func (tailscale) Transports() dissect.Transport { return dissect.UDP }
 
+func (tailscale) Gates(dissect.Transport) []dissect.Gate {
+	return []dissect.Gate{{Starts: discoMagic[:1], Least: discoHeader}}
+}
+
 func (tailscale) Probe(d *dissect.Datagram) dissect.Verdict {
 	if b := d.Payload; len(b) >= discoHeader && string(b[:6]) == discoMagic {
 		return dissect.Yes
@@ -117,6 +121,10 @@ var errDERP = errors.New("not a derp frame")
 
 func (derp) Name() string                  { return "derp" }
 func (derp) Transports() dissect.Transport { return dissect.TCP }
+
+func (derp) Gates(dissect.Transport) []dissect.Gate {
+	return []dissect.Gate{{Starts: "G\x16", Least: 16}}
+}
 
 func (derp) Probe(d *dissect.Datagram) dissect.Verdict {
 	if derpKind(d.Payload) != 0 {

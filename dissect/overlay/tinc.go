@@ -65,6 +65,10 @@ func tincID(line []byte) (name, version []byte) {
 	return name, version
 }
 
+func (tinc) Gates(dissect.Transport) []dissect.Gate {
+	return []dissect.Gate{{Starts: "0", Least: 7}}
+}
+
 func (tinc) Probe(d *dissect.Datagram) dissect.Verdict {
 	b := d.Payload
 	if len(b) < 7 || b[0] != '0' || b[1] != ' ' {

@@ -49,6 +49,13 @@ const tlsRetry = "\xcf\x21\xad\x74\xe5\x9a\x61\x11\xbe\x1d\x8c\x02\x1e\x65\xb8\x
 func (tls) Name() string                  { return "tls" }
 func (tls) Transports() dissect.Transport { return dissect.TCP }
 
+func (tls) Gates(dissect.Transport) []dissect.Gate {
+	return []dissect.Gate{
+		{Starts: "\x15\x16", Least: 7},
+		{Starts: highBytes, Least: 11, At: 2, Mask: 0xff, Want: 1}, // the hello of SSLv2
+	}
+}
+
 func (tls) Probe(d *dissect.Datagram) dissect.Verdict {
 	b := d.Payload
 	if len(b) < 11 {

@@ -30,6 +30,10 @@ const (
 func (tor) Name() string                  { return "tor" }
 func (tor) Transports() dissect.Transport { return dissect.TCP }
 
+func (tor) Gates(dissect.Transport) []dissect.Gate {
+	return []dissect.Gate{{Starts: "GP\x16", Least: 16}}
+}
+
 func (tor) Probe(d *dissect.Datagram) dissect.Verdict {
 	if torKind(d) != 0 {
 		return dissect.Yes

@@ -40,6 +40,13 @@ var errTracker = errors.New("not a tracker message")
 func (tracker) Name() string                  { return "bt-tracker" }
 func (tracker) Transports() dissect.Transport { return dissect.TCP | dissect.UDP }
 
+func (tracker) Gates(transport dissect.Transport) []dissect.Gate {
+	if transport == dissect.TCP {
+		return []dissect.Gate{{Starts: "G", Least: 21}}
+	}
+	return []dissect.Gate{{Starts: trackerMagic[:1], Least: 16}, {Least: 98, At: 11, Mask: 0xff, Want: 1}} // connect, announce
+}
+
 func (tracker) Probe(d *dissect.Datagram) dissect.Verdict {
 	b := d.Payload
 	if d.Proto == dissect.ProtoUDP {

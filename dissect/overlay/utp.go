@@ -26,6 +26,10 @@ var errUTP = errors.New("not a utp packet")
 func (utp) Name() string                  { return "bt-utp" }
 func (utp) Transports() dissect.Transport { return dissect.UDP }
 
+func (utp) Gates(dissect.Transport) []dissect.Gate {
+	return []dissect.Gate{{Starts: "\x01\x11\x21\x31\x41", Least: utpHeader}}
+}
+
 func (utp) Probe(d *dissect.Datagram) dissect.Verdict {
 	b := d.Payload
 	if len(b) < utpHeader || b[0]&0x0f != 1 || b[0]>>4 > 4 || b[1] > 3 {

@@ -31,6 +31,10 @@ var errZeroTier = errors.New("not a zerotier packet")
 func (zerotier) Name() string                  { return "zerotier" }
 func (zerotier) Transports() dissect.Transport { return dissect.UDP }
 
+func (zerotier) Gates(dissect.Transport) []dissect.Gate {
+	return []dissect.Gate{{Least: zerotierHello, At: 27, Mask: 0x1f, Want: 1}}
+}
+
 func (zerotier) Probe(d *dissect.Datagram) dissect.Verdict {
 	b := d.Payload
 	if len(b) < zerotierHello || b[27]&0x1f != 1 || b[18]>>3&7 != 0 || b[28] == 0 || b[28] > 32 {
