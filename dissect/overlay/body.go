@@ -42,6 +42,10 @@ func leaveBody(f *dissect.Flow, total uint64, have int) int {
 // snapshot length cut them off, and not if there are too many already.
 func wait(d *dissect.Datagram) bool { return !d.Cut && len(d.Payload) < maxHead }
 
+// noSession is the lifetime, ns, of an answer that attaches nobody: what the
+// client asks next is a wish of its own, not a refresh.
+const noSession = 1
+
 // hash1 turns a small number into a transaction key that is never 0.
 func hash1(v uint64) uint64 { return dissect.Mix64(v+1) | 1 }
 

@@ -125,6 +125,7 @@ var disputes = map[string]string{
 	"overlay/skype-2006-irc.cap skype":                              "tshark 4.0 asks its Skype dissector only by hand; skype-truth.md has the flows",
 	"overlay/skype-2006-udp5.pcap skype":                            "a cut of skype-2006-irc.cap",
 	"overlay/skype-2015-b.pcap skype":                               "tshark says tls for the hello that Skype feigns; skype-truth.md has the flows",
+	"overlay/turn.pcap stun":                                        "TURN at TCP port 80; tshark sees it when told so, -d tcp.port==80,stun",
 	"overlay/bittorrent_utp.pcap bt-utp":                            "a SYN and its STATE between queries of the DHT; tshark sees them when told so, -d udp.port==40959,bt-utp",
 	"overlay/openvpn-spicy.pcap openvpn":                            "a sound reset and its answer at port 1198, which tshark does not connect with OpenVPN",
 }

@@ -35,6 +35,7 @@ func All() []dissect.Protocol {
 		derp{},
 		nebula{},
 		n2n{},
+		stun{},
 		zerotier{},
 		tinc{},
 		tor{},

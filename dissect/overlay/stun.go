@@ -1,0 +1,303 @@
+package overlay
+
+import (
+	"encoding/binary"
+	"errors"
+	"hash/crc32"
+	"time"
+
+	"squall/dissect"
+)
+
+// stun is STUN and TURN over UDP and TCP, port 3478 by convention: RFC 8489
+// sections 5 and 14, RFC 8656 section 18, and the classic STUN of RFC 3489
+// section 11; protocols.md E.
+//
+//	0 2 type: 00 and 14 bits, class in 0110 | 2 2 length | 4 4 2112a442 | 8 12 transaction | 20 attributes
+//	attribute: type2 length2 value, padded to 4
+//	channel data: 0 2 number 4000-7fff | 2 2 length | 4 ...
+//
+// Classic STUN has a transaction of 16 bytes instead of the cookie; it is told
+// by attributes of known lengths that fill the message.
+//
+// A Binding asks a server for an address (bootstrap); with a USERNAME it is an
+// ICE check of a peer, whose consent lasts 30 s (RFC 7675). Allocate attaches to
+// a relay, Refresh keeps the allocation, and with a lifetime of 0 gives it back.
+// 401 and 438 are legs of their attempt, unless the request had proven itself
+// and 401 comes again; 300 sends elsewhere; 486 and 508 are throttled; 437 about
+// a session says that the relay does not know it. All else is a no. Permissions,
+// channels and indications are session traffic.
+//
+// A client is its address: USERNAME is not in the first leg, and is shared by
+// all users of an application or drawn for each call. The version is SOFTWARE of
+// the request. STUN in the frames of RFC 4571 (ICE over TCP) and in
+// TLS is not read.
+type stun struct{}
+
+const (
+	stunHeader = 20
+	stunCookie = 0x2112a442
+	stunPort   = 3478
+	// stunConsent is how long a peer's answer holds, ns.
+	stunConsent = 30e9
+
+	stunMethods = 0x3eef // the bits of a type that are not its class
+
+	stunBinding  = 0x001
+	stunAllocate = 0x003
+	stunRefresh  = 0x004
+
+	stunIndication = 0x0010
+	stunSuccess    = 0x0100
+	stunError      = 0x0110
+
+	stunUsername    = 0x0006
+	stunIntegrity   = 0x0008
+	stunErrorCode   = 0x0009
+	stunLifetime    = 0x000d
+	stunIntegrity2  = 0x001c // MESSAGE-INTEGRITY-SHA256
+	stunSoftware    = 0x8022
+	stunFingerprint = 0x8028
+)
+
+// Bits of Flow.Flags: the newest Allocate or Refresh of the opener, of the other
+// side, carried credentials.
+const (
+	stunProven = 1 << iota
+	stunProvenOther
+)
+
+var errSTUN = errors.New("not a stun message")
+
+func (stun) Name() string                  { return "stun" }
+func (stun) Transports() dissect.Transport { return dissect.TCP | dissect.UDP }
+
+func stunMethod(kind uint16) uint16 { return kind & stunMethods }
+
+// stunLengths are the lengths of the attributes of RFC 3489, by type; 0 = any.
+var stunLengths = [...]uint16{1: 8, 2: 8, 3: 4, 4: 8, 5: 8, 6: 0, 7: 0, 8: 20, 9: 0, 10: 0, 11: 8}
+
+// stunClassic reports a message without cookie; sure if an attribute says so.
+func stunClassic(b []byte, n int) (ok, sure bool) {
+	switch binary.BigEndian.Uint16(b) {
+	case 0x0001, 0x0101, 0x0111, 0x0002, 0x0102, 0x0112:
+	default:
+		return false, false
+	}
+	size := int(binary.BigEndian.Uint16(b[2:]))
+	if n != stunHeader+size || len(b) < n || binary.BigEndian.Uint64(b[4:]) == 0 && binary.BigEndian.Uint64(b[12:]) == 0 {
+		return false, false
+	}
+	for at := b[stunHeader:n]; len(at) > 0; {
+		if len(at) < 4 {
+			return false, false
+		}
+		kind, length := binary.BigEndian.Uint16(at), binary.BigEndian.Uint16(at[2:])
+		if int(length) > len(at)-4 {
+			return false, false
+		}
+		if kind > 0 && int(kind) < len(stunLengths) {
+			if want := stunLengths[kind]; want != 0 && want != length {
+				return false, false
+			}
+			sure = true
+		}
+		at = at[4+length:]
+	}
+	return true, sure
+}
+
+func (stun) Probe(d *dissect.Datagram) dissect.Verdict {
+	b := d.Payload
+	if len(b) < stunHeader || b[0]&0xc0 != 0 {
+		return dissect.No
+	}
+	n := stunHeader + int(binary.BigEndian.Uint16(b[2:]))
+	if binary.BigEndian.Uint32(b[4:]) == stunCookie {
+		if d.Proto == dissect.ProtoUDP && n != d.PayloadLen {
+			return dissect.No
+		}
+		return dissect.Yes
+	}
+	if d.Proto != dissect.ProtoUDP || b[0] > 1 || n != d.PayloadLen {
+		return dissect.No
+	}
+	switch ok, sure := stunClassic(b, n); {
+	case sure:
+		return dissect.Yes
+	case ok && (d.DstPort == stunPort || d.SrcPort == stunPort):
+		return dissect.Maybe
+	}
+	return dissect.No
+}
+
+// stunFields are the attributes that are read.
+type stunFields struct {
+	username, software []byte
+	lifetime           uint32
+	hasLifetime        bool
+	code               int
+	proven             bool // carries credentials
+}
+
+// readSTUN walks the attributes of a message; it is an error if the fingerprint
+// of the whole message does not fit it.
+func readSTUN(b []byte) (h stunFields, err error) {
+	for at := stunHeader; at+4 <= len(b); {
+		kind, n := binary.BigEndian.Uint16(b[at:]), int(binary.BigEndian.Uint16(b[at+2:]))
+		if n > len(b)-at-4 {
+			break // the snapshot length, or a message without padding: what was read counts
+		}
+		v := b[at+4 : at+4+n]
+		switch kind {
+		case stunUsername:
+			h.username = v
+		case stunSoftware:
+			h.software = v
+		case stunIntegrity, stunIntegrity2:
+			h.proven = true
+		case stunLifetime:
+			if n == 4 {
+				h.lifetime, h.hasLifetime = binary.BigEndian.Uint32(v), true
+			}
+		case stunErrorCode:
+			if n >= 4 {
+				h.code = int(v[2]&7)*100 + int(v[3])
+			}
+		case stunFingerprint:
+			if n == 4 && crc32.ChecksumIEEE(b[:at])^0x5354554e != binary.BigEndian.Uint32(v) {
+				return h, errSTUN
+			}
+		}
+		at += 4 + (n+3)&^3
+	}
+	return h, nil
+}
+
+func (stun) Dissect(d *dissect.Datagram, f *dissect.Flow, m *dissect.Message) (int, error) {
+	b := d.Payload
+	n := len(b)
+	if d.Proto == dissect.ProtoTCP {
+		if n := takeBody(f, len(b)); n > 0 {
+			return n, nil
+		}
+		if len(b) < 4 {
+			return 0, dissect.ErrShort
+		}
+		size := uint64(binary.BigEndian.Uint16(b[2:]))
+		switch {
+		case b[0]&0xc0 == 0x40: // channel data, padded over streams
+			return leaveBody(f, 4+(size+3)&^3, len(b)), nil
+		case b[0]&0xc0 != 0:
+			return 0, errSTUN
+		}
+		if size += stunHeader; size > uint64(len(b)) && wait(d) {
+			return 0, dissect.ErrShort
+		}
+		n = leaveBody(f, size, len(b))
+		b = b[:n]
+	}
+	if len(b) < stunHeader || b[0]&0xc0 != 0 {
+		return 0, errSTUN
+	}
+	if binary.BigEndian.Uint32(b[4:]) != stunCookie {
+		if ok, _ := stunClassic(b, len(b)); !ok && !d.Cut {
+			return 0, errSTUN
+		}
+	}
+	h, err := readSTUN(b)
+	if err != nil {
+		return n, err
+	}
+	kind := binary.BigEndian.Uint16(b)
+	stunMessage(f, m, kind, hashKey(6, b[4:stunHeader]), &h)
+	return n, nil
+}
+
+func stunMessage(f *dissect.Flow, m *dissect.Message, kind uint16, txn uint64, h *stunFields) {
+	method, class := stunMethod(kind), kind&^stunMethods
+	if class == stunIndication {
+		return
+	}
+	session := method == stunAllocate || method == stunRefresh
+	if !session && method != stunBinding {
+		if class == stunError && h.code == 437 {
+			m.Kind, m.Op, m.FromClient = dissect.KindLost, "437", false
+		}
+		return
+	}
+	m.Txn, m.FromClient = txn, class == 0
+	asker, bit := uint64(1), uint8(stunProven) // the opener of the flow, or the other side
+	if f.FromClient != m.FromClient {
+		asker, bit = 2, stunProvenOther
+	}
+	if session { // one allocation a flow: what comes next on the way to it is a leg
+		m.Chain = hash1(uint64(method)<<2 | asker)
+	}
+	switch class {
+	case 0:
+		stunRequest(m, method, h)
+		if session {
+			f.Flags &^= bit
+			if h.proven {
+				f.Flags |= bit
+			}
+		}
+	case stunSuccess:
+		m.Kind, m.Op = dissect.KindAccept, "success"
+		if h.hasLifetime {
+			m.Lifetime = int64(h.lifetime) * int64(time.Second)
+		}
+		if method == stunBinding {
+			m.Lifetime = noSession
+			if h.proven {
+				m.Lifetime = stunConsent
+			}
+		}
+	case stunError:
+		m.Kind, m.Op = stunVerdict(method, h.code, f.Flags&bit != 0)
+	}
+}
+
+func stunRequest(m *dissect.Message, method uint16, h *stunFields) {
+	m.Kind, m.Version = dissect.KindRequest, h.software
+	switch method {
+	case stunAllocate:
+		m.Op, m.Role = "Allocate", dissect.RoleRelay
+	case stunRefresh:
+		m.Op, m.Role, m.Kind = "Refresh", dissect.RoleRelay, dissect.KindRefresh
+		if h.hasLifetime && h.lifetime == 0 {
+			m.Kind = dissect.KindClose
+		}
+	default:
+		m.Op, m.Role = "Binding", dissect.RoleBootstrap
+		if len(h.username) > 0 {
+			m.Role = dissect.RolePeer
+		}
+	}
+}
+
+// stunVerdict is what an error code says; proven: the request carried credentials.
+func stunVerdict(method uint16, code int, proven bool) (dissect.Kind, string) {
+	switch code {
+	case 300:
+		return dissect.KindRedirect, "300"
+	case 401:
+		if !proven {
+			return dissect.KindChallenge, "401"
+		}
+		return dissect.KindRefuse, "401"
+	case 438:
+		return dissect.KindChallenge, "438"
+	case 486:
+		return dissect.KindThrottle, "486"
+	case 508:
+		return dissect.KindThrottle, "508"
+	case 437:
+		if method == stunRefresh {
+			return dissect.KindLost, "437"
+		}
+		return dissect.KindRefuse, "437"
+	}
+	return dissect.KindRefuse, "error"
+}
