@@ -15,6 +15,7 @@ import (
 
 	"squall/capture"
 	"squall/dissect"
+	"squall/dissect/overlay"
 	"squall/dissect/pipeline"
 	"squall/reports"
 )
@@ -33,7 +34,7 @@ type selection struct {
 func extractCommand() *cobra.Command {
 	var in source
 	var sel selection
-	var out string
+	var out, keyFile string
 	cmd := &cobra.Command{
 		Use:   "extract SOURCE... -w FILE",
 		Short: "the packets behind a number, as a capture with comments",
@@ -49,10 +50,20 @@ was listened, so that squall analyze finds the same outcomes in it.
 --from and --to take RFC 3339, seconds of the epoch, or, with --finding, a time
 from its edges: onset-60s, onset, end, end+60s. Without any other selection they
 cut all packets of that time out. --clients 10% takes whole clients, the same
-ones in every capture.`,
+ones in every capture.
+
+--anonymize KEYFILE maps every address, in all headers, in what ICMP errors quote
+and in the payloads of known protocols, keeping common prefixes; overwrites names
+and hardware addresses; blanks credentials, the payload of unknown protocols and
+all of a TCP stream behind its first 4096 bytes. The same key gives the same
+names, so keep it or throw it away. Packets that cannot be followed to their end
+are left out and counted. At the end the original addresses that still stand
+where they stood are counted; if there is one, the file is removed. What a
+protocol encrypts stays as it is, and so does the timing.`,
 		Example: `  squall extract outage.pcapng.gz --finding 1 --from onset-60s --to onset+60s -w onset.pcapng
   squall extract outage.pcap --where 'attempt_outcome == "throttled"' -w busy.pcapng
   squall extract outage.pcap --node 198.51.100.2:5060 --clients 10% -w sample.pcapng.zst
+  head -c 32 /dev/urandom > key; squall extract outage.pcap --where true --anonymize key -w share.pcapng.zst
   squall extract kept --attempt 00c3a1f28e4dd9b7 -w - | tshark -r -`,
 		Args: cobra.ArbitraryArgs,
 		RunE: func(cmd *cobra.Command, args []string) error {
@@ -65,12 +76,29 @@ ones in every capture.`,
 			if sel.empty() {
 				return exitError{exitUsage, errors.New("nothing is asked for: --finding, --attempt, --intent, --client, --clients, --node, --where, --from or --to")}
 			}
-			return extract(cmd, &in, args, &sel, out)
+			var anon *pipeline.Anonymizer
+			if keyFile != "" {
+				if !sel.rows() {
+					return exitError{exitUsage, errors.New("--anonymize keeps only packets of attempts: say which; --where true takes all")}
+				}
+				secret, err := os.ReadFile(keyFile)
+				if err != nil {
+					return exitError{exitUsage, fmt.Errorf("--anonymize: %w", err)}
+				}
+				if len(secret) < 16 {
+					return exitError{exitUsage, fmt.Errorf("--anonymize: %s holds %d bytes, and a key has 16 or more: head -c 32 /dev/urandom > %s", keyFile, len(secret), keyFile)}
+				}
+				anon = pipeline.NewAnonymizer(secret)
+				scrub := overlay.Scrubber{Addr: anon.Addr, Name: anon.Name, Known: anon.Known}
+				anon.Scrub = scrub.Scrub
+			}
+			return extract(cmd, &in, args, &sel, out, anon)
 		},
 	}
 	in.flags(cmd)
 	f := cmd.Flags()
 	f.StringVarP(&out, "write", "w", "", "capture to write; the name's ending chooses pcap or pcapng, and .gz, .zst, .lz4")
+	f.StringVar(&keyFile, "anonymize", "", "file with a secret key: addresses, names and credentials are replaced")
 	f.IntVar(&sel.finding, "finding", 0, "attempts on its service and nodes while it lasted; findings count from 1 as squall report findings lists them")
 	f.StringArrayVar(&sel.attempts, "attempt", nil, "attempt_id")
 	f.StringArrayVar(&sel.intent, "intent", nil, "intent_id")
@@ -93,7 +121,7 @@ func (s *selection) empty() bool { return !s.rows() && s.from == "" && s.to == "
 type tables func(name string) (*reports.Table, reports.Rows, error)
 
 // extract finds the attempts, then reads the captures again for their packets.
-func extract(cmd *cobra.Command, in *source, args []string, sel *selection, out string) error {
+func extract(cmd *cobra.Command, in *source, args []string, sel *selection, out string, anon *pipeline.Anonymizer) error {
 	cfg, err := in.config()
 	if err != nil {
 		return err
@@ -167,6 +195,25 @@ func extract(cmd *cobra.Command, in *source, args []string, sel *selection, out 
 		}
 		return picker.Want(p, file)
 	}
+	omitted := 0
+	if anon != nil {
+		if omitted, err = lookFirst(cmd, inputs, anon, keep); err != nil {
+			return exitError{exitFailed, err}
+		}
+		pick := keep
+		keep = func(p *capture.Packet, file string) (string, bool) {
+			comment, ok := pick(p, file)
+			if !ok || !anon.Rewrite(p, picker.Protocol()) {
+				return "", false
+			}
+			// Ids are hashes of addresses and could be guessed from them.
+			words, _, _ := strings.Cut(comment, " (")
+			if _, rest, ok := strings.Cut(words, ": "); ok {
+				words = "squall attempt: " + rest
+			}
+			return words, true
+		}
+	}
 	packets, err := copyPackets(cmd, src, w, keep)
 	if !sel.rows() {
 		last = min(last, end)
@@ -181,10 +228,39 @@ func extract(cmd *cobra.Command, in *source, args []string, sel *selection, out 
 	if err != nil {
 		return exitError{exitFailed, err}
 	}
+	if anon != nil && anon.Residual > 0 {
+		if out != "-" {
+			os.Remove(out)
+		}
+		return exitError{exitFailed, fmt.Errorf("%d original addresses are left in payloads: %s is not written", anon.Residual, out)}
+	}
 	if !in.quiet {
 		fmt.Fprintf(cmd.ErrOrStderr(), "squall: %d packets of %d attempts\n", packets, n)
+		if anon != nil {
+			fmt.Fprintf(cmd.ErrOrStderr(), "squall: 0 original addresses left; %d packets that cannot be followed to their end were left out\n", omitted)
+		}
 	}
 	return interrupted(cmd)
+}
+
+// lookFirst shows the anonymizer all packets; omitted are those it cannot follow.
+func lookFirst(cmd *cobra.Command, inputs []string, anon *pipeline.Anonymizer, keep func(*capture.Packet, string) (string, bool)) (omitted int, err error) {
+	src, err := capture.Open(inputs, capture.Options{})
+	if err != nil {
+		return 0, err
+	}
+	defer src.Close()
+	w, err := capture.NewWriter(io.Discard, capture.WriterOptions{})
+	if err != nil {
+		return 0, err
+	}
+	_, err = copyPackets(cmd, src, w, func(p *capture.Packet, file string) (string, bool) {
+		if _, ok := keep(p, file); ok && !anon.Look(p) {
+			omitted++
+		}
+		return "", false
+	})
+	return omitted, err
 }
 
 func copyPackets(cmd *cobra.Command, src capture.Source, w *capture.Writer, keep func(*capture.Packet, string) (string, bool)) (n int64, err error) {
@@ -241,7 +317,8 @@ func (s *selection) pick(open tables) (k *pipeline.Picker, n int, begin, end int
 		return k, 0, 0, 0, exitError{exitFailed, err}
 	}
 	query := reports.Query{Where: strings.Join(terms, " && "), Columns: []string{"attempt_id", "source_ip", "source_port", "destination_ip", "destination_port",
-		"network_transport", "event_start", "last_seen", "event_end", "capture_file", "first_frame", "attempt_outcome", "relation", "client_id", "attempt_number", "intent_id"}}
+		"network_transport", "event_start", "last_seen", "event_end", "capture_file", "first_frame", "attempt_outcome", "relation", "client_id", "attempt_number", "intent_id",
+		"network_protocol"}}
 	_, rows, err = query.Apply(table, rows)
 	if err != nil {
 		return k, 0, 0, 0, exitError{exitUsage, err}
@@ -259,6 +336,7 @@ func (s *selection) pick(open tables) (k *pipeline.Picker, n int, begin, end int
 		if row[5].Str == "udp" {
 			p.Proto = dissect.ProtoUDP
 		}
+		p.Protocol = row[16].Str
 		p.Comment = fmt.Sprintf("squall attempt %s: %s, %s (number %d of intent %s)", row[0].Str, row[11].Str, row[12].Str, row[14].Int, row[15].Str)
 		k.Add(p)
 		n++

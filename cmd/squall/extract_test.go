@@ -1,8 +1,10 @@
 package main
 
 import (
+	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 )
@@ -80,6 +82,60 @@ func TestExtract(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+// TestAnonymize: over simulated outages and, where they are, real captures, no
+// original address is left and the attempts end as they did.
+func TestAnonymize(t *testing.T) {
+	dir := t.TempDir()
+	key := filepath.Join(dir, "key")
+	if err := os.WriteFile(key, []byte("0123456789abcdef0123456789abcdef"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	files, _ := filepath.Glob("../../../shared/captures/overlay/*.pcap*")
+	if testing.Short() && len(files) > 12 {
+		files = files[:12]
+	}
+	simulated := filepath.Join(dir, "outage.pcap")
+	if code, _, errs := squall(nil, "sample", "outage", "-w", simulated); code != 0 {
+		t.Fatal(errs)
+	}
+	torn := 0
+	for _, file := range append(files, simulated) {
+		outcomes := func(path string, where string) string {
+			code, out, errs := squall(nil, "report", "attempts", "-q", "-T", "csv", "-e", "event_start,network_transport,network_protocol,attempt_outcome,outcome_evidence", "--where", where, path)
+			if code != 0 && code != 3 {
+				t.Fatalf("%s: exit %d: %s", path, code, errs)
+			}
+			lines := strings.Split(out, "\n")
+			slices.Sort(lines) // equal times are ordered by ids, which are others
+			return strings.Join(lines, "\n")
+		}
+		want := outcomes(file, "network_protocol != \"discv4\"")
+		if strings.Count(want, "\n") < 2 {
+			continue
+		}
+		part := filepath.Join(dir, "anonymous.pcapng")
+		code, _, errs := squall(nil, "extract", file, "--where", "true", "--anonymize", key, "-w", part)
+		if code != 0 || !strings.Contains(errs, " 0 original addresses left") {
+			t.Errorf("%s: exit %d: %s", file, code, errs)
+			continue
+		}
+		// discv4 signs what it sends, addresses included: its payload goes.
+		if got := outcomes(part, "true"); got != want && !strings.Contains(file, "ethereum") {
+			a, b := strings.Split(got, "\n"), strings.Split(want, "\n")
+			for i := range min(len(a), len(b)) {
+				if a[i] != b[i] {
+					t.Logf("%s: row %d of %d and %d:\n%s, want\n%s", filepath.Base(file), i, len(a)-1, len(b)-1, a[i], b[i])
+					break
+				}
+			}
+			torn++
+		}
+	}
+	if torn > 0 {
+		t.Errorf("the attempts of %d of %d captures end otherwise", torn, len(files)+1)
 	}
 }
 

@@ -157,7 +157,7 @@ func (r *Rewriter) payload(kind uint16, b []byte) error {
 				kind, b = be16(b[6:]), b[8:]
 				continue
 			}
-			return fmt.Errorf("Ethernet type %#04x %w", kind, ErrOpaque)
+			return fmt.Errorf("type %#04x over Ethernet %w", kind, ErrOpaque)
 		}
 	}
 }
@@ -509,7 +509,7 @@ func (r *Rewriter) icmp6(b []byte) error {
 	if len(b) < 8 {
 		return nil
 	}
-	options := b[:0]
+	var options []byte
 	switch t := b[0]; {
 	case t < 128:
 		return r.quote(b[8:])

@@ -17,6 +17,7 @@ type Picked struct {
 	File                string // input of its first frame, empty = the only one
 	Frame               int64  // number of that frame, 0 = none
 	Comment             string // for that frame
+	Protocol            string // of the flow
 }
 
 // Picker finds the packets of attempts when their captures are read again: all
@@ -27,8 +28,10 @@ type Picked struct {
 type Picker struct {
 	flows   map[picking][]span
 	remarks map[remark]string
+	speaks  map[picking]string
 	pieces  map[piecing]int64
 	dec     headers.Decoder
+	spoken  string // by the flow of the last packet that was wanted
 	sorted  bool
 }
 
@@ -54,7 +57,7 @@ const maxPieces = 1 << 12
 
 // NewPicker makes a picker of nothing.
 func NewPicker() *Picker {
-	return &Picker{flows: map[picking][]span{}, remarks: map[remark]string{}, pieces: map[piecing]int64{}}
+	return &Picker{flows: map[picking][]span{}, remarks: map[remark]string{}, speaks: map[picking]string{}, pieces: map[piecing]int64{}}
 }
 
 func pickingOf(a, b dissect.Endpoint, proto uint8) picking {
@@ -67,6 +70,9 @@ func pickingOf(a, b dissect.Endpoint, proto uint8) picking {
 // Add asks for the packets of one more attempt.
 func (k *Picker) Add(p Picked) {
 	key := pickingOf(p.Source, p.Destination, p.Proto)
+	if p.Protocol != "" {
+		k.speaks[key] = p.Protocol
+	}
 	k.flows[key] = append(k.flows[key], span{p.Start, max(p.Start, p.End)})
 	if p.Frame > 0 && p.Comment != "" {
 		r := remark{p.File, p.Frame}
@@ -96,6 +102,9 @@ func (k *Picker) sort() {
 	k.sorted = true
 }
 
+// Protocol is what the flow of the last wanted packet speaks, empty = unknown.
+func (k *Picker) Protocol() string { return k.spoken }
+
 // Want says whether the packet, of the input with this name, is wanted, and the
 // comment it carries.
 func (k *Picker) Want(p *capture.Packet, file string) (comment string, ok bool) {
@@ -104,6 +113,11 @@ func (k *Picker) Want(p *capture.Packet, file string) (comment string, ok bool) 
 	}
 	var d dissect.Datagram
 	k.dec.Decode(p, &d)
+	key := pickingOf(d.Source(), d.Destination(), d.Proto)
+	if q := &d.Quoted; d.Class == dissect.ClassICMPError {
+		key = pickingOf(dissect.Endpoint{Addr: q.Src, Port: q.SrcPort}, dissect.Endpoint{Addr: q.Dst, Port: q.DstPort}, q.Proto)
+	}
+	k.spoken = k.speaks[key]
 	if len(k.remarks) > 0 {
 		if comment, ok = k.remarks[remark{file, p.Frame}]; ok {
 			k.follow(&d)
@@ -111,11 +125,8 @@ func (k *Picker) Want(p *capture.Packet, file string) (comment string, ok bool) 
 		}
 	}
 	switch d.Class {
-	case dissect.ClassTCP, dissect.ClassUDP:
-		ok = k.within(pickingOf(d.Source(), d.Destination(), d.Proto), d.Time)
-	case dissect.ClassICMPError:
-		q := &d.Quoted
-		ok = k.within(pickingOf(dissect.Endpoint{Addr: q.Src, Port: q.SrcPort}, dissect.Endpoint{Addr: q.Dst, Port: q.DstPort}, q.Proto), d.Time)
+	case dissect.ClassTCP, dissect.ClassUDP, dissect.ClassICMPError:
+		ok = k.within(key, d.Time)
 	case dissect.ClassFragment:
 		_, ok = k.pieces[piecing{d.Src, d.Dst, d.IPID}]
 	}
