@@ -122,6 +122,7 @@ func catalogue() []entry {
 		}),
 		judged(Migrations(), func(r *storm.Report) []storm.Migration { return r.Migrations }),
 		judged(Versions(), func(r *storm.Report) []storm.Version { return r.Versions }),
+		judged(Roles(), func(r *storm.Report) []storm.RoleHealth { return r.Roles }),
 		judged(Policies(), func(r *storm.Report) []storm.Policy { return r.Policies }),
 	}
 }

@@ -33,6 +33,9 @@ func Nodes() *Of[storm.Node] {
 			return out
 		}),
 		optNum("generation", "", "in the cascade, 0 fell first", -1, func(v *n) int64 { return int64(v.Generation) }),
+		optNum("fall_order", "", "place among the falls of the cascade, from 1", 0, func(v *n) int64 { return int64(v.Order) }),
+		num("restarts", "", "times it came back", func(v *n) int64 { return v.Restarts }),
+		num("restarts_failed", "", "of them, down again within two minutes", func(v *n) int64 { return v.RestartsFailed }),
 		ratio("excess", "x", "load beyond what redistribution explains", func(v *n) float64 { return v.Excess }),
 		num("afterlife_attempts", "", "attempts that kept coming after it went down", func(v *n) int64 { return v.AfterlifeAttempts }),
 		num("afterlife_bytes", "bytes", "bytes that kept coming after it went down", func(v *n) int64 { return v.AfterlifeIn }),
@@ -56,6 +59,7 @@ func NodePeriods() *Of[NodePeriod] {
 		when("start", "first sign that was confirmed later", func(v *p) int64 { return v.Start }),
 		optWhen("end", "empty: until the capture's end", func(v *p) int64 { return v.End }),
 		optWhen("suspected", "first sign at all", func(v *p) int64 { return v.Suspected }),
+		optWhen("last_alive", "last sign of life before", func(v *p) int64 { return v.LastAlive }),
 		optNum("generation", "", "of its node in the cascade", -1, func(v *p) int64 { return int64(v.Node.Generation) }),
 		strEnv("capture_file", "input that holds the frame", func(e *Env, v *p) string { return e.file(v.File, v.Frame) }),
 		optNum("frame", "", "that shows the start", 0, func(v *p) int64 { return v.Frame }),

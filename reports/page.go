@@ -93,7 +93,7 @@ func WriteSummarySchema(w io.Writer) error {
 		"schema": m{"const": SummarySchema}, "captures": rows("captures", nil), "ledger": closed(ledger),
 		"verdict": verdict, "findings": rows("findings", criteria), "totals": closed(totals),
 		"nodes": rows("nodes", m{"periods": nested("node_periods")}), "migrations": rows("migrations", nil),
-		"versions": rows("versions", nil), "policies": rows("policies", nil),
+		"roles": rows("roles", nil), "versions": rows("versions", nil), "policies": rows("policies", nil),
 		"hypotheses": m{"type": "array", "items": closed(m{"name": m{"type": "string"}, "rank": count, "score": number,
 			"sentence": m{"type": "string"}, "for": texts, "against": texts})},
 		"notes": texts,

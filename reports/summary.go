@@ -109,6 +109,7 @@ func WriteSummary(w io.Writer, r *Results) error {
 	o.raw("migrations", rowsOf(Migrations(), env, report.Migrations, nil))
 	o.raw("versions", rowsOf(Versions(), env, report.Versions, nil))
 	o.raw("policies", rowsOf(Policies(), env, report.Policies, nil))
+	o.raw("roles", rowsOf(Roles(), env, report.Roles, nil))
 	o.raw("hypotheses", hypotheses(report.Hypotheses))
 	o.put("notes", append([]string{}, report.Notes...))
 	_, err = w.Write(append(o.end(), '\n'))

@@ -88,6 +88,10 @@ func (d *scenes) cascade(name string, th *Thresholds, f *Finding, q *Quality) *c
 		calm := float64(load(q.Begin, c.first()-second)) / float64(quiet)
 		seconds := max(float64(b.at-since)/1e9, 1)
 		tried := load(since, b.at)
+		// What came in the second of the fall, but after it, did not fell the node.
+		if k, ok := slices.BinarySearchFunc(bins, d.bin(b.at), func(x bin, t int64) int { return cmp.Compare(x.at, t) }); ok {
+			tried -= min(int64(bins[k].n[nTried]), int64(bins[k].n[nRefused]+bins[k].n[nSilent]))
+		}
 		extra := max(float64(tried)-calm*seconds, 1)
 		came := make([]int64, len(c.falls)+1) // by generation of what they left, plus one
 		total := int64(0)

@@ -32,17 +32,24 @@ func hypotheses(r *Report) []Hypothesis {
 	if f.Class < FlashCrowd {
 		return nil
 	}
-	var fallen, loginFallen, login, nodes, overloaded, first int
+	var fallen, nodes, overloaded, first, silent, down int
 	var downFirst bool
+	var firstSilence, lastSilence int64 // of nodes that fell silent
 	for i := range r.Nodes {
 		n := &r.Nodes[i]
-		if n.Service != f.Service && f.Service != "many" {
-			if n.Role == dissect.RoleLogin {
-				login++
-				if len(n.Periods) > 0 {
-					loginFallen++
-				}
+		for _, p := range n.Periods {
+			if p.Kind == Overloaded {
+				continue
 			}
+			if down++; p.silent {
+				if silent++; silent == 1 || p.Start < firstSilence {
+					firstSilence = p.Start
+				}
+				lastSilence = max(lastSilence, p.Start)
+			}
+			break
+		}
+		if n.Service != f.Service && f.Service != "many" {
 			continue
 		}
 		nodes++
@@ -60,9 +67,12 @@ func hypotheses(r *Report) []Hypothesis {
 			}
 		}
 	}
-	var culprit, carrier *Version
+	var culprit, carrier, spreading *Version
 	for i := range r.Versions {
 		v := &r.Versions[i]
+		if v.Service == f.Service && v.RolloutLow > 1 && (spreading == nil || v.RolloutLow > spreading.RolloutLow) {
+			spreading = v
+		}
 		if v.Service != f.Service || !v.Associated {
 			continue
 		}
@@ -87,7 +97,8 @@ func hypotheses(r *Report) []Hypothesis {
 		w.ask(1, carrier != nil || culprit != nil, "one version stands out", "retries are spread over the versions as the clients are")
 	})
 	add("rollout", "A change was rolled out over the clients.", func(w *weighing) {
-		w.ask(2, f.Shape == "gradual", "the onset was gradual", "the onset was a step")
+		w.ask(2, spreading != nil, describeRollout(spreading), "no version was spreading before the onset")
+		w.ask(1, f.Shape == "gradual", "the onset was gradual", "the onset was a step")
 		w.ask(1, carrier != nil, "one version carries the retries", "no version carries the retries")
 	})
 	add("node_loss", "Central nodes were lost; the rest had to carry their clients. From one tap a dead node, a filter, a full connection table or a scrubber in between look the same.", func(w *weighing) {
@@ -95,9 +106,14 @@ func hypotheses(r *Report) []Hypothesis {
 		w.ask(1, f.Excess > 1.5, fmt.Sprintf("load on the others rose %.1f times beyond redistribution", f.Excess), "load on the others did not rise beyond redistribution")
 	})
 	add("login_overload", "The login servers were overloaded, and everything else followed.", func(w *weighing) {
-		isLogin := f.Role == dissect.RoleLogin
-		w.ask(2, isLogin || loginFallen > 0, "login servers failed", loginSentence(login))
-		w.ask(1, isLogin && overloaded > 0, "login servers answered too late", "no login server answered too late")
+		login, earliest := loginHealth(r)
+		if login == nil {
+			w.ask(4, false, "", "no login server was seen")
+			return
+		}
+		w.ask(2, login.Onset != 0 && login.Onset <= earliest, "no other role was in trouble before them: "+login.Sentence, login.Sentence)
+		w.ask(1, login.Overloaded > 0, fmt.Sprintf("%d of %d login servers answered too late or were busy", login.Overloaded, login.Nodes), "no login server was overloaded")
+		w.ask(1, login.Onset != 0 && login.Clients*2 >= f.Clients, "at least half of the clients hit were hit there", "most of the clients hit were not hit there")
 	})
 	add("overload", "The nodes answer, but more slowly than the clients wait; the retries keep it so.", func(w *weighing) {
 		w.ask(2, late >= 0.3, fmt.Sprintf("%.0f %% of the answers came after the client had given up", 100*late), fmt.Sprintf("only %.0f %% of the answers were late", 100*late))
@@ -110,12 +126,14 @@ func hypotheses(r *Report) []Hypothesis {
 			"the sources repeat, answer and keep to timers, as real clients do")
 		w.ask(1, f.RetryShare() < 0.2, "the sources do not retry", "the attempts are retries of clients known from before")
 	})
-	add("network", "The network between loses packets, or something there drops them (filter, full connection table, scrubber).", func(w *weighing) {
+	add("network", "The network between loses packets, or something between this tap and the node drops them (filter, full connection table, scrubber). From one tap these look like a dead node; a second tap on the other side tells them apart.", func(w *weighing) {
 		repeats := ratio(f.Transmissions, f.Attempts)
 		w.ask(2, f.Class == PathLoss, fmt.Sprintf("%.2f transmissions an attempt at nodes that answer", repeats), "answered attempts needed no repeats")
-		silent := f.Outcomes[dissect.OutcomeTimeout] + f.Outcomes[dissect.OutcomeUnreachable]
-		w.ask(1, f.Outcomes.Failed() > 0 && silent*10 >= f.Outcomes.Failed()*9, "failures are silence", "failures are answers, not silence")
+		unheard := f.Outcomes[dissect.OutcomeTimeout] + f.Outcomes[dissect.OutcomeUnreachable]
+		w.ask(1, f.Outcomes.Failed() > 0 && unheard*10 >= f.Outcomes.Failed()*9, "failures are silence", "failures are answers, not silence")
 		w.ask(1, late < 0.05, "no answer is late", "answers come, but late")
+		w.ask(1, silent > 1 && silent == down && lastSilence-firstSilence <= 5*second, fmt.Sprintf("%d nodes fell silent within %s", silent, span(lastSilence-firstSilence)),
+			"the nodes did not all fall silent together")
 	})
 	add("mass_restart", "Many clients restarted or lost their sessions at the same moment.", func(w *weighing) {
 		w.ask(2, f.Intents > 0 && ratio(f.reattached, f.Intents) >= 0.5, "most wishes are of clients that had a session", "most wishes are not of clients that had lost a session")
@@ -146,9 +164,26 @@ func describeVersion(v *Version) string {
 		v.Version, v.EarlyOdds, v.EarlyLow, v.EarlyHigh, v.EarlyP, v.LateOdds)
 }
 
-func loginSentence(n int) string {
-	if n == 0 {
-		return "no login server was seen"
+func describeRollout(v *Version) string {
+	if v == nil {
+		return ""
 	}
-	return "the login servers seen did not fail"
+	return fmt.Sprintf("%s was spreading before the onset: odds %.1f times those at the beginning (95 %% %.1f to %.1f)", v.Version, v.RolloutOdds, v.RolloutLow,
+		v.RolloutHigh)
+}
+
+// loginHealth finds the login servers, and when the first trouble of any role
+// began.
+func loginHealth(r *Report) (login *RoleHealth, earliest int64) {
+	earliest = r.Verdict.Onset
+	for i := range r.Roles {
+		h := &r.Roles[i]
+		if h.Onset != 0 {
+			earliest = min(earliest, h.Onset)
+		}
+		if h.Role == dissect.RoleLogin {
+			login = h
+		}
+	}
+	return login, earliest
 }

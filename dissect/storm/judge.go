@@ -417,10 +417,10 @@ func (j *judge) trouble(r run) (f Finding, ok bool) {
 	}
 	j.onset(&f, r)
 	j.end(&f, r)
-	if f.Class == RetryStorm && f.End != 0 && f.Recovered && float64(f.End-f.Onset) < j.th.Brief*1e9 {
+	j.measure(&f)
+	if f.Class == RetryStorm && f.End != 0 && f.Recovered && f.alive()*2 >= f.Outcomes.Failed() && float64(f.End-f.Onset) < j.th.Brief*1e9 {
 		f.Class, f.brief = PartialOutage, true
 	}
-	j.measure(&f)
 	if f.Class == PartialOutage && f.Outcomes.Failed()+f.implied < 10 {
 		return f, false
 	}

@@ -111,7 +111,9 @@ type group struct {
 	goes       [maxTries + 1]int64 // intents that went on after the k-th failure,
 	stops      [maxTries + 1]int64 // and that stopped there
 	vanished   map[int64]int32     // clients that vanished, by 10 s
-	arrived    map[int64]int32     // clients first seen, by 10 s
+	attached   [strata]int32       // clients by the node that first took them,
+	vanishedAt map[vanishing]int32 // and those of them that vanished
+	arrived    map[int64]int32     // wishes, by 10 s
 	sends      [maxSends + 1]int64 // unanswered attempts by transmissions
 	sendSpan   hist                // from the first to the last of them
 	troubled   map[int64]int32     // clients that first failed, by 10 s
@@ -142,7 +144,7 @@ func (s *scene) group(version string) *group {
 }
 
 func newGroup(version string) *group {
-	return &group{version: version, vanished: map[int64]int32{}, arrived: map[int64]int32{}, troubled: map[int64]int32{}}
+	return &group{version: version, vanished: map[int64]int32{}, vanishedAt: map[vanishing]int32{}, arrived: map[int64]int32{}, troubled: map[int64]int32{}}
 }
 
 // foldGroups joins the versions over the threshold into one, and lowers it
@@ -166,7 +168,21 @@ func (s *scene) foldGroups() {
 	}
 }
 
-func (g *group) vanish(at int64)  { g.vanished[at/attachStep]++ }
+// strata are the classes that nodes are sorted into by hash, so that versions
+// can be compared among the clients of the same nodes.
+const strata = 64
+
+type vanishing struct {
+	at      int64 // attachStep since the epoch
+	stratum uint8
+}
+
+func stratumOf(k nodeKey) uint8 { return uint8(k.hash() % strata) }
+
+func (g *group) vanish(at int64, stratum uint8) {
+	g.vanished[at/attachStep]++
+	g.vanishedAt[vanishing{at / attachStep, stratum}]++
+}
 func (g *group) arrive(at int64)  { g.arrived[at/attachStep]++ }
 func (g *group) trouble(at int64) { g.troubled[at/attachStep]++ }
 
@@ -192,6 +208,12 @@ func (g *group) merge(o *group) {
 	}
 	for b, n := range o.vanished {
 		g.vanished[b] += n
+	}
+	for b, n := range o.vanishedAt {
+		g.vanishedAt[b] += n
+	}
+	for i, n := range o.attached {
+		g.attached[i] += n
 	}
 	for b, n := range o.arrived {
 		g.arrived[b] += n

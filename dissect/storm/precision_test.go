@@ -10,6 +10,12 @@ import (
 	"squall/samples"
 )
 
+// saidOf is what the notes or reasons of a scenario must say.
+var saidOf = map[string]string{
+	"n6": "NAT", "n7": "the tap missed about 5 %", "n9": "no packet from", "n10": "no packet from", "n11": "only one direction",
+	"n12": "no attempt to attach was seen", "n13": "no calm stretch before", "n14": "duplicate packets",
+}
+
 // errors of a verdict against the truth, absolute.
 type errors struct {
 	outage     *samples.Failures // that the verdict is about; nil = none
@@ -104,6 +110,11 @@ func check(sc *samples.Scenario, r *storm.Report, truth *samples.Truth) (wrong [
 		}
 		if m.a > 0.05 {
 			bad("A %.2f, true %.2f", f.Amplification(), o.Amplification())
+		}
+	}
+	for name, words := range saidOf {
+		if said := strings.Join(append(r.Notes, f.Reasons...), "\n"); name == sc.Name && !strings.Contains(said, words) {
+			bad("nowhere is said %q", words)
 		}
 	}
 	if len(sc.Versions) > 0 && f.Class == storm.RetryStorm {

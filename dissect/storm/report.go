@@ -297,7 +297,10 @@ type Version struct {
 	Amplification                     float64
 	EarlyOdds, EarlyLow, EarlyHigh    float64 // odds ratio of falling first, 95 % CI; 0 = too few
 	EarlyP                            float64 // one-sided Fisher, Benjamini-Hochberg corrected; 1 = not tested
+	EarlyStratified                   float64 // the same among clients of the same nodes (Mantel-Haenszel); 0 = too few
 	LateOdds, LateLow, LateHigh       float64
+	RolloutOdds                       float64 // of the version among the wishes of the last third before the onset against the first; 0 = too few
+	RolloutLow, RolloutHigh           float64
 	Associated                        bool
 	AssociatedWith                    string // crash, retries or ""
 	CrashedEarly, EventsEarly         int64

@@ -149,6 +149,7 @@ type thread struct {
 	open          bool              // a session was begun
 	troubled      bool              // it has failed,
 	gone          bool              // or vanished without a word before
+	stratum       uint8             // of the node that first took it
 	bads          map[nodeKey]int64 // last bad sign by node
 }
 
@@ -203,7 +204,6 @@ func (d *scenes) attempt(a *dissect.Attempt) {
 		}
 		t.g = t.s.group(d.client.Version)
 		t.g.clients++
-		t.g.arrive(a.Start)
 		d.count(t, a.Start, fNew, 1)
 	}
 	d.fanOut(a)
@@ -256,6 +256,7 @@ func (d *scenes) counted(t *thread, a *dissect.Attempt) {
 	} else {
 		made += l.add(b, fIntents, 1)
 		t.began = a.Start
+		t.g.arrive(a.Start)
 		if a.Relation == dissect.RelationReattach {
 			made += l.add(b, fReattach, 1)
 		}
@@ -375,7 +376,7 @@ func (d *scenes) sessions(t *thread, a *dissect.Attempt) {
 	if t.open && t.sessionEnded == dissect.SessionAlive && a.Source != t.source && !t.troubled && !t.gone &&
 		a.Relation != dissect.RelationParallel && a.Start-t.session.from > 5*second {
 		// It is back though its session was never closed: it had vanished.
-		t.g.vanish(t.sessionSeen)
+		t.g.vanish(t.sessionSeen, t.stratum)
 		t.gone = true
 	}
 	if t.open && a.Outcome == dissect.OutcomeAccepted && a.Destination == t.node && a.Source != t.source &&
@@ -383,6 +384,10 @@ func (d *scenes) sessions(t *thread, a *dissect.Attempt) {
 		t.g.overlaps++
 	}
 	if a.Outcome == dissect.OutcomeAccepted && a.Relation != dissect.RelationParallel {
+		if !t.open {
+			t.stratum = stratumOf(nodeKey{a.Service, a.Destination, a.Proto})
+			t.g.attached[t.stratum]++
+		}
 		t.open, t.session = true, spell{a.End, a.SessionEnd}
 		t.source, t.node, t.proto = a.Source, a.Destination, a.Proto
 		t.sessionSeen, t.sessionEnded = max(a.LastSeen, a.End), a.SessionEnded

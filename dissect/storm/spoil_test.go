@@ -71,6 +71,15 @@ func variants() []variant {
 			from := samples.Epoch + int64(sc.Trigger+30*time.Second)
 			return kept(all, func(p *capture.Packet) bool { return p.Time < from || p.Time >= from+20e9 })
 		}},
+		{"clock set back 30 s", func(_ testing.TB, sc *samples.Scenario, all []capture.Packet, _ uint64) capture.Source {
+			back := slices.Clone(all)
+			for i := range back {
+				if back[i].Time > samples.Epoch+int64(sc.Trigger+time.Minute) {
+					back[i].Time -= 30e9
+				}
+			}
+			return &memory{packets: back}
+		}},
 		{shuffled, func(t testing.TB, _ *samples.Scenario, all []capture.Packet, seed uint64) capture.Source {
 			return files(t, all, 24, seed)
 		}},

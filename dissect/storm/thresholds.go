@@ -71,7 +71,7 @@ func (t *Thresholds) table() []threshold {
 		{"breadth_floor", &t.BreadthFloor, 20, "clients", "storm: clients that retry at least, or half of the active ones"},
 		{"unanswerable", &t.Unanswerable, 0.5, "ratio", "storm: attempts from sources without sign of a real stack at most"},
 		{"in_a_row", &t.InARow, 10, "s", "seconds in a row that must meet the criteria"},
-		{"brief", &t.Brief, 30, "s", "storm: what ends sooner by itself is a partial outage"},
+		{"brief", &t.Brief, 45, "s", "storm: what ends sooner, by itself, at nodes that were there all the time, is a partial outage"},
 		{"partial_failure", &t.PartialFailure, 0.2, "ratio", "partial outage: failures over decided attempts"},
 		{"partial_over_calm", &t.PartialOverCalm, 0.15, "ratio", "partial outage: the same above the calm ratio"},
 		{"surge", &t.Surge, 3, "x", "flash crowd, reconnect, refresh surge: wishes in the window over the calm ones"},

@@ -16,7 +16,7 @@ const (
 // versions compares the client versions of a service in the time of its worst
 // finding. Whose members fell first and whose retries carry the storm are two
 // questions.
-func (s *scene) versions(name string, f *Finding, th *Thresholds) (out []Version) {
+func (s *scene) versions(name string, f *Finding, q *Quality, th *Thresholds) (out []Version) {
 	if len(s.groups) < 2 {
 		if g := s.groups[""]; g != nil || len(s.groups) == 0 {
 			return nil
@@ -58,10 +58,14 @@ func (s *scene) versions(name string, f *Finding, th *Thresholds) (out []Version
 		if f != nil && float64(g.clients) >= th.VersionMembers && float64(early) >= th.VersionEvents && others > 0 {
 			row.EarlyOdds, row.EarlyLow, row.EarlyHigh = oddsRatio(t.early, g.clients-t.early, early-t.early, others-(early-t.early))
 			row.EarlyP = fisher(t.early, g.clients-t.early, early-t.early, others-(early-t.early))
+			row.EarlyStratified = s.stratified(v, onset-earlyBefore, onset+earlyAfter)
 			tested = append(tested, len(out))
 		}
 		if f != nil && float64(g.clients) >= th.VersionMembers && others > 0 && late > 0 {
 			row.LateOdds, row.LateLow, row.LateHigh = oddsRatio(t.late, max(g.clients-t.late, 0), late-t.late, max(others-(late-t.late), 0))
+		}
+		if f != nil && float64(g.clients) >= th.VersionMembers && others > 0 {
+			row.RolloutOdds, row.RolloutLow, row.RolloutHigh = s.rollout(v, q.Begin, onset)
 		}
 		out = append(out, row)
 	}
@@ -70,7 +74,7 @@ func (s *scene) versions(name string, f *Finding, th *Thresholds) (out []Version
 		v := &out[i]
 		switch {
 		case f == nil:
-		case v.EarlyOdds > 0 && v.EarlyLow > 1 && v.EarlyP <= th.VersionP && float64(v.CrashedEarly) >= th.VersionEvents:
+		case v.EarlyOdds > 0 && v.EarlyLow > 1 && v.EarlyStratified > 1 && v.EarlyP <= th.VersionP && float64(v.CrashedEarly) >= th.VersionEvents:
 			v.Associated, v.AssociatedWith = true, "crash"
 		case f.Class == RetryStorm && float64(v.Clients) >= th.VersionMembers && v.RetryShare >= 0.5 && v.RetryShare >= 2*v.ClientShare &&
 			v.ClientShare < 1 && v.AmplificationLow > s.amplificationOfOthers(v.Version):
@@ -78,6 +82,63 @@ func (s *scene) versions(name string, f *Finding, th *Thresholds) (out []Version
 		}
 	}
 	return out
+}
+
+// stratified is the odds ratio of falling first among the clients of the same
+// nodes (Mantel and Haenszel), so that a version that happened to sit at the
+// nodes that died is not blamed for it.
+func (s *scene) stratified(version string, from, to int64) float64 {
+	var table [strata]struct{ a, m, fell, all float64 } // of the version, and of all
+	for v, g := range s.groups {
+		for k, n := range g.attached {
+			table[k].all += float64(n)
+			if v == version {
+				table[k].m += float64(n)
+			}
+		}
+		for k, n := range g.vanishedAt {
+			if at := k.at * attachStep; at+attachStep > from && at <= to {
+				table[k.stratum].fell += float64(n)
+				if v == version {
+					table[k.stratum].a += float64(n)
+				}
+			}
+		}
+	}
+	var up, down float64
+	for _, t := range table {
+		if t.all == 0 {
+			continue
+		}
+		a, b := t.a, max(t.m-t.a, 0)
+		c, d := t.fell-t.a, max(t.all-t.m-(t.fell-t.a), 0)
+		up += a * d / t.all
+		down += b * c / t.all
+	}
+	// Half an event in all, so that none among the others is no infinity.
+	return (up + 0.25) / (down + 0.25)
+}
+
+// rollout is the odds ratio of a version among the wishes of the last third of
+// the time before an onset, against the first third: over 1 it was spreading.
+func (s *scene) rollout(version string, begin, onset int64) (or, low, high float64) {
+	third := (onset - begin) / 3
+	if third < 2*attachStep {
+		return 0, 0, 0
+	}
+	var early, earlyAll, late, lateAll int64
+	for v, g := range s.groups {
+		e, l := within(g.arrived, begin, begin+third), within(g.arrived, onset-third, onset-attachStep)
+		earlyAll += e
+		lateAll += l
+		if v == version {
+			early, late = e, l
+		}
+	}
+	if earlyAll < 20 || lateAll < 20 {
+		return 0, 0, 0
+	}
+	return oddsRatio(late, lateAll-late, early, earlyAll-early)
 }
 
 func within(m map[int64]int32, from, to int64) (n int64) {
