@@ -4,7 +4,7 @@ STATICCHECK = build/bin/staticcheck
 FUZZTIME ?= 5s
 SEEDS ?= 10
 
-.PHONY: help build test race fuzz bench evaluate golden lint check clean-tree
+.PHONY: help build test race fuzz bench evaluate golden browser lint check clean-tree
 
 help:
 	@echo 'build  bin/squall, where cmd/squall exists, and every package'
@@ -14,6 +14,7 @@ help:
 	@echo 'bench  ratios to tcpdump, then the benchmarks of every package'
 	@echo 'evaluate  docs/evaluation.md anew: every scenario, SEEDS (10) seeds, bad taps, thresholds; takes half an hour'
 	@echo 'golden the generated pages, written anew'
+	@echo 'browser the HTML reports of the samples in headless Chromium; screenshots in build/browser'
 	@echo 'lint   gofmt, go vet, staticcheck'
 	@echo 'check  build, lint, test, race, fuzz, and a clean tree: what CI runs'
 
@@ -42,6 +43,10 @@ bench:
 # Every simulated outage against its truth; EVALUATE=-only=s1,s2 for a few.
 evaluate:
 	go test ./dissect/storm -run '^TestEvaluate$$' -v -timeout 6h -args -evaluate $(CURDIR)/docs/evaluation.md -seeds $(SEEDS) $(EVALUATE)
+
+# SAMPLES="s1 n2" takes these only.
+browser:
+	reports/browser/run.sh $(SAMPLES)
 
 golden:
 	go test ./reports ./dissect/overlay -run 'Page' -update

@@ -1,0 +1,184 @@
+// What a reader does with a report, done by a browser: look, zoom, hover,
+// filter, sort, switch the theme, turn the phone, print.
+import { execFileSync } from 'node:child_process';
+import { createHash } from 'node:crypto';
+import { existsSync, statSync } from 'node:fs';
+import { resolve } from 'node:path';
+import { chromium } from 'playwright-core';
+
+const out = resolve(process.argv[2]);
+const samples = process.argv.length > 3 ? process.argv.slice(3) : ['skype-2010', 'outage', 's1', 's2', 's6', 's7', 's10', 's12', 's13', 'n1', 'n2', 'n5', 'n9'];
+let failures = 0, where = '';
+function expect(yes, what) {
+  if (!yes) { failures++; console.log(`FAIL ${where}: ${what}`); }
+}
+
+const browser = await chromium.launch({
+  executablePath: '/usr/bin/chromium',
+  args: ['--headless', '--no-sandbox', '--disable-gpu', '--disable-quic', '--no-first-run', '--disable-background-networking', '--disable-component-update', '--disable-sync'],
+});
+
+async function open(file, width, scheme) {
+  const context = await browser.newContext({ viewport: { width, height: 900 }, colorScheme: scheme, hasTouch: width < 600 });
+  const page = await context.newPage();
+  page.on('console', m => expect(false, `console ${m.type()}: ${m.text()}`));
+  page.on('pageerror', e => expect(false, `error: ${e.message}`));
+  page.on('request', r => expect(r.url() === 'file://' + file, `request of ${r.url()}`));
+  const begin = performance.now();
+  await page.goto('file://' + file);
+  page.took = performance.now() - begin;
+  return page;
+}
+
+// pictures of the canvases, by the chart's name
+const canvases = page => page.evaluate(() => Object.fromEntries([...document.querySelectorAll('.plot canvas')].filter(c => c.offsetParent).map(c => {
+  const copy = new OffscreenCanvas(c.width, c.height).getContext('2d', { willReadFrequently: true });
+  copy.drawImage(c, 0, 0);
+  const d = copy.getImageData(0, 0, c.width, c.height).data, colours = new Set();
+  let painted = 0;
+  for (let i = 0; i < d.length; i += 4) if (d[i + 3]) { painted++; if (colours.size < 100) colours.add((d[i] << 16) | (d[i + 1] << 8) | d[i + 2]); }
+  return [c.closest('.plot').id, { painted, colours: colours.size, image: c.toDataURL() }];
+})));
+const digest = o => createHash('sha256').update(JSON.stringify(o)).digest('hex');
+const texts = (page, selector) => page.$$eval(selector, list => list.map(e => e.textContent));
+
+async function look(page) {
+  const drawn = await canvases(page);
+  const rows = await page.$$eval('#time .row:not([hidden]) .plot', list => list.map(e => e.id));
+  for (const id of rows) expect(drawn[id] && drawn[id].painted > 500 && drawn[id].colours > 2, `${id} is not drawn`);
+  const empty = await page.$$eval('svg.lane, svg.bands, svg.gaps, svg.odds, .loads:not([hidden]) svg.load', list => list.filter(e => {
+    const b = e.getBoundingClientRect();
+    return b.width < 20 || b.height < 5 || !e.querySelector('rect, path, line, text');
+  }).map(e => e.getAttribute('class')));
+  expect(empty.length === 0, `nothing is drawn in ${empty}`);
+  const wide = await page.evaluate(() => [document.documentElement.scrollWidth, innerWidth]);
+  expect(wide[0] <= wide[1], `the page is ${wide[0]} wide, the window ${wide[1]}`);
+  return rows.length;
+}
+
+async function zoomAndHover(page) {
+  const plot = page.locator('#plot-outcomes .u-over');
+  await plot.scrollIntoViewIfNeeded();
+  const box = await plot.boundingBox(), at = part => [box.x + box.width * part, box.y + box.height / 2];
+  const range = () => page.textContent('#range');
+  const views = () => page.$$eval('svg.lane', list => list.map(e => e.getAttribute('viewBox')));
+  await page.mouse.move(5, 5);
+  const before = { range: await range(), views: await views(), image: digest(await canvases(page)) };
+  // hover
+  await page.mouse.move(...at(.62));
+  expect(/^\d\d:\d\d:\d\d/.test(await page.textContent('#at')), 'hovering shows no time');
+  expect((await texts(page, '#legend-intents b')).every(t => t !== ''), 'hovering shows no numbers');
+  if (before.views.length) expect(await page.isVisible('#lane-line'), 'the line does not cross the nodes');
+  // drag
+  await page.mouse.move(...at(.4));
+  await page.mouse.down();
+  await page.mouse.move(...at(.5), { steps: 4 });
+  await page.mouse.move(...at(.7), { steps: 4 });
+  await page.mouse.up();
+  await page.mouse.move(5, 5);
+  expect(await range() !== before.range, 'dragging does not zoom');
+  const zoomed = await canvases(page), views2 = await views();
+  expect(digest(zoomed) !== before.image, 'zooming draws the same');
+  for (const v of views2) expect(v === views2[0] && !before.views.includes(v), 'a lane does not follow the zoom');
+  await page.mouse.dblclick(...at(.5));
+  await page.mouse.move(5, 5);
+  await page.waitForTimeout(50);
+  expect(await range() === before.range && digest(await canvases(page)) === before.image, 'a double click does not give the whole back');
+  // keys
+  await page.focus('#plot-outcomes');
+  await page.keyboard.press('ArrowRight');
+  const first = await page.textContent('#at');
+  await page.keyboard.press('ArrowRight');
+  expect(first && await page.textContent('#at') !== first, 'arrow keys do not move the line');
+  await page.keyboard.press('+');
+  expect(await range() !== before.range, '+ does not zoom');
+  await page.keyboard.press('0');
+  expect(await range() === before.range, '0 does not show the whole');
+  await page.click('[data-zoom=in]');
+  expect(await range() !== before.range, 'the button does not zoom');
+  await page.click('[data-zoom=whole]');
+  const select = await page.$('#service');
+  if (select) {
+    const drawn = digest(await canvases(page)), n = await select.$$eval('option', o => o.length);
+    await select.selectOption(String(n - 1));
+    await look(page);
+    expect(digest(await canvases(page)) !== drawn, 'another service draws the same');
+    await select.selectOption('0');
+  }
+  await page.evaluate(() => document.activeElement.blur());
+}
+
+async function filterAndSort(page) {
+  const shown = 'details#table-nodes tbody tr:not([hidden])';
+  const all = await texts(page, shown + ' td:first-child');
+  if (!all.length) return;
+  const column = (await texts(page, '#table-nodes th')).findIndex(t => t === 'attempts') + 1;
+  const numbers = async () => (await texts(page, `${shown} td:nth-child(${column})`)).map(Number);
+  const heading = page.locator(`#table-nodes th:nth-child(${column}) button`);
+  await heading.click();
+  expect((await numbers()).every((v, i, l) => !i || l[i - 1] >= v), 'the first click does not sort downwards');
+  await heading.press('Enter');
+  expect((await numbers()).every((v, i, l) => !i || l[i - 1] <= v), 'the second does not sort upwards');
+  await page.fill('#table-nodes input[type=search]', all[0]);
+  const left = await texts(page, shown);
+  expect(left.length > 0 && left.every(t => t.includes(all[0])), 'the filter shows other rows');
+  await page.fill('#table-nodes input[type=search]', 'no such thing');
+  expect((await texts(page, shown)).length === 0, 'the filter hides nothing');
+  await page.fill('#table-nodes input[type=search]', '');
+  expect((await texts(page, shown)).length === all.length, 'rows stay hidden');
+  const columns = () => page.$$eval('#table-nodes th', l => l.filter(e => e.offsetParent).length), few = await columns();
+  await page.check('#table-nodes .all input');
+  expect(await columns() > few, 'all columns are no more');
+  await page.uncheck('#table-nodes .all input');
+}
+
+async function keyboard(page) {
+  await page.focus('.skip');
+  const seen = new Set();
+  for (let i = 0; i < 40; i++) {
+    await page.keyboard.press('Tab');
+    seen.add(await page.evaluate(() => document.activeElement.id || document.activeElement.className || document.activeElement.tagName));
+  }
+  for (const want of ['theme', 'plot-outcomes', 'plot-intents']) expect(seen.has(want), `the tab key never comes to ${want}`);
+}
+
+const paper = page => page.evaluate(() => getComputedStyle(document.body).backgroundColor);
+
+for (const name of samples) {
+  where = name;
+  const capture = `${out}/${name}.pcap`, file = `${out}/${name}.html`;
+  if (!existsSync(capture)) execFileSync(`${out}/squall`, ['sample', name, '-w', capture]);
+  execFileSync(`${out}/squall`, ['analyze', `${name}.pcap`, '-q', '-T', 'html', '-w', file], { cwd: out });
+  const size = statSync(file).size;
+  expect(size < 2 << 20, `${size} bytes`);
+  let charts = 0, took = 0, light;
+  for (const width of [1400, 400]) for (const scheme of ['light', 'dark']) {
+    where = `${name} ${width} ${scheme}`;
+    const page = await open(file, width, scheme);
+    took ||= page.took;
+    charts = await look(page);
+    await page.screenshot({ path: `${out}/${name}-${width}-${scheme}.png`, fullPage: true });
+    if (scheme === 'light') light = await paper(page);
+    else expect(await paper(page) !== light, 'dark is as light');
+    if (scheme === 'light' && charts) {
+      await zoomAndHover(page);
+      await filterAndSort(page);
+    }
+    if (width === 1400 && scheme === 'light') {
+      if (charts) await keyboard(page);
+      await page.click('#theme');
+      await page.click('#theme');
+      expect(await page.textContent('#theme') === 'theme: dark' && await paper(page) !== light, 'the button does not darken');
+      await look(page);
+      const pdf = await page.pdf({ path: `${out}/${name}.pdf`, format: 'A4', margin: { top: '12mm', bottom: '12mm', left: '12mm', right: '12mm' } });
+      expect(pdf.length > 20_000 && pdf.subarray(0, 5).toString() === '%PDF-', 'no PDF');
+      await page.emulateMedia({ media: 'print' });
+      expect(!await page.isVisible('nav'), 'the navigation is printed');
+    }
+    await page.context().close();
+  }
+  console.log(`${name}: ${size} bytes, open in ${took.toFixed(0)} ms, ${charts} charts over time`);
+}
+await browser.close();
+console.log(failures ? `${failures} failures` : `all well; screenshots and PDFs are in ${process.argv[2]}`);
+process.exit(failures ? 1 : 0);
