@@ -45,6 +45,7 @@ type Profile struct {
 	LockedOut time.Duration // summed over clients, from a first failure to the next acceptance or the end
 	Curve     []int64       // counted attempts in each window of 10 s, from the begin on
 	Accepts   []int64       // accepted ones
+	Intents   []int64       // of them, those that open an intent
 	Peak      float64       // counted attempts per second in the busiest window
 	PeakAt    int           // first window with 80 % of that
 	// Recovery is how long the gravest finding lasted; 0 = it did not end.
@@ -167,9 +168,12 @@ func (p *Profile) count(t *dissect.Attempt, from int64) {
 	}
 	k := int((t.Start - from) / int64(compareWindow))
 	for len(p.Curve) <= k {
-		p.Curve, p.Accepts = append(p.Curve, 0), append(p.Accepts, 0)
+		p.Curve, p.Accepts, p.Intents = append(p.Curve, 0), append(p.Accepts, 0), append(p.Intents, 0)
 	}
 	p.Curve[k]++
+	if !t.Relation.Retries() {
+		p.Intents[k]++
+	}
 	if t.Outcome == dissect.OutcomeAccepted {
 		p.Accepts[k]++
 	}

@@ -8,6 +8,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"math"
 	"regexp"
 	"slices"
 	"strings"
@@ -20,6 +21,7 @@ import (
 	"squall/dissect/overlay"
 	"squall/dissect/pipeline"
 	"squall/dissect/storm"
+	"squall/replay"
 	"squall/samples"
 )
 
@@ -357,6 +359,62 @@ func TestHTMLStaysSmall(t *testing.T) {
 	page := written(t, &Results{r.Analysis, func() (*storm.Report, error) { return h, nil }})
 	harmless(t, page)
 	t.Logf("%d nodes, %d windows: %d bytes", nodes, windows, len(page))
+}
+
+// TestHTMLComparison: sides over each other, and their names no markup.
+func TestHTMLComparison(t *testing.T) {
+	r := analysed(t, "outage")
+	hostile := "</script><img src=x onerror=alert(1)>'\""
+	var sides []*replay.Profile
+	for i := range 9 {
+		p, err := replay.NewProfile(r.Analysis, replay.Scope{Name: fmt.Sprint(i, hostile)})
+		if err != nil {
+			t.Fatal(err)
+		}
+		sides = append(sides, p)
+	}
+	for _, runs := range []int{1, 8} {
+		c := replay.Compare(sides[0], sides[1:runs+1], nil)
+		c.Notes = append(c.Notes, hostile)
+		c.Measures[2].Pass, c.Measures[2].Distance = false, math.Inf(1)
+		var pages [2]bytes.Buffer
+		for i := range pages {
+			if err := WriteComparisonHTML(&pages[i], c, HTMLOptions{Source: []string{hostile, "run"}}); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if !bytes.Equal(pages[0].Bytes(), pages[1].Bytes()) {
+			t.Error("two pages of one comparison")
+		}
+		rows, text := 0, ""
+		for _, e := range harmless(t, pages[0].Bytes()) {
+			if e.tag == "tr" {
+				rows++
+			}
+			if e.tag == "h1" {
+				text = e.text
+			}
+			if e.attr["id"] == "data" {
+				var d compareData
+				if err := json.Unmarshal([]byte(e.text), &d); err != nil {
+					t.Fatal(err)
+				}
+				var drawn int64
+				for _, n := range d.Sides[0].Attempts {
+					drawn += n
+				}
+				if drawn != sides[0].Counts.Attempts || len(d.Sides) != min(runs, maxReplays)+1 {
+					t.Errorf("%d sides, %d attempts of %d", len(d.Sides), drawn, sides[0].Counts.Attempts)
+				}
+			}
+		}
+		if want := len(c.Measures) + min(runs, maxReplays) + 1 + 2; rows != want {
+			t.Errorf("%d rows, want %d", rows, want)
+		}
+		if text != "Beyond their limits: amplification." {
+			t.Errorf("%q", text)
+		}
+	}
 }
 
 // TestHTMLKeepsUPlot: the embedded library is what its digests say.

@@ -121,6 +121,7 @@ Exit status 99 when a measure is beyond its limit; --limit NAME=VALUE sets one,
 --limit NAME=off leaves it out. Limits: ` + limitNames() + `.`,
 		Example: `  squall compare skype.pcapng run
   squall compare before after -T markdown
+  squall compare skype.pcapng run -T html -w compare.html
   squall compare skype.pcapng run-1 run-2 run-3 --limit curve=0.3`,
 		Args: cobra.MinimumNArgs(2),
 		RunE: func(cmd *cobra.Command, args []string) error {
@@ -128,8 +129,13 @@ Exit status 99 when a measure is beyond its limit; --limit NAME=VALUE sets one,
 			if err != nil {
 				return exitError{exitUsage, err}
 			}
-			if _, ok := compareFormats[format]; !ok {
-				return exitError{exitUsage, fmt.Errorf("format %q: a comparison is text, markdown or json", format)}
+			write, ok := compareFormats[format]
+			if format == "html" {
+				page := reports.HTMLOptions{Source: append(in.words(cmd, args), limitWords(limits)...), Version: cmd.Root().Version}
+				write, ok = func(w io.Writer, c *replay.Comparison) error { return reports.WriteComparisonHTML(w, c, page) }, true
+			}
+			if !ok {
+				return exitError{exitUsage, fmt.Errorf("format %q: a comparison is text, markdown, html or json", format)}
 			}
 			var sides []*compared
 			var run *manifest
@@ -158,7 +164,7 @@ Exit status 99 when a measure is beyond its limit; --limit NAME=VALUE sets one,
 			if err != nil {
 				return err
 			}
-			if err := finish(w, done, func(w io.Writer) error { return compareFormats[format](w, c) }); err != nil {
+			if err := finish(w, done, func(w io.Writer) error { return write(w, c) }); err != nil {
 				return err
 			}
 			if !c.Pass() {
@@ -169,10 +175,17 @@ Exit status 99 when a measure is beyond its limit; --limit NAME=VALUE sets one,
 	}
 	in.flags(cmd)
 	f := cmd.Flags()
-	f.StringVarP(&format, "format", "T", "text", "text, markdown or json")
+	f.StringVarP(&format, "format", "T", "text", "text, markdown, html or json")
 	f.StringVarP(&file, "write", "w", "-", "file to write, - for standard output")
 	f.StringArrayVar(&limits, "limit", nil, "NAME=VALUE, the most that passes, or NAME=off")
 	return cmd
+}
+
+func limitWords(limits []string) (out []string) {
+	for _, l := range limits {
+		out = append(out, "--limit="+l)
+	}
+	return out
 }
 
 func limitNames() string {

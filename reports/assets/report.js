@@ -70,13 +70,16 @@ const begin = D.begin, step = D.step, n = D.bins, end = begin + n * step;
 const xs = Array.from({ length: n + 1 }, (_, i) => begin + i * step);
 const view = { min: begin, max: end };
 let service = 0, plots = [], printing = false;
+// A comparison has sides instead of services, and times from their begin.
+const sides = D.sides, findings = () => sides ? [] : D.services[service].findings || [];
 
 // steps of a time axis, s
 const steps = [1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200, 10800, 21600, 43200, 86400, 172800, 604800, 2592000, 7776000];
 const two = v => String(v).padStart(2, '0');
 const day = t => { const d = new Date(t * 1e3); return d.getUTCFullYear() + '-' + two(d.getUTCMonth() + 1) + '-' + two(d.getUTCDate()); };
 const clock = (t, seconds = true) => { const d = new Date(t * 1e3); return two(d.getUTCHours()) + ':' + two(d.getUTCMinutes()) + (seconds ? ':' + two(d.getUTCSeconds()) : ''); };
-const tick = (t, apart) => apart >= 86400 ? day(t).slice(5) : clock(t, apart < 60);
+const ago = t => Math.floor(t / 3600) ? Math.floor(t / 3600) + ':' + two(Math.floor(t / 60) % 60) + ':' + two(Math.floor(t % 60)) : Math.floor(t / 60) + ':' + two(Math.floor(t % 60));
+const tick = (t, apart) => sides ? ago(t) : apart >= 86400 ? day(t).slice(5) : clock(t, apart < 60);
 const amount = v => v >= 1e6 ? +(v / 1e6).toPrecision(3) + ' M' : v >= 1e4 ? +(v / 1e3).toPrecision(3) + ' k' : v >= 100 ? String(Math.round(v)) : String(+v.toPrecision(3));
 const span = s => s >= 172800 ? Math.round(s / 86400) + ' d' : s >= 7200 ? +(s / 3600).toFixed(1) + ' h' : s >= 120 ? +(s / 60).toFixed(1) + ' min' : Math.round(s) + ' s';
 const colour = name => getComputedStyle(document.documentElement).getPropertyValue('--' + name).trim();
@@ -93,7 +96,7 @@ function zoom(min, max) {
 function show() {
   const zoomed = view.min > begin || view.max < end;
   document.body.classList.toggle('zoomed', zoomed);
-  $('range').textContent = (day(view.min) === day(view.max) ? day(view.min) + ' ' : day(view.min) + ' ') + clock(view.min) + ' to ' + (day(view.min) === day(view.max) ? '' : day(view.max) + ' ') + clock(view.max) + ' (' + span(view.max - view.min) + ')';
+  $('range').textContent = sides ? ago(view.min) + ' to ' + ago(view.max) + ' (' + span(view.max - view.min) + ')' : (day(view.min) === day(view.max) ? day(view.min) + ' ' : day(view.min) + ' ') + clock(view.min) + ' to ' + (day(view.min) === day(view.max) ? '' : day(view.max) + ' ') + clock(view.max) + ' (' + span(view.max - view.min) + ')';
   const from = (view.min - begin) / step, wide = (view.max - view.min) / step;
   for (const lane of all('.lane')) lane.setAttribute('viewBox', from + ' 0 ' + wide + ' 12');
   const ticks = $('ticks');
@@ -108,6 +111,7 @@ function show() {
       ticks.append(e);
     }
   }
+  if (sides) return;
   const s = D.services[service], load = document.querySelector('.loads:not([hidden]) svg.load');
   if (load) {
     let d = '';
@@ -125,7 +129,7 @@ let hovered = null;
 function hover(t) {
   const i = t === null ? -1 : Math.min(n - 1, Math.max(0, Math.floor((t - begin) / step)));
   hovered = t;
-  $('at').textContent = i < 0 ? '' : clock(begin + i * step) + (step < 60 ? '' : ' + ' + span(step));
+  $('at').textContent = i < 0 ? '' : (sides ? ago : clock)(begin + i * step) + (step < 60 ? '' : ' + ' + span(step));
   for (const p of plots) for (const [e, value] of p.values) e.textContent = i < 0 ? '' : value(i);
   const line = $('lane-line'), lane = document.querySelector('.lane');
   if (line && lane) {
@@ -153,7 +157,7 @@ function plot(id, height, series, data, more = {}) {
       c.fillStyle = colour('gap');
       c.fillRect(at(begin + from), u.bbox.top, at(begin + to) - at(begin + from), u.bbox.height);
     }
-    for (const f of D.services[service].findings || []) {
+    for (const f of findings()) {
       const x = at(begin + f.from), w = at(begin + f.to) - x;
       c.fillStyle = colour('finding');
       c.fillRect(x, u.bbox.top, w, u.bbox.height);
@@ -167,7 +171,7 @@ function plot(id, height, series, data, more = {}) {
     c.save();
     c.font = '600 ' + 11.5 * px + 'px system-ui, sans-serif';
     c.textBaseline = 'top';
-    for (const f of D.services[service].findings || []) {
+    for (const f of findings()) {
       const x = u.valToPos(begin + f.from, 'x', true);
       if (x < u.bbox.left || x > u.bbox.left + u.bbox.width || x < free) continue;
       c.fillStyle = colour('grave');
@@ -217,9 +221,20 @@ function plot(id, height, series, data, more = {}) {
   return { u, box, values };
 }
 
+function drawSides() {
+  for (const [id, height] of [['attempts', 230], ['accepts', 150], ['intents', 150]]) {
+    const paint = sides.map((s, k) => colour('side-' + k));
+    plots.push(plot(id, height, sides.map((s, k) => k ? { stroke: paint[k], width: 2 } : { stroke: paint[k], width: 1, fill: paint[k] + '50' }), sides.map(s => rates(s[id])), {
+      legend: sides.map((s, k) => [s.name, paint[k], i => amount(s[id][i] / step), k > 0]),
+    }));
+  }
+  show();
+  hover(null);
+}
 function draw() {
   for (const p of plots) p.u.destroy();
   plots = [];
+  if (sides) return drawSides();
   const s = D.services[service];
   const persec = counts => i => amount((counts ? counts[i] : 0) / step);
   // Outcomes: sums from the ground up, the highest drawn first.
@@ -235,7 +250,7 @@ function draw() {
   plots.push(plot('outcomes', 250, layers.map(l => l[0]), layers.map(l => l[1]), { legend: keys }));
   plots.push(plot('intents', 190, [{ stroke: colour('attempts'), width: 2 }, { stroke: colour('intents'), width: 2 }], [rates(s.attempts), rates(s.intents)], {
     bands: [{ series: [1, 2], fill: colour('extra') }],
-    legend: [['attempts', colour('attempts'), persec(s.attempts), true], ['the gap: A', colour('extra'), i => s.intents[i] ? (s.attempts[i] / s.intents[i]).toFixed(2) : s.attempts[i] ? '∞' : '–'], ['intents', colour('intents'), persec(s.intents), true]],
+    legend: [['attempts', colour('attempts'), persec(s.attempts), true], ['the gap: A', colour('extra'), i => s.intents[i] ? (s.attempts[i] / s.intents[i]).toFixed(2) : s.attempts[i] ? 'all retries' : '–'], ['intents', colour('intents'), persec(s.intents), true]],
   }));
   $('row-late').hidden = !s.answers;
   if (s.answers) {
@@ -260,7 +275,7 @@ $('bar').hidden = $('hint').hidden = false;
 const buttons = {
   whole: () => zoom(begin, end),
   finding: () => {
-    const f = (D.services[service].findings || [])[0];
+    const f = findings()[0];
     if (f) { const around = Math.max((f.to - f.from) * .15, 3 * step); zoom(begin + f.from - around, begin + f.to + around); }
   },
   left: () => zoom(view.min - (view.max - view.min) / 4, view.max - (view.max - view.min) / 4),

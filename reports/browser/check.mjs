@@ -57,7 +57,8 @@ async function look(page) {
 }
 
 async function zoomAndHover(page) {
-  const plot = page.locator('#plot-outcomes .u-over');
+  const first = await page.$eval('.plot', e => e.id);
+  const plot = page.locator(`#${first} .u-over`);
   await plot.scrollIntoViewIfNeeded();
   const box = await plot.boundingBox(), at = part => [box.x + box.width * part, box.y + box.height / 2];
   const range = () => page.textContent('#range');
@@ -66,7 +67,7 @@ async function zoomAndHover(page) {
   const before = { range: await range(), views: await views(), image: digest(await canvases(page)) };
   // hover
   await page.mouse.move(...at(.62));
-  expect(/^\d\d:\d\d:\d\d/.test(await page.textContent('#at')), 'hovering shows no time');
+  expect(/^\d+:\d\d/.test(await page.textContent('#at')), 'hovering shows no time');
   expect((await texts(page, '#legend-intents b')).every(t => t !== ''), 'hovering shows no numbers');
   if (before.views.length) expect(await page.isVisible('#lane-line'), 'the line does not cross the nodes');
   // drag
@@ -85,11 +86,11 @@ async function zoomAndHover(page) {
   await page.waitForTimeout(50);
   expect(await range() === before.range && digest(await canvases(page)) === before.image, 'a double click does not give the whole back');
   // keys
-  await page.focus('#plot-outcomes');
+  await page.focus('#' + first);
   await page.keyboard.press('ArrowRight');
-  const first = await page.textContent('#at');
+  const moment = await page.textContent('#at');
   await page.keyboard.press('ArrowRight');
-  expect(first && await page.textContent('#at') !== first, 'arrow keys do not move the line');
+  expect(moment && await page.textContent('#at') !== moment, 'arrow keys do not move the line');
   await page.keyboard.press('+');
   expect(await range() !== before.range, '+ does not zoom');
   await page.keyboard.press('0');
@@ -178,6 +179,30 @@ for (const name of samples) {
     await page.context().close();
   }
   console.log(`${name}: ${size} bytes, open in ${took.toFixed(0)} ms, ${charts} charts over time`);
+}
+
+// A comparison, original and replays over each other.
+where = 'comparison';
+const seeds = [1, 2, 3].map(seed => `outage-${seed}.pcap`);
+for (const [i, name] of seeds.entries()) if (!existsSync(`${out}/${name}`)) execFileSync(`${out}/squall`, ['sample', 'outage', '--seed', String(i + 1), '-w', `${out}/${name}`]);
+try {
+  execFileSync(`${out}/squall`, ['compare', ...seeds, '-q', '-T', 'html', '-w', 'comparison.html'], { cwd: out, stdio: 'pipe' });
+} catch (e) { expect(e.status === 99, e.stderr.toString()); }
+for (const width of [1400, 400]) for (const scheme of ['light', 'dark']) {
+  where = `comparison ${width} ${scheme}`;
+  const page = await open(`${out}/comparison.html`, width, scheme);
+  await look(page);
+  await page.screenshot({ path: `${out}/comparison-${width}-${scheme}.png`, fullPage: true });
+  if (scheme === 'light') await zoomAndHover(page);
+  await page.context().close();
+}
+
+// The picture of the README.
+if (samples.includes('skype-2010')) {
+  where = 'picture';
+  const page = await open(`${out}/skype-2010.html`, 1120, 'light');
+  const bottom = await page.$eval('#plot-intents', e => e.getBoundingClientRect().bottom + scrollY);
+  await page.screenshot({ path: `${out}/report.png`, fullPage: true, clip: { x: 0, y: 0, width: 1120, height: bottom + 12 } });
 }
 await browser.close();
 console.log(failures ? `${failures} failures` : `all well; screenshots and PDFs are in ${process.argv[2]}`);
