@@ -39,6 +39,8 @@ func Formats() []Format {
 		{"tsv", ".tsv", false, `tab-separated with a heading; \t \n \r \\ inside a cell are escaped`, openTSV},
 		{"json", ".json", false, "one array of objects", openJSON},
 		{"jsonl", ".jsonl", false, "one object a line", openJSONL},
+		{"zeek", ".log", false, "attempts as Zeek's conn.log", openZeek},
+		{"ecs", ".ecs.jsonl", false, "attempts as documents of the Elastic Common Schema, one a line", openECS},
 		{"arrow", ".arrows", true, "Arrow IPC stream", openArrow},
 		{"parquet", ".parquet", true, "Parquet, zstd", openParquet},
 	}
@@ -61,12 +63,13 @@ func FindFormat(name string) (Format, error) {
 
 // FormatOf finds the format that a file's ending stands for.
 func FormatOf(path string) (Format, bool) {
-	for _, f := range Formats() {
-		if strings.HasSuffix(path, f.Ext) {
-			return f, true
+	best := Format{}
+	for _, f := range Formats() { // .ecs.jsonl before .jsonl
+		if strings.HasSuffix(path, f.Ext) && len(f.Ext) > len(best.Ext) {
+			best = f
 		}
 	}
-	return Format{}, false
+	return best, best.Name != ""
 }
 
 // Write sends all rows of a table to w and says how many there were.

@@ -115,7 +115,7 @@ Exit status: 0 done, 2 unreadable input, 3 done but an input was damaged,
 	}
 	in.flags(cmd)
 	f := cmd.Flags()
-	f.StringVarP(&format, "format", "T", "text", "text, html or json")
+	f.StringVarP(&format, "format", "T", "text", "text, html, json or prometheus")
 	f.StringVarP(&out.file, "write", "w", "-", "file to write, - for standard output")
 	f.StringVarP(&dir, "output", "o", "", "directory that keeps every table as Parquet, summary.json and report.html")
 	f.StringVar(&colour, "color", "auto", "auto, always or never")
@@ -158,8 +158,10 @@ func view(cmd *cobra.Command, format, colour string, page reports.HTMLOptions) (
 		return func(w io.Writer, r *reports.Results) error { return reports.WriteHTML(w, r, page) }, nil
 	case "json":
 		return reports.WriteSummary, nil
+	case "prometheus":
+		return reports.WritePrometheus, nil
 	}
-	return nil, exitError{exitUsage, fmt.Errorf("format %q: analyze writes text, html or json; tables in other formats come from squall report", format)}
+	return nil, exitError{exitUsage, fmt.Errorf("format %q: analyze writes text, html, json or prometheus; tables in other formats come from squall report", format)}
 }
 
 // keep writes every table and the summary. The summary comes last: a directory

@@ -23,7 +23,7 @@ type output struct {
 
 func (o *output) flags(cmd *cobra.Command) {
 	f := cmd.Flags()
-	f.StringVarP(&o.format, "format", "T", "", "text, markdown, csv, tsv, json, jsonl, arrow or parquet; by default as the file's ending says, else text")
+	f.StringVarP(&o.format, "format", "T", "", "text, markdown, csv, tsv, json, jsonl, zeek, ecs, arrow or parquet; by default as the file's ending says, else text")
 	f.StringVarP(&o.file, "write", "w", "-", "file to write, - for standard output")
 	f.StringArrayVarP(&o.query.Columns, "columns", "e", nil, "only these columns")
 	f.StringVar(&o.query.Where, "where", "", "only rows for which this expression holds")
