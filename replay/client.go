@@ -349,7 +349,10 @@ func (x *running) newTry(a *actor, target, group, k int32, relation dissect.Rela
 	if version == "all" {
 		version = ""
 	}
-	t.who = Identity{Client: int64(a.id), Version: version, Attempt: n, Seed: x.Seed}
+	t.who = Identity{Client: int64(a.id), Version: version, Attempt: n, Seed: x.Seed, Remote: to.at}
+	if len(x.Logins) > 0 {
+		t.who.Login = x.Logins[int(a.id)%len(x.Logins)]
+	}
 	protocol := to.node.Protocol
 	if protocol == "tcp" || protocol == "udp" {
 		protocol = ""
@@ -527,36 +530,38 @@ func (t *try) exchange(c net.Conn, d Dialect, deadline time.Duration) (dissect.O
 			return dissect.OutcomeStalled, dissect.EvidenceSilence, nil
 		}
 		buf = buf[:len(buf)+n]
-		r := d.Read(&t.who, buf)
-		if r.N == 0 {
-			if len(buf) > headMost {
-				t.over = x.now()
+		for len(buf) > 0 {
+			r := d.Read(&t.who, buf)
+			if r.N == 0 {
+				if len(buf) > headMost {
+					t.over = x.now()
+					return dissect.OutcomeRefused, dissect.EvidenceApp, nil
+				}
+				break
+			}
+			t.over = x.now()
+			if udp && t.result.Answer == dissect.AnswerNone {
+				t.result.Answer = dissect.AnswerReply
+			}
+			if len(r.Next) > 0 {
+				if err := t.send(c, r.Next); err != nil && r.Kind != dissect.KindAccept {
+					return 0, 0, err
+				}
+				if r.Kind == dissect.KindChallenge { // the next leg is what is repeated now
+					request, begun, k = r.Next, t.over, 1
+				}
+			}
+			t.result.RetryAfter = int64(r.RetryAfter)
+			switch r.Kind {
+			case dissect.KindAccept:
+				return dissect.OutcomeAccepted, dissect.EvidenceApp, nil
+			case dissect.KindRefuse:
 				return dissect.OutcomeRefused, dissect.EvidenceApp, nil
+			case dissect.KindThrottle, dissect.KindRedirect:
+				return dissect.OutcomeThrottled, dissect.EvidenceApp, nil
 			}
-			continue
+			buf = buf[:copy(buf, buf[r.N:])]
 		}
-		t.over = x.now()
-		if udp && t.result.Answer == dissect.AnswerNone {
-			t.result.Answer = dissect.AnswerReply
-		}
-		if len(r.Next) > 0 {
-			if err := t.send(c, r.Next); err != nil && r.Kind != dissect.KindAccept {
-				return 0, 0, err
-			}
-			if r.Kind == dissect.KindChallenge { // the next leg is what is repeated now
-				request, begun, k = r.Next, t.over, 1
-			}
-		}
-		t.result.RetryAfter = int64(r.RetryAfter)
-		switch r.Kind {
-		case dissect.KindAccept:
-			return dissect.OutcomeAccepted, dissect.EvidenceApp, nil
-		case dissect.KindRefuse:
-			return dissect.OutcomeRefused, dissect.EvidenceApp, nil
-		case dissect.KindThrottle, dissect.KindRedirect:
-			return dissect.OutcomeThrottled, dissect.EvidenceApp, nil
-		}
-		buf = buf[:copy(buf, buf[r.N:])]
 	}
 }
 

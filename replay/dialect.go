@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net/netip"
 	"strconv"
+	"strings"
 	"time"
 
 	"squall/dissect"
@@ -46,6 +47,8 @@ type Identity struct {
 	Attempt uint64 // number of the attempt in the run; ids derive from it
 	Seed    uint64
 	Local   netip.AddrPort
+	Remote  netip.AddrPort
+	Login   Login
 	Refresh bool   // inside a session
 	leg     uint32 // of the attempt
 	conn    uint64 // connection id that a tracker gave
@@ -64,6 +67,9 @@ func mix(v ...uint64) (h uint64) {
 
 // fresh is an id of this attempt and leg, lasting one of the client.
 func (w *Identity) fresh(k uint64) uint64 { return mix(w.Seed, 1, w.Attempt, uint64(w.leg), k) }
+
+// steady is an id of the attempt, the same in each leg.
+func (w *Identity) steady(k uint64) uint64 { return mix(w.Seed, 6, w.Attempt, k) }
 
 func (w *Identity) lasting(k uint64) uint64 { return mix(w.Seed, 2, uint64(w.Client), k) }
 
@@ -100,7 +106,8 @@ func (a *Asked) Keep() { a.head = bytes.Clone(a.head) }
 
 // Dialects are all that squall speaks.
 func Dialects() []Dialect {
-	return []Dialect{plain{dissect.TCP}, plain{dissect.UDP}, gnutella{}, sip{}, n2n{}, tracker{}, stun{}}
+	return []Dialect{plain{dissect.TCP}, plain{dissect.UDP}, gnutella{}, sip{}, n2n{3}, n2n{2}, n2n{1}, tracker{}, dht{}, stun{}, stun{allocate: true},
+		nebula{}, bitcoin{}}
 }
 
 // FindDialect is the dialect of that name.
@@ -130,6 +137,21 @@ func DialectFor(protocol string, proto uint8) (Dialect, error) {
 		return plain{dissect.UDP}, nil
 	}
 	return plain{dissect.TCP}, nil
+}
+
+// DialectOf is the dialect for an attempt: where one protocol has several, its
+// own name of the request and its size tell.
+func DialectOf(t *dissect.Attempt) (Dialect, error) {
+	const headers = 28 // IPv4 and UDP
+	switch {
+	case t.Protocol == "n2n" && t.Op == "REGISTER":
+		return n2n{1}, nil
+	case t.Protocol == "n2n" && t.Proto == dissect.ProtoUDP && t.Transmissions > 0 && t.SourcePackets == int64(t.Transmissions) && t.SourceBytes <= (34+headers)*t.SourcePackets:
+		return n2n{2}, nil
+	case t.Protocol == "stun" && strings.HasPrefix(strings.ToLower(t.Op), "allocate"):
+		return DialectFor("turn", t.Proto)
+	}
+	return DialectFor(t.Protocol, t.Proto)
 }
 
 func transportName(proto uint8) string {

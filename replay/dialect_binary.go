@@ -1,41 +1,84 @@
 package replay
 
 import (
+	"bytes"
 	"encoding/binary"
 	"fmt"
+	"net/netip"
 	"time"
 
 	"squall/dissect"
 )
 
-// n2n is REGISTER_SUPER of version 3 without header encryption (protocols.md
-// section B). Every transmission of a real edge has a new cookie, and so has
-// every attempt here.
-type n2n struct{}
+// n2n is the registration of an edge at a supernode: REGISTER_SUPER of version
+// 3 or 2, or REGISTER of version 1, none with header encryption (protocols.md
+// section B). Every transmission of a real edge of version 2 and 3 has a new
+// cookie, and so has every attempt here; version 1 has none, and its answer is
+// known by the edge's MAC address alone. The node's end serves all three.
+type n2n struct{ version byte }
 
 const (
 	n2nCommunity = "squall-replay"
-	n2nHeader    = 24
+	n2nRequest1  = 87 // header and the empty payload of version 1, compressed
 )
 
-func (n2n) Name() string                 { return "n2n" }
+func (n n2n) Name() string {
+	if n.version == 3 {
+		return "n2n"
+	}
+	return "n2n-v" + string('0'+n.version)
+}
+
 func (n2n) Transport() dissect.Transport { return dissect.UDP }
-func (n2n) Work() string                 { return "registration with a token, as any edge; no packets are forwarded" }
+func (n n2n) Work() string {
+	if n.version == 3 {
+		return "registration with a token, as any edge; no packets are forwarded"
+	}
+	return "registration, as any edge; no packets are forwarded"
+}
 
 func (n2n) Repeat(int) time.Duration { return 0 }
 
-func n2nHead(dst []byte, flags uint16) []byte {
-	dst = append(dst, 3, 2)
-	dst = binary.BigEndian.AppendUint16(dst, flags)
-	return append(append(dst, n2nCommunity...), make([]byte, 20-len(n2nCommunity))...)
+// n2nHead is where the body begins.
+func n2nHead(version byte) int {
+	if version == 2 {
+		return 20
+	}
+	return 24
 }
 
-func (n2n) Request(dst []byte, who *Identity) []byte {
-	dst = n2nHead(dst, 5)
+func appendN2NHead(dst []byte, version byte, flags uint16) []byte {
+	dst = append(dst, version, 2)
+	dst = binary.BigEndian.AppendUint16(dst, flags)
+	return append(append(dst, n2nCommunity...), make([]byte, n2nHead(version)-4-len(n2nCommunity))...)
+}
+
+// mac is the edge's: locally administered, not multicast.
+func (n2n) mac(who *Identity) []byte {
+	b := binary.BigEndian.AppendUint64(nil, who.lasting(1))
+	b[2] = 2
+	return b[2:]
+}
+
+func (n n2n) Request(dst []byte, who *Identity) []byte {
+	mac := n.mac(who)
+	if n.version == 1 {
+		dst = append(dst, 1, 1, 2, 0)
+		dst = append(append(dst, n2nCommunity...), make([]byte, 16-len(n2nCommunity))...)
+		dst = append(append(dst, mac...), 0, 0, 0, 0, 0, 0)
+		for range 2 { // no address, neither public nor private
+			dst = append(append(dst, 2), make([]byte, 19)...) // AF_INET
+		}
+		dst = append(dst, 0)
+		dst = binary.BigEndian.AppendUint32(dst, uint32(who.fresh(0)))
+		return append(append(dst, make([]byte, 7)...), 0x11, 0, 0)
+	}
+	dst = appendN2NHead(dst, n.version, 5)
 	dst = binary.BigEndian.AppendUint32(dst, uint32(who.fresh(0)))
-	mac := binary.BigEndian.AppendUint64(nil, who.lasting(1))
-	mac[2] = 2 // locally administered, not multicast
-	dst = append(dst, mac[2:]...)
+	dst = append(dst, mac...)
+	if n.version == 2 {
+		return append(dst, 0, 0, 0, 0) // no authentication
+	}
 	dst = append(dst, 0, 0, 0, 0, 0) // no address wanted
 	dst = append(fmt.Appendf(dst, "c%014x", who.lasting(2)>>8), 0)
 	dst = append(dst, 0, 1, 0, 16) // simple id
@@ -44,57 +87,110 @@ func (n2n) Request(dst []byte, who *Identity) []byte {
 	return append(dst, 0, 0, 0, 0)
 }
 
-func (n2n) Read(who *Identity, got []byte) Reply {
-	if len(got) < n2nHeader+4 || got[0] != 3 || binary.BigEndian.Uint32(got[n2nHeader:]) != uint32(who.fresh(0)) {
+func (n n2n) Read(who *Identity, got []byte) Reply {
+	if len(got) < 24 || got[0] != n.version {
 		return Reply{}
 	}
-	switch binary.BigEndian.Uint16(got[2:]) & 0x1f {
-	case 7:
+	if n.version == 1 {
+		if len(got) >= 84 && got[1] == 4 && bytes.Equal(got[26:32], n.mac(who)) {
+			return Reply{N: len(got), Kind: dissect.KindAccept}
+		}
+		return Reply{}
+	}
+	at := n2nHead(n.version)
+	if len(got) < at+4 || binary.BigEndian.Uint32(got[at:]) != uint32(who.fresh(0)) {
+		return Reply{}
+	}
+	// The types were numbered anew: 6 is yes in version 2 and good-bye in 3.
+	lifetime := at + 10
+	if n.version == 3 {
+		lifetime += 5
+	}
+	switch binary.BigEndian.Uint16(got[2:])&0x1f - uint16(n.version) {
+	case 4:
 		r := Reply{N: len(got), Kind: dissect.KindAccept}
-		if len(got) >= 41 {
-			r.Lifetime = time.Duration(binary.BigEndian.Uint16(got[39:])) * time.Second
+		if len(got) >= lifetime+2 {
+			r.Lifetime = time.Duration(binary.BigEndian.Uint16(got[lifetime:])) * time.Second
 		}
 		return r
-	case 8:
+	case 5:
 		return Reply{N: len(got), Kind: dissect.KindRefuse}
 	}
 	return Reply{}
 }
 
 func (n2n) Serve(b []byte) Asked {
-	if len(b) < 63 || b[0] != 3 || binary.BigEndian.Uint16(b[2:])&0x1f != 5 {
+	var mac [8]byte
+	switch {
+	case len(b) == n2nRequest1 && b[0] == 1 && b[1] == 1:
+		copy(mac[2:], b[20:26])
+	case len(b) >= 34 && b[0] == 2 && binary.BigEndian.Uint16(b[2:])&0x1f == 5:
+		copy(mac[2:], b[24:30])
+	case len(b) >= 63 && b[0] == 3 && binary.BigEndian.Uint16(b[2:])&0x1f == 5:
+		copy(mac[2:], b[28:34])
+	default:
 		return Asked{}
 	}
-	var mac [8]byte
-	copy(mac[2:], b[28:34])
 	return Asked{N: len(b), Kind: dissect.KindRequest, Client: binary.BigEndian.Uint64(mac[:]), head: b}
 }
 
 func (n2n) Answer(dst []byte, to *Asked, say dissect.Kind, _ time.Duration) []byte {
-	cookie := to.head[n2nHeader : n2nHeader+4]
+	version := to.head[0]
+	if version == 1 {
+		if say != dissect.KindAccept { // no word for no
+			return dst
+		}
+		at := len(dst)
+		dst = append(dst, to.head...)
+		answer := dst[at:]
+		answer[1], answer[3] = 4, 1
+		copy(answer[26:32], to.head[20:26])
+		clear(answer[20:26])
+		return dst
+	}
+	at := n2nHead(version)
+	cookie := to.head[at : at+4]
 	if say != dissect.KindAccept { // no word for "later"
-		dst = append(n2nHead(dst, 8|0x20), cookie...)
+		dst = append(appendN2NHead(dst, version, uint16(5+version)|0x20), cookie...)
+		if version == 2 {
+			return dst
+		}
 		return append(append(dst, to.head[28:34]...), 0, 0, 0, 0)
 	}
-	dst = append(n2nHead(dst, 7|0x20|0x40), cookie...)
-	dst = append(dst, 2, 0, 0, 0, 0, 1)          // MAC of the node
-	dst = append(dst, 0, 0, 0, 0, 0)             // no address given
-	dst = binary.BigEndian.AppendUint16(dst, 20) // lifetime
-	dst = binary.BigEndian.AppendUint16(dst, 0)  // IPv4, UDP
+	dst = append(appendN2NHead(dst, version, uint16(4+version)|0x20|0x40), cookie...)
+	lifetime := uint16(120)
+	if version == 2 {
+		dst = append(dst, to.head[24:30]...)
+	} else {
+		lifetime = 20
+		dst = append(dst, 2, 0, 0, 0, 0, 1) // MAC of the node
+		dst = append(dst, 0, 0, 0, 0, 0)    // no address given
+	}
+	dst = binary.BigEndian.AppendUint16(dst, lifetime)
+	dst = binary.BigEndian.AppendUint16(dst, 0) // IPv4, UDP
 	dst = binary.BigEndian.AppendUint16(dst, to.Peer.Port())
 	ip := to.Peer.Addr().Unmap().As16()
 	dst = append(dst, ip[12:]...)
+	if version == 2 {
+		return append(dst, 0) // no others
+	}
 	return append(dst, 0, 0, 0, 0, 0, 0, 0, 0, 0) // no token, no others, no key time
 }
 
 // tracker is a BitTorrent UDP tracker (BEP 15, protocols.md section G.1):
 // connect, then announce with the connection id of the answer. What is
-// announced is a made-up torrent and the client's own test address.
+// announced is a made-up torrent at the discard port of the client's own test
+// address, where nobody listens.
 type tracker struct{}
 
-const trackerMagic = 0x41727101980
+const (
+	trackerMagic = 0x41727101980
+	// discardPort is announced wherever a protocol wants to be told where
+	// others may come to.
+	discardPort = 9
+)
 
-func (tracker) Name() string                 { return "bt_tracker" }
+func (tracker) Name() string                 { return "bt-tracker" }
 func (tracker) Transport() dissect.Transport { return dissect.UDP }
 func (tracker) Work() string                 { return "connect and announce, the peer table included" }
 
@@ -127,7 +223,7 @@ func (tracker) Read(who *Identity, got []byte) Reply {
 		next = append(next, 0, 0, 0, 2, 0, 0, 0, 0) // started, sender's address
 		next = binary.BigEndian.AppendUint32(next, uint32(who.lasting(2)))
 		next = append(next, 0, 0, 0, 0) // no peers wanted
-		next = binary.BigEndian.AppendUint16(next, who.Local.Port())
+		next = binary.BigEndian.AppendUint16(next, discardPort)
 		return Reply{N: len(got), Kind: dissect.KindChallenge, Next: next}
 	case action == 1 && len(got) >= 20:
 		return Reply{N: len(got), Kind: dissect.KindAccept, Lifetime: 2 * time.Duration(binary.BigEndian.Uint32(got[8:])&0xffffff) * time.Second}
@@ -159,14 +255,25 @@ func (tracker) Answer(dst []byte, to *Asked, say dissect.Kind, _ time.Duration) 
 	return append(append(append(dst, 0, 0, 0, 1), txn...), 0, 0, 7, 8, 0, 0, 0, 0, 0, 0, 0, 1) // 1800 s, one seeder
 }
 
-// stun is a Binding request (RFC 5389, protocols.md section E).
-type stun struct{}
+// stun is a Binding request, or the Allocate of TURN (RFC 5389, RFC 5766;
+// protocols.md section E). There is no integrity: a server that wants
+// credentials says 401 and is reported as refusing.
+type stun struct{ allocate bool }
 
 const stunCookie = 0x2112a442
 
-func (stun) Name() string                 { return "stun" }
+func (s stun) Name() string {
+	if s.allocate {
+		return "turn"
+	}
+	return "stun"
+}
+
 func (stun) Transport() dissect.Transport { return dissect.UDP }
-func (stun) Work() string {
+func (s stun) Work() string {
+	if s.allocate {
+		return "the allocation of a relay without credentials; no permission is asked for and nothing is relayed"
+	}
 	return "a binding; no relay is allocated, so nothing is said about a TURN server's capacity"
 }
 
@@ -178,16 +285,27 @@ func (stun) Repeat(k int) time.Duration {
 	return 500 * time.Millisecond * (1<<k - 1)
 }
 
-func (stun) Request(dst []byte, who *Identity) []byte {
-	v := "squall"
-	dst = append(dst, 0, 1)
-	dst = binary.BigEndian.AppendUint16(dst, uint16(4+(len(v)+3)&^3))
+func (s stun) Request(dst []byte, who *Identity) []byte {
+	at := len(dst)
+	kind := uint16(1)
+	switch {
+	case s.allocate && who.Refresh:
+		kind = 4
+	case s.allocate:
+		kind = 3
+	}
+	dst = binary.BigEndian.AppendUint16(dst, kind)
+	dst = append(dst, 0, 0)
 	dst = binary.BigEndian.AppendUint32(dst, stunCookie)
 	dst = binary.BigEndian.AppendUint64(dst, who.fresh(0))
 	dst = binary.BigEndian.AppendUint32(dst, uint32(who.fresh(1)))
-	dst = append(dst, 0x80, 0x22, 0, byte(len(v)))
-	dst = append(dst, v...)
-	return append(dst, make([]byte, (4-len(v)%4)%4)...)
+	if kind == 3 {
+		dst = append(dst, 0, 0x19, 0, 4, 17, 0, 0, 0) // REQUESTED-TRANSPORT: UDP
+	}
+	const name = "squall\x00\x00" // padded
+	dst = append(append(dst, 0x80, 0x22, 0, 6), name...)
+	binary.BigEndian.PutUint16(dst[at+2:], uint16(len(dst)-at-20))
+	return dst
 }
 
 func (stun) Read(who *Identity, got []byte) Reply {
@@ -196,9 +314,9 @@ func (stun) Read(who *Identity, got []byte) Reply {
 		return Reply{}
 	}
 	switch binary.BigEndian.Uint16(got) {
-	case 0x0101:
+	case 0x0101, 0x0103, 0x0104:
 		return Reply{N: len(got), Kind: dissect.KindAccept}
-	case 0x0111:
+	case 0x0111, 0x0113, 0x0114:
 		r := Reply{N: len(got), Kind: dissect.KindRefuse}
 		for a := got[20:]; len(a) >= 8; {
 			n := int(binary.BigEndian.Uint16(a[2:]))
@@ -218,32 +336,56 @@ func (stun) Read(who *Identity, got []byte) Reply {
 	return Reply{}
 }
 
-func (stun) Serve(b []byte) Asked {
-	if len(b) < 20 || binary.BigEndian.Uint16(b) != 1 || binary.BigEndian.Uint32(b[4:]) != stunCookie || len(b) != 20+int(binary.BigEndian.Uint16(b[2:])) {
+func (s stun) Serve(b []byte) Asked {
+	if len(b) < 20 || binary.BigEndian.Uint32(b[4:]) != stunCookie || len(b) != 20+int(binary.BigEndian.Uint16(b[2:])) {
 		return Asked{}
 	}
-	return Asked{N: len(b), Kind: dissect.KindRequest, head: b}
+	a := Asked{N: len(b), Kind: dissect.KindRequest, head: b}
+	switch binary.BigEndian.Uint16(b) {
+	case 1, 3:
+	case 4:
+		a.Kind = dissect.KindRefresh
+	default:
+		return Asked{}
+	}
+	return a
 }
 
 func (stun) Answer(dst []byte, to *Asked, say dissect.Kind, _ time.Duration) []byte {
-	head := to.head[4:20]
+	head, method := to.head[4:20], to.head[1]
 	switch say {
 	case dissect.KindAccept:
-		ip := to.Peer.Addr().Unmap()
-		raw := ip.AsSlice()
-		dst = append(append(dst, 1, 1, 0, byte(8+len(raw))), head...)
-		family := byte(1)
-		if ip.Is6() {
-			family = 2
+		at := len(dst)
+		dst = append(append(dst, 1, method, 0, 0), head...)
+		if method == 3 { // XOR-RELAYED-ADDRESS: the discard port of 192.0.2.1
+			dst = append(dst, 0, 0x16, 0, 8, 0, 1, 0x21, 0x12^discardPort, 192^0x21, 0x12, 2^0xa4, 1^0x42)
 		}
-		dst = append(dst, 0, 0x20, 0, byte(4+len(raw)), 0, family)
-		dst = binary.BigEndian.AppendUint16(dst, to.Peer.Port()^0x2112)
-		for i, c := range raw {
-			dst = append(dst, c^head[i])
+		if method != 1 {
+			dst = append(dst, 0, 0x0d, 0, 4, 0, 0, 2, 0x58) // LIFETIME: 600 s
 		}
+		if method != 4 {
+			dst = appendMapped(dst, head, to.Peer)
+		}
+		binary.BigEndian.PutUint16(dst[at+2:], uint16(len(dst)-at-20))
 		return dst
 	case dissect.KindThrottle:
-		return append(append(append(dst, 1, 0x11, 0, 8), head...), 0, 9, 0, 4, 0, 0, 5, 8)
+		return append(append(append(dst, 1, 0x10|method, 0, 8), head...), 0, 9, 0, 4, 0, 0, 5, 8)
 	}
-	return append(append(append(dst, 1, 0x11, 0, 8), head...), 0, 9, 0, 4, 0, 0, 4, 3)
+	return append(append(append(dst, 1, 0x10|method, 0, 8), head...), 0, 9, 0, 4, 0, 0, 4, 3)
+}
+
+// appendMapped appends XOR-MAPPED-ADDRESS.
+func appendMapped(dst, head []byte, peer netip.AddrPort) []byte {
+	ip := peer.Addr().Unmap()
+	raw := ip.AsSlice()
+	family := byte(1)
+	if ip.Is6() {
+		family = 2
+	}
+	dst = append(dst, 0, 0x20, 0, byte(4+len(raw)), 0, family)
+	dst = binary.BigEndian.AppendUint16(dst, peer.Port()^0x2112)
+	for i, c := range raw {
+		dst = append(dst, c^head[i])
+	}
+	return dst
 }

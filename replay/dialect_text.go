@@ -2,7 +2,10 @@ package replay
 
 import (
 	"bytes"
+	"crypto/md5"
+	"crypto/sha256"
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -59,8 +62,8 @@ func (gnutella) Work() string                 { return "the whole handshake; no 
 func (gnutella) Repeat(int) time.Duration { return 0 }
 
 func (gnutella) Request(dst []byte, who *Identity) []byte {
-	return fmt.Appendf(dst, "GNUTELLA CONNECT/0.6\r\nUser-Agent: %s\r\nX-Ultrapeer: False\r\nListen-IP: %v\r\nGUID: %016X%016X\r\nX-Squall-Replay: 1\r\n\r\n",
-		who.version(), who.Local, who.lasting(1), who.lasting(2))
+	return fmt.Appendf(dst, "GNUTELLA CONNECT/0.6\r\nUser-Agent: %s\r\nX-Ultrapeer: False\r\nListen-IP: 192.0.2.1:9\r\nGUID: %016X%016X\r\nX-Squall-Replay: 1\r\n\r\n",
+		who.version(), who.lasting(1), who.lasting(2))
 }
 
 func (gnutella) Read(_ *Identity, got []byte) Reply {
@@ -79,7 +82,7 @@ func (gnutella) Read(_ *Identity, got []byte) Reply {
 	case ok && header(got[:n], "X-Try-Ultrapeers", "X-Try-Hubs") != "":
 		// Where it points to is not gone to: those are addresses of strangers.
 		return Reply{N: n, Kind: dissect.KindRedirect}
-	case ok && bytes.HasPrefix(code, []byte("503")) && bytes.Contains(bytes.ToLower(code), []byte("busy")):
+	case ok && bytes.HasPrefix(code, []byte("503")):
 		return Reply{N: n, Kind: dissect.KindThrottle}
 	}
 	return Reply{N: n, Kind: dissect.KindRefuse}
@@ -109,7 +112,7 @@ func (gnutella) Answer(dst []byte, _ *Asked, say dissect.Kind, _ time.Duration) 
 	status := "200 OK"
 	switch say {
 	case dissect.KindRefuse:
-		status = "503 No Leaf Slots"
+		status = "403 Not Welcome"
 	case dissect.KindThrottle:
 		status = "503 I am busy."
 	}
@@ -117,14 +120,15 @@ func (gnutella) Answer(dst []byte, _ *Asked, say dissect.Kind, _ time.Duration) 
 }
 
 // sip is REGISTER over UDP (RFC 3261 section 10, protocols.md section D).
-// Credentials are never replayed: a challenge is answered with none, and a
-// registrar that insists is reported as refusing.
+// Credentials are never replayed: a challenge is answered with those that were
+// given for the run (digest, RFC 7616); without any, a registrar that insists
+// is reported as refusing. What is registered is a contact that leads nowhere.
 type sip struct{}
 
 func (sip) Name() string                 { return "sip" }
 func (sip) Transport() dissect.Transport { return dissect.UDP }
 func (sip) Work() string {
-	return "parsing and the location table; no digest is verified, so no capacity for authenticated registrations is shown"
+	return "parsing and the location table; digests only as far as credentials were given, otherwise no capacity for authenticated registrations is shown"
 }
 
 // Repeat is timer E: 0.5 s, doubled, at most 4 s apart, 32 s in all.
@@ -140,16 +144,83 @@ func (sip) Repeat(k int) time.Duration {
 	return at
 }
 
-func (sip) Request(dst []byte, who *Identity) []byte {
-	call, tag := who.fresh(1), uint32(who.fresh(2))
+func (s sip) Request(dst []byte, who *Identity) []byte { return s.register(dst, who, "") }
+
+// register appends a REGISTER with a header line more; the legs of an attempt
+// share their Call-ID and count up.
+func (sip) register(dst []byte, who *Identity, line string) []byte {
+	call, tag := who.steady(1), uint32(who.steady(2))
 	if who.Refresh { // the same cycle goes on, RFC 3261 section 10.2
 		call = who.lasting(1)
 	}
-	cseq := 1 + uint32(who.Attempt%(1<<30)) + who.leg
-	return fmt.Appendf(dst, "REGISTER sip:replay.invalid SIP/2.0\r\nVia: SIP/2.0/UDP %v;branch=z9hG4bK%016x;rport\r\nMax-Forwards: 70\r\n"+
-		"From: <sip:u%016x@replay.invalid>;tag=%08x\r\nTo: <sip:u%016x@replay.invalid>\r\nCall-ID: %016x@replay.invalid\r\nCSeq: %d REGISTER\r\n"+
-		"Contact: <sip:u%016x@%v>\r\nExpires: 3600\r\nUser-Agent: %s\r\nX-Squall-Replay: 1\r\nContent-Length: 0\r\n\r\n",
-		who.Local, who.fresh(0), who.lasting(0), tag, who.lasting(0), call, cseq, who.lasting(0), who.Local, who.version())
+	cseq := 1 + uint32(who.Attempt%(1<<29))*2 + who.leg
+	user, domain := sipUser(who)
+	return fmt.Appendf(dst, "REGISTER sip:%s SIP/2.0\r\nVia: SIP/2.0/UDP %v;branch=z9hG4bK%016x;rport\r\nMax-Forwards: 70\r\n"+
+		"From: <sip:%s@%s>;tag=%08x\r\nTo: <sip:%s@%s>\r\nCall-ID: %016x@replay.invalid\r\nCSeq: %d REGISTER\r\n"+
+		"Contact: <sip:%s@client.invalid>\r\n%sExpires: 3600\r\nUser-Agent: %s\r\nX-Squall-Replay: 1\r\nContent-Length: 0\r\n\r\n",
+		domain, who.Local, who.fresh(0), user, domain, tag, user, domain, call, cseq, user, line, who.version())
+}
+
+// sipUser is the address of record, in its two halves.
+func sipUser(who *Identity) (user, domain string) {
+	if who.Login.User == "" {
+		return fmt.Sprintf("u%016x", who.lasting(0)), "replay.invalid"
+	}
+	user, domain, ok := strings.Cut(who.Login.User, "@")
+	if !ok {
+		domain = "replay.invalid"
+	}
+	return user, domain
+}
+
+// digest answers a challenge (RFC 7616 section 3.4); "" if it is none that can
+// be answered.
+func digest(challenge, uri string, who *Identity) string {
+	kind, rest, _ := strings.Cut(challenge, " ")
+	if !strings.EqualFold(kind, "Digest") {
+		return ""
+	}
+	p := map[string]string{}
+	for rest != "" {
+		name, value, ok := strings.Cut(rest, "=")
+		if !ok {
+			break
+		}
+		if quoted, ok := strings.CutPrefix(value, `"`); ok {
+			value, rest, _ = strings.Cut(quoted, `"`)
+			_, rest, _ = strings.Cut(rest, ",")
+		} else {
+			value, rest, _ = strings.Cut(value, ",")
+		}
+		p[strings.ToLower(strings.TrimSpace(name))] = strings.TrimSpace(value)
+	}
+	var sum func(string) string
+	switch strings.ToUpper(p["algorithm"]) {
+	case "", "MD5":
+		sum = func(s string) string { return fmt.Sprintf("%x", md5.Sum([]byte(s))) }
+	case "SHA-256":
+		sum = func(s string) string { return fmt.Sprintf("%x", sha256.Sum256([]byte(s))) }
+	default:
+		return ""
+	}
+	user, _ := sipUser(who)
+	a1, a2 := sum(user+":"+p["realm"]+":"+who.Login.Password), sum("REGISTER:"+uri)
+	out := fmt.Sprintf(`Digest username="%s", realm="%s", nonce="%s", uri="%s"`, user, p["realm"], p["nonce"], uri)
+	if a := p["algorithm"]; a != "" {
+		out += ", algorithm=" + a
+	}
+	if o := p["opaque"]; o != "" {
+		out += `, opaque="` + o + `"`
+	}
+	wants := strings.FieldsFunc(p["qop"], func(r rune) bool { return r == ',' || r == ' ' })
+	switch {
+	case slices.Contains(wants, "auth"):
+		nonce := fmt.Sprintf("%016x", who.fresh(3))
+		return out + fmt.Sprintf(`, qop=auth, nc=00000001, cnonce="%s", response="%s"`, nonce, sum(a1+":"+p["nonce"]+":00000001:"+nonce+":auth:"+a2))
+	case len(wants) > 0:
+		return ""
+	}
+	return out + `, response="` + sum(a1+":"+p["nonce"]+":"+a2) + `"`
 }
 
 func (sip) Read(who *Identity, got []byte) Reply {
@@ -165,6 +236,18 @@ func (sip) Read(who *Identity, got []byte) Reply {
 	if s, _, _ := strings.Cut(header(got, "Retry-After"), " "); s != "" {
 		v, _ := strconv.ParseUint(s, 10, 16)
 		r.RetryAfter = time.Duration(v) * time.Second
+	}
+	if (n == 401 || n == 407) && who.leg == 0 && who.Login.User != "" {
+		_, domain := sipUser(who)
+		answer, name := digest(header(got, "WWW-Authenticate"), "sip:"+domain, who), "Authorization"
+		if n == 407 {
+			answer, name = digest(header(got, "Proxy-Authenticate"), "sip:"+domain, who), "Proxy-Authorization"
+		}
+		if answer != "" {
+			who.leg++
+			r.Kind, r.Next = dissect.KindChallenge, sip{}.register(nil, who, name+": "+answer+"\r\n")
+			return r
+		}
 	}
 	switch {
 	case n < 200:

@@ -307,7 +307,7 @@ func (b *builder) node(k nodeKey, t *dissect.Attempt) (why string) {
 	if why, ok := b.refused[k]; ok {
 		return why
 	}
-	d, err := DialectFor(t.Protocol, k.proto)
+	d, err := DialectOf(t)
 	if err != nil {
 		b.refused[k] = err.Error()
 		return err.Error()

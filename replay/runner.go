@@ -38,6 +38,8 @@ type Runner struct {
 	Speed float64
 	Caps  Caps
 	Seed  uint64
+	// Logins are what the clients prove themselves with, in turn; none = with nothing.
+	Logins []Login
 	// Bind is where the clients' own addresses come from, one each. Invalid:
 	// 127.0.0.0/8 for targets on loopback, else the system's choice.
 	Bind netip.Prefix

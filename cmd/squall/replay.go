@@ -56,7 +56,7 @@ type manifest struct {
 
 func replayCommand() *cobra.Command {
 	var targets, allow, overrides []string
-	var budget, trigger, control, dir, bind, format, asUser string
+	var budget, trigger, control, dir, bind, format, asUser, credentials string
 	var speed float64
 	var caps replay.Caps
 	var seed uint64
@@ -116,6 +116,11 @@ caps cut it, calls itself invalid and says why.`,
 				}
 			}
 			r := &replay.Runner{Plan: plan, Guard: guard, Speed: speed, Caps: caps, Seed: seed, Script: script, Keepalive: keepalive, Reattach: reattach}
+			if credentials != "" {
+				if r.Logins, err = readCredentials(credentials); err != nil {
+					return exitError{exitUsage, err}
+				}
+			}
 			loopback := true
 			for _, t := range targets {
 				at, err := guard.Resolve(ctx, t, net.DefaultResolver.LookupNetIP)
@@ -197,6 +202,7 @@ caps cut it, calls itself invalid and says why.`,
 	f.BoolVar(&untilCollapse, "until-collapse", false, "go on when the targets serve next to nobody (default on loopback)")
 	f.DurationVar(&keepalive, "keepalive", 0, "how often a TCP session shows life, in the time of the recording, 0 = 20s")
 	f.DurationVar(&reattach, "reattach", 0, "within which a lost session is wished for again, 0 = 2s")
+	f.StringVar(&credentials, "credentials", "", "file of logins for the clients in turn: lines user:password (SIP), or certificates of Nebula (.crt)")
 	f.StringVar(&bind, "bind", "", "network of the clients' own addresses")
 	f.Uint64Var(&seed, "seed", 1, "of everything that is drawn")
 	f.StringVarP(&dir, "output", "o", "", "directory that keeps every attempt and the manifest, for squall compare")
@@ -220,6 +226,19 @@ func readPlan(cmd *cobra.Command, path string) (*replay.Plan, error) {
 		return nil, fmt.Errorf("%s: %w", path, err)
 	}
 	return p, nil
+}
+
+func readCredentials(path string) ([]replay.Login, error) {
+	h, err := os.Open(path)
+	if err != nil {
+		return nil, err
+	}
+	defer h.Close()
+	list, err := replay.ReadCredentials(h)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", path, err)
+	}
+	return list, nil
 }
 
 // readScript takes a script as it is, or from @FILE.

@@ -78,18 +78,19 @@ func (c *client) hear(within time.Duration) (dissect.Kind, error) {
 		if err != nil {
 			return 0, err
 		}
-		got = append(got, piece[:k]...)
-		r := c.d.Read(&c.who, got)
-		if r.N == 0 {
-			continue
+		for got = append(got, piece[:k]...); len(got) > 0; {
+			r := c.d.Read(&c.who, got)
+			if r.N == 0 {
+				break
+			}
+			if len(r.Next) > 0 {
+				c.c.Write(r.Next)
+			}
+			if r.Kind != dissect.KindChallenge && r.Kind != dissect.KindProgress {
+				return r.Kind, nil
+			}
+			got = got[r.N:]
 		}
-		if len(r.Next) > 0 {
-			c.c.Write(r.Next)
-		}
-		if r.Kind != dissect.KindChallenge && r.Kind != dissect.KindProgress {
-			return r.Kind, nil
-		}
-		got = nil
 	}
 }
 
