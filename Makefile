@@ -4,7 +4,7 @@ STATICCHECK = build/bin/staticcheck
 FUZZTIME ?= 5s
 SEEDS ?= 10
 
-.PHONY: help build test race fuzz bench evaluate golden browser lint check clean-tree
+.PHONY: help build test race fuzz bench evaluate integration golden browser lint check clean-tree
 
 help:
 	@echo 'build  bin/squall, where cmd/squall exists, and every package'
@@ -13,6 +13,7 @@ help:
 	@echo 'fuzz   each fuzz target for FUZZTIME (5s)'
 	@echo 'bench  ratios to tcpdump, then the benchmarks of every package'
 	@echo 'evaluate  docs/evaluation.md anew: every scenario, SEEDS (10) seeds, bad taps, thresholds; takes half an hour'
+	@echo 'integration real nodes from the distribution, outages on real sockets'
 	@echo 'golden the generated pages, written anew'
 	@echo 'browser the HTML reports of the samples in headless Chromium; screenshots in build/browser'
 	@echo 'lint   gofmt, go vet, staticcheck'
@@ -47,6 +48,11 @@ evaluate:
 # SAMPLES="s1 n2" takes these only.
 browser:
 	reports/browser/run.sh $(SAMPLES)
+
+# Real nodes and outages on loopback: some five minutes. Servers that are not
+# installed are skipped, by name.
+integration:
+	go test -tags integration -run 'TestRealNodes|TestSkypeAgain|TestTableOfReplayOnSockets' -v -timeout 20m ./replay
 
 golden:
 	go test ./reports ./dissect/overlay -run 'Page' -update

@@ -1,0 +1,609 @@
+//go:build integration && linux
+
+package replay_test
+
+import (
+	"bytes"
+	"cmp"
+	"encoding/binary"
+	"encoding/hex"
+	"fmt"
+	"io"
+	"net"
+	"net/netip"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"squall/capture"
+	"squall/dissect"
+	"squall/dissect/overlay"
+	"squall/dissect/pipeline"
+	"squall/dissect/storm"
+	"squall/replay"
+)
+
+// realNode is a server from the distribution.
+type realNode struct {
+	name, dialect string
+	programs      []string
+	// prepare writes what the server needs into dir; nil = nothing.
+	prepare func(t *testing.T, dir string) []replay.Login
+	command func(dir string, port uint16) []string
+	tcp     bool // listens on TCP beside, and wants that port, too
+}
+
+func realNodes() []realNode {
+	return []realNode{
+		{name: "n2n supernode, version 1", dialect: "n2n-v1", programs: []string{"supernode"},
+			command: func(_ string, port uint16) []string { return []string{"supernode", "-l", fmt.Sprint(port)} }},
+		{name: "kamailio with digest", dialect: "sip", programs: []string{"kamailio"}, prepare: kamailio,
+			command: func(dir string, port uint16) []string {
+				return []string{"kamailio", "-f", filepath.Join(dir, "k.cfg"), "-DD", "-E", "-Y", dir, "-P", filepath.Join(dir, fmt.Sprint(port, ".pid")),
+					"-l", fmt.Sprintf("udp:127.0.0.1:%d", port)}
+			}},
+		{name: "coturn, binding", dialect: "stun", programs: []string{"turnserver"}, command: coturn},
+		{name: "coturn, allocation", dialect: "turn", programs: []string{"turnserver"}, command: coturn},
+		{name: "opentracker", dialect: "bt-tracker", programs: []string{"opentracker"}, prepare: whitelist, tcp: true,
+			command: func(dir string, port uint16) []string {
+				return []string{"opentracker", "-i", "127.0.0.1", "-p", fmt.Sprint(port), "-P", fmt.Sprint(port), "-d", dir, "-w", "list"}
+			}},
+		{name: "nebula lighthouse", dialect: "nebula", programs: []string{"nebula", "nebula-cert"}, prepare: lighthouse,
+			command: func(dir string, port uint16) []string {
+				return []string{"nebula", "-config", filepath.Join(dir, fmt.Sprint(port, ".yml"))}
+			}},
+	}
+}
+
+// realClients is how many take part, each with one wish: what a client without
+// a session does next is its own affair, and a capture can only guess.
+const realClients = 240
+
+func coturn(dir string, port uint16) []string {
+	return []string{"turnserver", "-n", "-L", "127.0.0.1", "-E", "127.0.0.1", "--listening-port", fmt.Sprint(port), "--no-tls", "--no-dtls", "--no-auth", "--no-cli",
+		"--log-file", "stdout", "--pidfile", filepath.Join(dir, fmt.Sprint(port, ".pid")), "--userdb", filepath.Join(dir, "turndb"), "--allow-loopback-peers",
+		"--min-port", "40000", "--max-port", "60000"}
+}
+
+func kamailio(t *testing.T, dir string) (logins []replay.Login) {
+	modules := ""
+	for _, m := range []string{"/usr/lib/x86_64-linux-gnu/kamailio/modules/", "/usr/lib/aarch64-linux-gnu/kamailio/modules/", "/usr/lib64/kamailio/modules/"} {
+		if _, err := os.Stat(m); err == nil {
+			modules = m
+		}
+	}
+	write(t, filepath.Join(dir, "k.cfg"), `debug=0
+log_stderror=yes
+children=2
+mpath="`+modules+`"
+loadmodule "pv.so"
+loadmodule "sl.so"
+loadmodule "usrloc.so"
+loadmodule "registrar.so"
+loadmodule "auth.so"
+modparam("usrloc", "db_mode", 0)
+request_route {
+	if (method=="REGISTER") {
+		if (!pv_auth_check("example.org", "secret", "0", "0")) {
+			auth_challenge("example.org", "1");
+			exit;
+		}
+		save("location");
+		exit;
+	}
+	sl_send_reply("405", "no");
+}
+`)
+	var text strings.Builder
+	for i := range realClients {
+		fmt.Fprintf(&text, "phone%d@example.org:secret\n", i)
+	}
+	logins, err := replay.ReadCredentials(strings.NewReader(text.String()))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return logins
+}
+
+// whitelist names the torrents that the clients will announce: the
+// distribution's tracker serves listed ones only.
+func whitelist(t *testing.T, dir string) []replay.Login {
+	d, _ := replay.FindDialect("bt-tracker")
+	var list strings.Builder
+	seen := map[string]bool{}
+	for i := range int64(realClients) {
+		who := &replay.Identity{Client: i, Attempt: 1, Seed: realSeed, Local: local}
+		request := d.Request(nil, who)
+		answer := binary.BigEndian.AppendUint64(append([]byte{0, 0, 0, 0}, request[12:16]...), 1)
+		h := hex.EncodeToString(d.Read(who, answer).Next[16:36])
+		if !seen[h] {
+			list.WriteString(h + "\n")
+		}
+		seen[h] = true
+	}
+	write(t, filepath.Join(dir, "list"), list.String())
+	os.Chmod(dir, 0o755) // it becomes nobody
+	return nil
+}
+
+// lighthouse makes an authority, its lighthouse, and a certificate for every
+// client.
+func lighthouse(t *testing.T, dir string) (logins []replay.Login) {
+	cert := func(args ...string) {
+		t.Helper()
+		cmd := exec.Command("nebula-cert", args...)
+		cmd.Dir = dir
+		if out, err := cmd.CombinedOutput(); err != nil {
+			t.Fatalf("nebula-cert: %v: %s", err, out)
+		}
+	}
+	cert("ca", "-name", "test bench")
+	cert("sign", "-name", "lighthouse", "-ip", "10.99.0.1/16")
+	for i := range realClients {
+		name := fmt.Sprint("node", i)
+		cert("sign", "-name", name, "-ip", fmt.Sprintf("10.99.1.%d/16", i+2))
+		b, err := os.ReadFile(filepath.Join(dir, name+".crt"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		l, err := replay.ReadCredentials(bytes.NewReader(b))
+		if err != nil {
+			t.Fatal(err)
+		}
+		logins = append(logins, l...)
+	}
+	return logins
+}
+
+func write(t *testing.T, path, text string) {
+	t.Helper()
+	if err := os.WriteFile(path, []byte(text), 0o644); err != nil {
+		t.Fatal(err)
+	}
+}
+
+const (
+	realSeed = 7
+	lastPort = 1 // tcpmux; nobody listens
+)
+
+// bench are running servers.
+type bench struct {
+	t     *testing.T
+	node  realNode
+	dir   string
+	ports []uint16
+	cmds  []*exec.Cmd
+	logs  []*bytes.Buffer
+}
+
+func freePort(t *testing.T, tcp bool) uint16 {
+	for range 100 {
+		c, err := net.ListenUDP("udp4", &net.UDPAddr{IP: net.IPv4(127, 0, 0, 1)})
+		if err != nil {
+			t.Fatal(err)
+		}
+		port := c.LocalAddr().(*net.UDPAddr).AddrPort().Port()
+		c.Close()
+		if !tcp {
+			return port
+		}
+		l, err := net.Listen("tcp4", fmt.Sprintf("127.0.0.1:%d", port))
+		if err == nil {
+			l.Close()
+			return port
+		}
+	}
+	t.Fatal("no free port")
+	return 0
+}
+
+func (b *bench) start(i int) {
+	port := b.ports[i]
+	if b.node.dialect == "nebula" {
+		write(b.t, filepath.Join(b.dir, fmt.Sprint(port, ".yml")), fmt.Sprintf(`pki: {ca: %[1]s/ca.crt, cert: %[1]s/lighthouse.crt, key: %[1]s/lighthouse.key}
+lighthouse: {am_lighthouse: true}
+listen: {host: 127.0.0.1, port: %[2]d}
+tun: {disabled: true}
+firewall: {inbound: [{port: any, proto: any, host: any}], outbound: [{port: any, proto: any, host: any}]}
+`, b.dir, port))
+	}
+	args := b.node.command(b.dir, port)
+	cmd := exec.Command(args[0], args[1:]...)
+	cmd.Dir = b.dir
+	cmd.Stdout, cmd.Stderr = b.logs[i], b.logs[i]
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGKILL}
+	if err := cmd.Start(); err != nil {
+		b.t.Error(err)
+		return
+	}
+	b.cmds[i] = cmd
+}
+
+func (b *bench) kill(i int) {
+	if cmd := b.cmds[i]; cmd != nil {
+		syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL) // its group, which is its own
+		cmd.Wait()
+		b.cmds[i] = nil
+	}
+}
+
+// up waits until the server answers a client of the dialect.
+func (b *bench) up(i int, logins []replay.Login) bool {
+	at := netip.AddrPortFrom(netip.AddrFrom4([4]byte{127, 0, 0, 1}), b.ports[i])
+	for range 50 {
+		p := planOf(b.t, b.node.dialect, "none(timeout 200ms)", 1, 300*time.Millisecond, replay.Item{})
+		_, s, err := collect(b.t, b.t.Context(), &replay.Runner{Plan: p, Targets: []netip.AddrPort{at}, Guard: guard(b.t), Logins: logins, Seed: realSeed})
+		if err == nil && s.Outcomes[dissect.OutcomeAccepted] == 1 {
+			return true
+		}
+	}
+	return false
+}
+
+// sniff captures what passes the ports on loopback until stop is called.
+func sniff(t *testing.T, ports []uint16) (stop func() string) {
+	t.Helper()
+	path := filepath.Join(t.TempDir(), "run.pcap")
+	var expr []string
+	for _, p := range append(ports, lastPort) { // and the errors about packets to them
+		expr = append(expr, fmt.Sprintf("port %[1]d or icmp[30:2] = %[1]d", p))
+	}
+	cmd := exec.Command("tcpdump", "-i", "lo", "-n", "-B", "16384", "-U", "-Z", "root", "-w", path, strings.Join(expr, " or "))
+	said, err := cmd.StderrPipe()
+	if err == nil {
+		err = cmd.Start()
+	}
+	if err != nil {
+		t.Skipf("tcpdump: %v", err)
+	}
+	first := make([]byte, 200)
+	if n, err := io.ReadAtLeast(said, first, 20); err != nil || !bytes.Contains(first[:n], []byte("listening")) {
+		cmd.Wait()
+		t.Skipf("tcpdump: %v: %s", err, first[:n])
+	}
+	go io.Copy(io.Discard, said)
+	return func() string {
+		// A capture that ends before a silence was long enough does not call it
+		// one: it waits, and ends with a packet of nobody.
+		time.Sleep(11 * time.Second)
+		if c, err := net.Dial("udp", fmt.Sprintf("127.0.0.1:%d", lastPort)); err == nil {
+			c.Write([]byte("end"))
+			c.Close()
+		}
+		time.Sleep(300 * time.Millisecond)
+		cmd.Process.Signal(os.Interrupt)
+		cmd.Wait()
+		return path
+	}
+}
+
+// analyseFile analyses a capture; the nodes are of one service, whatever is
+// made of their ports.
+func analyseFile(t *testing.T, path string, nodes []netip.AddrPort) (*pipeline.Analysis, *storm.Report) {
+	t.Helper()
+	src, err := capture.Open([]string{path}, capture.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer src.Close()
+	hints := dissect.Hints{Nodes: map[dissect.Endpoint]dissect.NodeHint{}}
+	for _, n := range nodes {
+		hints.Nodes[dissect.Endpoint{Addr: dissect.AddrFrom(n.Addr()), Port: n.Port()}] = dissect.NodeHint{Service: "bench"}
+	}
+	a, err := pipeline.Run(t.Context(), pipeline.Config{Protocols: overlay.All(), Hints: hints}, src)
+	if err != nil {
+		t.Fatal(err)
+	}
+	r, err := a.Judge(storm.Config{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return a, r
+}
+
+// seen is an attempt as two witnesses tell of it.
+type seen struct {
+	from, to dissect.Endpoint
+	outcome  dissect.Outcome
+	relation dissect.Relation
+	start    int64
+}
+
+func sortSeen(list []seen) {
+	slices.SortFunc(list, func(a, b seen) int {
+		return cmp.Or(bytes.Compare(a.from.Addr[:], b.from.Addr[:]), cmp.Compare(a.from.Port, b.from.Port), cmp.Compare(a.to.Port, b.to.Port), cmp.Compare(a.start, b.start))
+	})
+}
+
+// TestRealNodes: servers from the distribution accept the attach at least 99
+// times of 100; one is killed and started again in mid-run; failover, retries
+// and recovery are in our rows and in a capture of the run, which agree attempt
+// by attempt.
+func TestRealNodes(t *testing.T) {
+	for _, n := range realNodes() {
+		t.Run(n.name, func(t *testing.T) {
+			t.Parallel()
+			for _, p := range n.programs {
+				if _, err := exec.LookPath(p); err != nil {
+					t.Skipf("%s is not installed", p)
+				}
+			}
+			dir, err := os.MkdirTemp("", "squall")
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer os.RemoveAll(dir)
+			b := &bench{t: t, node: n, dir: dir, cmds: make([]*exec.Cmd, 2)}
+			var logins []replay.Login
+			if n.prepare != nil {
+				logins = n.prepare(t, dir)
+			}
+			var targets []netip.AddrPort
+			for i := range 2 {
+				b.ports = append(b.ports, freePort(t, n.tcp))
+				b.logs = append(b.logs, &bytes.Buffer{})
+				targets = append(targets, netip.AddrPortFrom(netip.AddrFrom4([4]byte{127, 0, 0, 1}), b.ports[i]))
+				b.start(i)
+				defer b.kill(i)
+				if !b.up(i, logins) {
+					b.kill(i)
+					t.Fatalf("it does not come up: %s", b.logs[i].String())
+				}
+			}
+			b.healthy(targets, logins)
+			b.outage(targets, logins)
+		})
+	}
+}
+
+// healthy: nothing happens, everybody gets in.
+func (b *bench) healthy(targets []netip.AddrPort, logins []replay.Login) {
+	t := b.t
+	var items []replay.Item
+	for i := range realClients / 2 {
+		items = append(items, replay.Item{At: time.Duration(i) * 20 * time.Millisecond, Client: int32(i), Node: int32(i % 2), Hold: 500 * time.Millisecond})
+	}
+	p := planOf(t, b.node.dialect, "fixed(1s, timeout 2s)", 2, 3*time.Second, items...)
+	_, s, err := collect(t, t.Context(), &replay.Runner{Plan: p, Targets: targets, Guard: guard(t), Logins: logins, Seed: realSeed})
+	if err != nil {
+		t.Fatal(err)
+	}
+	ok := float64(s.Outcomes[dissect.OutcomeAccepted]) / float64(s.Attempts)
+	t.Logf("healthy: %d attempts, %.1f %% accepted, p99 %v", s.Attempts, 100*ok, s.AcceptP99)
+	if ok < 0.99 || s.Attempts < realClients/2 {
+		t.Errorf("%.1f %% of %d attempts were accepted: %v; %s", 100*ok, s.Attempts, s.Outcomes, b.logs[0].String())
+	}
+}
+
+// outage: the first node dies and comes back.
+func (b *bench) outage(targets []netip.AddrPort, logins []replay.Login) {
+	t := b.t
+	var items []replay.Item
+	for i := range realClients {
+		items = append(items, replay.Item{At: time.Duration(i) * 36 * time.Millisecond, Client: int32(i), Node: 0})
+	}
+	p := planOf(t, b.node.dialect, "fixed(300ms, timeout 700ms, limit 6, round_robin)", 2, 11*time.Second, items...)
+	stop := sniff(t, b.ports)
+	var restarted time.Time
+	rows, s, err := collect(t, t.Context(), &replay.Runner{Plan: p, Targets: targets, Guard: guard(t), Logins: logins, Seed: realSeed,
+		Script: []replay.Event{{At: 3 * time.Second, Do: replay.Down}, {At: 6 * time.Second, Do: replay.Raise}}, Do: func(e replay.Event) error {
+			if e.Do == replay.Down {
+				b.kill(0)
+			} else {
+				b.start(0)
+				restarted = time.Now()
+			}
+			return nil
+		}})
+	path := stop()
+	if err != nil {
+		t.Fatal(err)
+	}
+	replay.Settle(rows)
+	a, report := analyseFile(t, path, targets)
+	defer a.Close()
+	back := s.Begin.Add(time.Since(s.Begin) - time.Since(restarted)).Sub(s.Begin)
+	var ours, theirs []seen
+	failovers, failed, recovered := 0, 0, 0
+	for i := range rows {
+		r := &rows[i]
+		if r.Outcome == dissect.OutcomeUnknown { // in flight at the end
+			continue
+		}
+		ours = append(ours, seen{r.Source, r.Destination, r.Outcome, r.Relation, r.Start})
+		failovers += count(r.Relation == dissect.RelationFailover)
+		failed += count(r.Outcome.Failed())
+		recovered += count(r.Destination.Port == b.ports[0] && r.Outcome == dissect.OutcomeAccepted && time.Duration(r.Due) > back)
+	}
+	capturedFailovers, capturedRecovered, lastAccepted := 0, 0, int64(0)
+	for x, err := range a.Attempts() {
+		if err != nil {
+			t.Fatal(err)
+		}
+		if x.Relation == dissect.RelationParallel {
+			t.Errorf("in the capture an attempt is parallel: %+v", x)
+		}
+		if x.Destination.Port == lastPort {
+			continue
+		}
+		theirs = append(theirs, seen{x.Source, x.Destination, x.Outcome, x.Relation, x.Start})
+		capturedFailovers += count(x.Relation == dissect.RelationFailover)
+		if x.Destination.Port == b.ports[0] && x.Outcome == dissect.OutcomeAccepted {
+			lastAccepted = max(lastAccepted, x.Start)
+			capturedRecovered += count(x.Start > restarted.UnixNano())
+		}
+	}
+	sortSeen(ours)
+	sortSeen(theirs)
+	inOurs := map[[2]dissect.Endpoint][]seen{}
+	for _, x := range ours {
+		k := [2]dissect.Endpoint{x.from, x.to}
+		inOurs[k] = append(inOurs[k], x)
+	}
+	same, related, missing := 0, 0, 0
+	for _, x := range theirs {
+		k := [2]dissect.Endpoint{x.from, x.to}
+		if len(inOurs[k]) == 0 {
+			missing++
+			t.Logf("only in the capture: %v to %v, %v, %v", x.from, x.to, x.outcome, x.relation)
+			continue
+		}
+		y := inOurs[k][0]
+		inOurs[k] = inOurs[k][1:]
+		if y.outcome == x.outcome {
+			same++
+		} else {
+			t.Logf("%v to %v: %v by our row, %v in the capture", x.from, x.to, y.outcome, x.outcome)
+		}
+		related += count(y.relation == x.relation)
+	}
+	down := false
+	for i := range report.Nodes {
+		n := &report.Nodes[i]
+		down = down || n.At.Port == b.ports[0] && len(n.Periods) > 0
+	}
+	t.Logf("outage: %d rows (%d failed, %d failovers, %d accepted by the restarted node); in the capture %d (%d failovers, %d accepted by it, seen down: %v); outcomes agree for %d, relations for %d",
+		len(ours), failed, failovers, recovered, len(theirs), capturedFailovers, capturedRecovered, down, same, related)
+	if failovers == 0 || failed == 0 || recovered == 0 || capturedFailovers == 0 || capturedRecovered == 0 {
+		t.Error("failover and recovery are not in both")
+	}
+	if len(ours) != len(theirs) || missing != 0 || same != len(ours) {
+		t.Errorf("%d rows and %d attempts in the capture; %d agree", len(ours), len(theirs), same)
+	}
+	if capturedFailovers != failovers || related < len(ours)*95/100 {
+		t.Errorf("%d failovers in our rows and %d in the capture; %d of %d relations agree", failovers, capturedFailovers, related, len(ours))
+	}
+}
+
+func count(yes bool) int {
+	if yes {
+		return 1
+	}
+	return 0
+}
+
+// TestSkypeAgain is the outage of the sample on real sockets, six times as
+// fast: against eight supernodes and the trigger it happens again, and every
+// measure of compare passes; with a retry budget, or with two of the
+// mega-supernodes that ended it, it does not.
+func TestSkypeAgain(t *testing.T) {
+	a, report, _ := analyse(t, "skype-2010", 1)
+	defer a.Close()
+	g := again{share: 1, until: 5 * time.Minute, speed: 6, seed: 1}
+	p, rows, s := g.run(t, a, report)
+	run := replay.Analysis("replay", rows)
+	r, err := run.Judge(storm.Config{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Log(r.Verdict.Sentence)
+	if r.Verdict.Class != storm.RetryStorm || !r.Verdict.Cascade {
+		t.Errorf("as recorded: %v, cascade %v", r.Verdict.Class, r.Verdict.Cascade)
+	}
+	names := map[string]string{}
+	for i, n := range p.Nodes {
+		names[n.Address] = g.targets[i].String()
+	}
+	original, err := replay.NewProfile(a, replay.Scope{Name: "sample", From: p.Begin, To: p.Begin + int64(p.Duration), Nodes: names})
+	if err != nil {
+		t.Fatal(err)
+	}
+	second, err := replay.NewProfile(run, replay.Scope{Name: "replay", From: p.Begin})
+	if err != nil {
+		t.Fatal(err)
+	}
+	c := replay.Compare(original, []*replay.Profile{second}, nil)
+	for _, m := range c.Measures {
+		t.Logf("%-14s %-40s %-40s %.3f of %.3f", m.Name, m.Original, m.Replay, m.Distance, m.Limit)
+		if m.Judged && !m.Pass {
+			if s.Valid() {
+				t.Errorf("%s: %s and %s, distance %.3f", m.Name, m.Original, m.Replay, m.Distance)
+			} else {
+				t.Logf("%s does not pass, of a run that calls itself invalid: %v", m.Name, s.Invalid)
+			}
+		}
+	}
+	for _, fix := range []struct {
+		name string
+		again
+	}{{"with a budget", again{share: 1, until: 5 * time.Minute, speed: 6, seed: 1, budget: 0.1}},
+		{"with two mega-supernodes", again{share: 1, until: 5 * time.Minute, speed: 6, seed: 1, more: []replay.NodeConfig{megaNode(1), megaNode(1)}}}} {
+		_, rows, _ := fix.run(t, a, report)
+		v := verdictOf(t, rows).Verdict
+		t.Logf("%s: %s", fix.name, v.Sentence)
+		if v.Class >= storm.RetryStorm {
+			t.Errorf("%s: %v", fix.name, v.Class)
+		}
+	}
+}
+
+// TestTableOfReplayOnSockets is the table of storms.md section 4.3 on
+// loopback, twenty times as fast.
+func TestTableOfReplayOnSockets(t *testing.T) {
+	const speed = 20
+	pol := "fixed(1s, limit 3, timeout 1s)"
+	items := func(wishes []replay.Wish) (list []replay.Item) {
+		for _, w := range wishes {
+			list = append(list, replay.Item{At: w.At, Client: w.Client, Hold: w.Hold})
+		}
+		return list
+	}
+	demand := poisson(50, toState, 1)
+	var attempts []replay.Wish
+	recorded := replay.World{Demand: demand, Policies: []replay.Policy{policy(t, pol)}, Nodes: server(100), Script: script(t, cut), Duration: toState, Seed: 1,
+		Observe: func(a replay.Trial) {
+			attempts = append(attempts, replay.Wish{At: a.Start, Client: int32(len(attempts)), Hold: time.Second})
+		}}
+	if _, err := recorded.Run(); err != nil {
+		t.Fatal(err)
+	}
+	sortWishes(attempts)
+	for _, tc := range []struct {
+		name string
+		mode replay.Mode
+		cut  bool
+		good map[float64]float64 // served per second at the end, by capacity
+	}{
+		{"attempts, open loop", replay.AttemptMode, false, map[float64]float64{45: 0, 80: 0, 120: 0, 200: 150}},
+		{"intents", replay.IntentMode, false, map[float64]float64{45: 0, 80: 50, 120: 50, 200: 50}},
+		{"intents with the trigger", replay.IntentMode, true, map[float64]float64{45: 0, 80: 0, 120: 0, 200: 50}},
+	} {
+		for _, mu := range []float64{45, 80, 120, 200} {
+			c := cluster(t, "udp", replay.NodeConfig{Capacity: mu}.Faster(speed))
+			list := items(demand)
+			if tc.mode == replay.AttemptMode {
+				list = items(attempts)
+			}
+			p := planOf(t, "udp", pol, 1, toState, list...)
+			p.Mode = tc.mode.String()
+			r := &replay.Runner{Plan: p, Targets: c.Addrs(), Guard: guard(t), Speed: speed, Seed: 1, Caps: replay.Caps{MaxRate: 1e6}, UntilCollapse: true}
+			if tc.cut {
+				r.Script, r.Do = script(t, cut), c.Do
+			}
+			rows, s, err := collect(t, t.Context(), r)
+			if err != nil {
+				t.Fatal(err)
+			}
+			served := 0.0
+			from, to := p.Begin+int64(fromState), p.Begin+int64(toState)
+			for i := range rows {
+				if x := &rows[i]; x.Outcome == dissect.OutcomeAccepted && x.Relation != dissect.RelationRefresh && x.Start >= from && x.Start < to {
+					served++
+				}
+			}
+			served /= (toState - fromState).Seconds()
+			t.Logf("mu %3.0f, %-26s %.1f/s served (%d attempts, lateness p99 %v)", mu, tc.name, served, s.Attempts, s.LatenessP99)
+			want := tc.good[mu]
+			if served < want*0.8-1 || served > want*1.2+5 {
+				t.Errorf("mu %v, %s: %.1f/s served, want %v", mu, tc.name, served, want)
+			}
+			c.Stop()
+		}
+	}
+}
