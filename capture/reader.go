@@ -156,9 +156,14 @@ func (f *file) parse(c *chunk, b []byte) {
 }
 
 func (f *file) count(p *Packet) {
-	s := &f.stats
+	f.stats.count(p, f.last)
+	f.last = p.Time
+}
+
+// count takes a packet whose predecessor had the time last.
+func (s *FileStats) count(p *Packet, last int64) {
 	if s.Packets > 0 {
-		switch d := p.Time - f.last; {
+		switch d := p.Time - last; {
 		case d < 0:
 			s.OutOfOrder++
 			if d < -stepBack {
@@ -174,7 +179,6 @@ func (f *file) count(p *Packet) {
 	if s.Packets == 0 || p.Time > s.Last {
 		s.Last = p.Time
 	}
-	f.last = p.Time
 	s.Packets++
 	s.Bytes += int64(p.OrigLen)
 	if len(p.Data) < p.OrigLen {

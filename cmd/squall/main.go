@@ -44,7 +44,7 @@ func main() { os.Exit(run(os.Args[1:], os.Stdin, os.Stdout, os.Stderr)) }
 
 // run is main without the process: arguments and streams in, exit code out.
 func run(args []string, stdin io.Reader, stdout, stderr io.Writer) int {
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
 	root := newRoot()
 	root.SetArgs(args)
@@ -86,6 +86,7 @@ Try it on a simulated outage:
 	}
 	root.AddCommand(
 		analyzeCommand(),
+		captureCommand(),
 		compareCommand(),
 		consentCommand(),
 		extractCommand(),
