@@ -16,18 +16,21 @@ import (
 
 // Look is how a screen is drawn.
 type Look struct {
-	Width int  // columns, at least 60
-	Color bool // terminal colours
+	Width    int  // columns, at least 60
+	Color    bool // terminal colours
+	Markdown bool // a page instead: headings, lists, tables
 }
 
 const (
 	leastWidth  = 60
 	chartHeight = 8
-	listed      = 8 // rows of each list
+	listed      = 8  // rows of each list
+	proseWidth  = 15 // of a column of prose, at least
+	nameWidth   = 24 // of a column of names, at least, where they are that long
 )
 
 // Screen writes the analysis for reading: verdict, what was read, totals, the
-// busiest nodes and clients, and the attempts over time.
+// busiest nodes and clients, and the attempts over time; or the same as a page.
 func Screen(w io.Writer, r *Results, look Look) error {
 	report, err := r.Report()
 	if err != nil {
@@ -72,10 +75,20 @@ func (s *screen) paint(style, text string) string {
 	return "\x1b[" + style + "m" + text + "\x1b[0m"
 }
 
-func (s *screen) head(text string) { fmt.Fprintf(&s.out, "\n%s\n", s.paint(bold, text)) }
+func (s *screen) head(text string) {
+	if s.look.Markdown {
+		fmt.Fprintf(&s.out, "\n## %s\n", escapeMarkdown(printable(text)))
+		return
+	}
+	fmt.Fprintf(&s.out, "\n%s\n", s.paint(bold, printable(text)))
+}
 
 // say writes a text, broken at words to the width.
 func (s *screen) say(indent int, text string) {
+	if s.look.Markdown {
+		fmt.Fprintf(&s.out, "\n%s\n", escapeMarkdown(printable(text)))
+		return
+	}
 	lead := strings.Repeat(" ", indent)
 	line := ""
 	for _, word := range strings.Fields(printable(text)) {
@@ -93,11 +106,48 @@ func (s *screen) say(indent int, text string) {
 	}
 }
 
-func (s *screen) verdict() {
-	v := &s.report.Verdict
-	name := strings.ToUpper(strings.ReplaceAll(v.Class.String(), "_", " "))
-	if v.Cascade {
-		name += " with cascade"
+// hang writes a text behind a mark, its further lines under its first.
+func (s *screen) hang(indent int, mark, text string) {
+	if s.look.Markdown {
+		words := map[string]string{"+": "for: ", "-": "against: "}
+		fmt.Fprintf(&s.out, "%s- %s%s\n", strings.Repeat(" ", indent-2), words[mark], escapeMarkdown(printable(text)))
+		return
+	}
+	wide := indent + len([]rune(plainText(mark))) + 1
+	for i, line := range wrapped(printable(text), s.look.Width-wide) {
+		if i == 0 {
+			s.out.WriteString(strings.Repeat(" ", indent) + mark + " " + line + "\n")
+			continue
+		}
+		s.out.WriteString(strings.Repeat(" ", wide) + line + "\n")
+	}
+}
+
+// plainText is a text without colours.
+func plainText(s string) string {
+	var b strings.Builder
+	for i := 0; i < len(s); i++ {
+		if s[i] == 0x1b {
+			for i < len(s) && s[i] != 'm' {
+				i++
+			}
+			continue
+		}
+		b.WriteByte(s[i])
+	}
+	return b.String()
+}
+
+// title is what a finding is, where, and how sure that is.
+func (s *screen) title(v *storm.Finding) {
+	name := title(v)
+	if s.look.Markdown {
+		fmt.Fprintf(&s.out, "# %s", name)
+		if v.Service != "" {
+			s.out.WriteString(" on " + escapeMarkdown(printable(v.Service)))
+		}
+		fmt.Fprintf(&s.out, "\n\nConfidence: %s.\n", v.Confidence)
+		return
 	}
 	style := green
 	if v.Class >= storm.PathLoss {
@@ -111,21 +161,20 @@ func (s *screen) verdict() {
 		line += "  " + printable(v.Service)
 	}
 	fmt.Fprintf(&s.out, "%s  (confidence %s)\n", line, v.Confidence)
+}
+
+func (s *screen) verdict() {
+	v := &s.report.Verdict
+	s.title(v)
 	s.say(2, s.report.Summary)
 	var rows [][]string
-	for _, c := range v.Criteria {
-		mark := "no"
-		switch {
-		case c.Waived:
-			mark = "waived"
-		case c.Met:
-			mark = "yes"
-		}
-		rows = append(rows, []string{c.Name, number(c.Value), number(c.Threshold), c.Unit, mark, c.Note})
+	for i := range v.Criteria {
+		c := &v.Criteria[i]
+		rows = append(rows, []string{c.Name, number(c.Value), needed(c), c.Unit, metWord(c), noteOf(c)})
 	}
 	if len(rows) > 0 {
 		s.out.WriteByte('\n')
-		s.grid([]string{"criterion", "value", "threshold", "unit", "met", "note"}, rows, 1)
+		s.grid([]string{"criterion", "value", "needed", "unit", "met", "note"}, rows, 1)
 	}
 	if len(s.report.Findings) > 1 {
 		s.head("All findings")
@@ -166,6 +215,9 @@ func (s *screen) read(r *Results) {
 		n    int64
 		what string
 	}{{q.Duplicates, "duplicates"}, {q.OutOfOrder, "out of order"}, {q.ClockSteps, "clock steps"}, {q.Cut, "cut too short"}, {int64(len(q.Gaps)), "silences of more than 5 s"}} {
+		if c.n == 1 {
+			c.what = strings.Replace(strings.TrimSuffix(c.what, "s"), "silences of more than 5 ", "silence of more than 5 s", 1)
+		}
 		if c.n > 0 {
 			quality = append(quality, thousands(c.n)+" "+c.what)
 		}
@@ -193,9 +245,9 @@ func (s *screen) totals() {
 	if t.IntentSurge > 0 {
 		surge = short(t.IntentSurge) + "x"
 	}
-	s.grid([]string{"attempts", "intents", "retries", "A", "retry share", "peak surge", "late ratio", "clients", "nodes"},
-		[][]string{{thousands(t.Attempts), thousands(t.Intents), thousands(t.Retries), fixed(t.Amplification()), fixed(t.RetryShare()), surge,
-			fixed(t.LateRatio()), thousands(t.Clients), thousands(t.Nodes)}}, 0)
+	s.grid([]string{"attempts", "intents", "retries", "A", "retry %", "fail %", "late %", "peak surge", "clients", "nodes"},
+		[][]string{{thousands(t.Attempts), thousands(t.Intents), thousands(t.Retries), fixed(t.Amplification()), share(t.RetryShare()),
+			share(t.FailureRatio()), share(t.LateRatio()), surge, thousands(t.Clients), thousands(t.Nodes)}}, 0)
 	var parts []string
 	for o := range dissect.NumOutcomes {
 		if n := t.Outcomes[o]; n > 0 {
@@ -226,16 +278,16 @@ func (s *screen) nodes() {
 		state := ""
 		if len(n.Periods) > 0 {
 			p := n.Periods[0]
-			state = p.Kind.String() + " " + clock(p.Start)
+			state = strings.ReplaceAll(p.Kind.String(), "_", "-") + " " + clock(p.Start)
 			if n.Generation >= 0 {
-				state += " gen " + strconv.Itoa(int(n.Generation))
+				state += ", gen " + strconv.Itoa(int(n.Generation))
 			}
 		}
-		rows = append(rows, []string{n.At.String(), n.Service, thousands(n.Attempts), short(n.PeakRate), fixed(n.RetryShare()),
-			fixed(n.FailureRatio()), fixed(n.LateRatio()), thousands(n.Clients), state})
+		rows = append(rows, []string{n.At.String(), n.Service, thousands(n.Attempts), short(n.PeakRate), share(n.RetryShare()),
+			share(n.FailureRatio()), state, share(n.LateRatio()), thousands(n.Clients)})
 	}
 	s.about(title, rows, 1)
-	s.grid([]string{"node", "service", "attempts", "peak/s", "retry share", "failed", "late", "clients", "period"}, rows, 2)
+	s.grid([]string{"node", "service", "attempts", "peak/s", "retry %", "fail %", "period", "late %", "clients"}, rows, 2)
 }
 
 func (s *screen) policies() {
@@ -264,11 +316,14 @@ func (s *screen) versions() {
 	var rows [][]string
 	for i := range all[:min(listed, len(all))] {
 		v := &all[i]
-		rows = append(rows, []string{v.Version, v.Service, thousands(v.Clients), fixed(v.ClientShare), fixed(v.RetryShare), fixed(v.Amplification),
-			short(v.EarlyOdds), short(v.LateOdds), v.AssociatedWith})
+		rows = append(rows, []string{v.Version, v.Service, thousands(v.Clients), share(v.ClientShare), share(v.RetryShare), fixed(v.Amplification),
+			v.AssociatedWith, short(v.EarlyOdds), short(v.LateOdds)})
 	}
 	s.about("Versions", rows, 1)
-	s.grid([]string{"version", "service", "clients", "of clients", "of retries", "A", "early odds", "late odds", "associated with"}, rows, 2)
+	s.grid([]string{"version", "service", "clients", "clients %", "retries %", "A", "with", "early odds", "late odds"}, rows, 2)
+	if slices.ContainsFunc(all, func(v storm.Version) bool { return v.Associated }) {
+		s.say(2, "with: a version is associated with a crash where its members fell first, with retries where its policy carries the storm; odds are those of its members against all others.")
+	}
 }
 
 func (s *screen) clients() {
@@ -280,11 +335,11 @@ func (s *screen) clients() {
 	var rows [][]string
 	for i := range all[:min(listed, len(all))] {
 		c := &all[i]
-		rows = append(rows, []string{c.ID, c.Version, c.Service, thousands(c.Counts.Attempts), thousands(c.Intents), fixed(c.Amplification()), fixed(c.FailureRatio()),
+		rows = append(rows, []string{c.ID, c.Version, c.Service, thousands(c.Counts.Attempts), thousands(c.Intents), fixed(c.Amplification()), share(c.FailureRatio()),
 			clock(c.First), clock(c.Last)})
 	}
 	s.about(title, rows, 2)
-	s.grid([]string{"client", "version", "service", "attempts", "intents", "A", "failed", "first", "last"}, rows, 3)
+	s.grid([]string{"client", "version", "service", "attempts", "intents", "A", "fail %", "first", "last"}, rows, 3)
 }
 
 func (s *screen) notes() {
@@ -310,7 +365,9 @@ func (s *screen) about(title string, rows [][]string, column int) {
 }
 
 // grid draws a small table: the first left columns to the left, the numbers to
-// the right. Texts give way until it fits; columns without a value are left out.
+// the right. Numbers are never cut; texts go on in further lines, those with
+// blanks before others. Columns without a value are left out, and from the right
+// those that still do not fit.
 func (s *screen) grid(heading []string, rows [][]string, left int) {
 	keep := []int{}
 	for c := range heading {
@@ -318,54 +375,167 @@ func (s *screen) grid(heading []string, rows [][]string, left int) {
 			keep = append(keep, c)
 		}
 	}
-	widths := make([]int, len(heading))
+	if s.look.Markdown {
+		s.page(heading, rows, keep, left)
+		return
+	}
+	widths, least, full := make([]int, len(heading)), make([]int, len(heading)), make([]int, len(heading))
 	total := 0
 	for _, c := range keep {
-		widths[c] = len([]rune(heading[c]))
-		for _, r := range rows {
-			widths[c] = max(widths[c], len([]rune(printable(r[c]))))
+		right := c >= left && numeric(rows, c)
+		for _, r := range append([][]string{heading}, rows...) {
+			n := len([]rune(printable(r[c])))
+			widths[c] = max(widths[c], n)
+			if right {
+				least[c] = widths[c]
+			} else if strings.Contains(r[c], " ") && r[c] != heading[c] {
+				least[c] = proseWidth
+			}
 		}
+		if least[c] == 0 { // names are broken last
+			least[c] = min(widths[c], nameWidth)
+		}
+		full[c] = widths[c]
 		total += widths[c] + len(columnGap)
 	}
-	for total > s.look.Width { // the widest text gives way
-		widest := keep[0]
-		for _, c := range keep {
-			if widths[c] > widths[widest] {
-				widest = c
+	for _, blanks := range []bool{true, false} {
+		for total > s.look.Width {
+			widest := -1
+			for _, c := range keep {
+				if widths[c] > least[c] && (least[c] == proseWidth) == blanks && (widest < 0 || widths[c] > widths[widest]) {
+					widest = c
+				}
 			}
+			if widest < 0 {
+				break
+			}
+			widths[widest]--
+			total--
 		}
-		if widths[widest] <= 8 {
-			break
-		}
-		widths[widest]--
-		total--
 	}
-	line := func(cells []string) string {
-		var b strings.Builder
+	for total > s.look.Width && len(keep) > left+1 {
+		last := keep[len(keep)-1]
+		keep, total = keep[:len(keep)-1], total-widths[last]-len(columnGap)
+	}
+	for _, c := range slices.Backward(keep) { // what that freed
+		if more := min(s.look.Width-total, full[c]-widths[c]); more > 0 {
+			widths[c], total = widths[c]+more, total+more
+		}
+	}
+	for i, r := range append([][]string{heading}, rows...) {
+		cells := make([][]string, len(heading))
+		lines := 1
 		for _, c := range keep {
-			text := []rune(printable(cells[c]))
-			if len(text) > widths[c] {
-				text = append(text[:widths[c]-1], '…')
+			cells[c] = wrapped(printable(r[c]), widths[c])
+			lines = max(lines, len(cells[c]))
+		}
+		for k := range lines {
+			var b strings.Builder
+			for _, c := range keep {
+				text := ""
+				if k < len(cells[c]) {
+					text = cells[c][k]
+				}
+				pad := strings.Repeat(" ", widths[c]-len([]rune(text)))
+				if c >= left && numeric(rows, c) {
+					text, pad = pad+text, ""
+				}
+				b.WriteString(columnGap + text + pad)
 			}
-			pad := strings.Repeat(" ", widths[c]-len(text))
-			b.WriteString(columnGap)
-			if c < left || !numeric(rows, c) {
-				b.WriteString(string(text) + pad)
+			line := strings.TrimRight(b.String(), " ")
+			if i == 0 {
+				line = s.paint(dim, line)
+			}
+			s.out.WriteString(line + "\n")
+		}
+	}
+}
+
+// page draws a grid as a table of Markdown.
+func (s *screen) page(heading []string, rows [][]string, keep []int, left int) {
+	s.out.WriteByte('\n')
+	for i, r := range append([][]string{heading}, rows...) {
+		for _, c := range keep {
+			s.out.WriteString("| " + escapeMarkdown(printable(r[c])) + " ")
+		}
+		s.out.WriteString("|\n")
+		if i > 0 {
+			continue
+		}
+		for _, c := range keep {
+			if c >= left && numeric(rows, c) {
+				s.out.WriteString("|--:")
 			} else {
-				b.WriteString(pad + string(text))
+				s.out.WriteString("|---")
 			}
 		}
-		return strings.TrimRight(b.String(), " ") + "\n"
+		s.out.WriteString("|\n")
 	}
-	s.out.WriteString(s.paint(dim, strings.TrimSuffix(line(heading), "\n")) + "\n")
-	for _, r := range rows {
-		s.out.WriteString(line(r))
+}
+
+// wrapped breaks a text at blanks, and a longer word where it must.
+func wrapped(text string, width int) (lines []string) {
+	line := ""
+	for _, word := range strings.Fields(text) {
+		for len([]rune(word)) > width {
+			if line != "" {
+				lines, line = append(lines, line), ""
+			}
+			r := []rune(word)
+			lines, word = append(lines, string(r[:width])), string(r[width:])
+		}
+		switch {
+		case line == "":
+			line = word
+		case len([]rune(line))+1+len([]rune(word)) <= width:
+			line += " " + word
+		default:
+			lines, line = append(lines, line), word
+		}
 	}
+	return append(lines, line)
+}
+
+// command writes a shell command that can be copied: broken between words with
+// a backslash, and inside the quoted last one, where a newline does no harm.
+func (s *screen) command(words []string) {
+	if s.look.Markdown {
+		last := len(words) - 1
+		fmt.Fprintf(&s.out, "\n```sh\n%s '%s'\n```\n", strings.Join(words[:last], " "), words[last])
+		return
+	}
+	const indent = "    "
+	line := indent
+	room := s.look.Width - 2
+	put := func(word, broken string) {
+		if line != indent && len([]rune(line))+len([]rune(word))+1 > room {
+			s.out.WriteString(line + broken + "\n")
+			line = indent + "  "
+		} else if line != indent {
+			line += " "
+		}
+		line += word
+	}
+	for _, w := range words[:len(words)-1] {
+		put(w, " \\")
+	}
+	terms := strings.Fields(words[len(words)-1])
+	for i, t := range terms {
+		broken := ""
+		if i == 0 {
+			t, broken = "'"+t, " \\"
+		}
+		if i == len(terms)-1 {
+			t += "'"
+		}
+		put(t, broken)
+	}
+	s.out.WriteString(line + "\n")
 }
 
 func numeric(rows [][]string, c int) bool {
 	for _, r := range rows {
-		if r[c] != "" && r[c] != "-" && (r[c][0] < '0' || r[c][0] > '9') {
+		if t := strings.TrimLeft(r[c], "≤≥< "); t != "" && t != "-" && (t[0] < '0' || t[0] > '9') {
 			return false
 		}
 	}
@@ -385,6 +555,9 @@ func (s *screen) chart() {
 		return
 	}
 	columns := s.look.Width - 12
+	if s.look.Markdown {
+		columns = min(columns, 80)
+	}
 	step := int64(storm.WindowLength)
 	for (end-begin)/step >= int64(columns) {
 		step += storm.WindowLength
@@ -405,6 +578,10 @@ func (s *screen) chart() {
 		top = max(top, b.ok+b.failed+b.open)
 	}
 	s.head("Attempts a second over time, a column is " + lasted(step))
+	if s.look.Markdown {
+		s.out.WriteString("\n```text\n")
+		defer s.out.WriteString("```\n")
+	}
 	rate := float64(top) / (float64(step) / 1e9)
 	for row := chartHeight; row > 0; row-- {
 		label := ""
@@ -437,6 +614,19 @@ func (s *screen) chart() {
 	left, right := clock(begin), clock(end)
 	fmt.Fprintf(&s.out, "  %7s %s%s%s\n", "", left, strings.Repeat(" ", max(1, len(bars)-len(left)-len(right))), right)
 	fmt.Fprintf(&s.out, "  %7s %s accepted  %s failed  %s unknown\n", "", s.paint(green, "█"), s.paint(orange, "▒"), s.paint(gray, "·"))
+}
+
+// share prints a ratio as a percentage; - for none at all.
+func share(f float64) string {
+	switch {
+	case f == 0:
+		return "-"
+	case f < 0.00095:
+		return "<0.1"
+	case f < 0.0995 || f > 0.995 && f < 1:
+		return strconv.FormatFloat(100*f, 'f', 1, 64)
+	}
+	return strconv.FormatFloat(100*f, 'f', 0, 64)
 }
 
 func percent(a, b int64) int64 { return (100*a + b/2) / b }
@@ -498,6 +688,12 @@ func lasted(ns int64) string {
 	}
 	return d.String()
 }
+
+// thousandless is a number that names something: a frame.
+func thousandless(n int64) string { return strconv.FormatInt(n, 10) }
+
+// clockMS is the time of day with milliseconds, UTC.
+func clockMS(ns int64) string { return time.Unix(0, ns).UTC().Format("15:04:05.000") }
 
 // clock is the time of day, UTC.
 func clock(ns int64) string {

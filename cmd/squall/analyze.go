@@ -115,7 +115,11 @@ Exit status: 0 done, 2 unreadable input, 3 done but an input was damaged,
 	}
 	in.flags(cmd)
 	f := cmd.Flags()
+<<<<<<< HEAD
 	f.StringVarP(&format, "format", "T", "text", "text, html, json or prometheus")
+=======
+	f.StringVarP(&format, "format", "T", "text", "text, markdown, html or json")
+>>>>>>> b83c482 (squall explain: criteria, flips, rivals, frames; reports: texts wrap instead of being cut, analyze -T markdown)
 	f.StringVarP(&out.file, "write", "w", "-", "file to write, - for standard output")
 	f.StringVarP(&dir, "output", "o", "", "directory that keeps every table as Parquet, summary.json and report.html")
 	f.StringVar(&colour, "color", "auto", "auto, always or never")
@@ -137,31 +141,51 @@ func classes() string {
 
 // view finds the writer of a format.
 func view(cmd *cobra.Command, format, colour string, page reports.HTMLOptions) (func(io.Writer, *reports.Results) error, error) {
-	look := reports.Look{Width: 100}
-	columns := terminal(cmd.OutOrStdout())
-	if columns > 0 {
-		look.Width = columns
-	}
-	switch colour {
-	case "auto":
-		look.Color = columns > 0 && os.Getenv("NO_COLOR") == ""
-	case "always":
-		look.Color = true
-	case "never":
-	default:
-		return nil, exitError{exitUsage, fmt.Errorf("--color %q: want auto, always or never", colour)}
+	look, err := lookOf(cmd, colour)
+	if err != nil {
+		return nil, err
 	}
 	switch format {
 	case "text":
 		return func(w io.Writer, r *reports.Results) error { return reports.Screen(w, r, look) }, nil
 	case "html":
 		return func(w io.Writer, r *reports.Results) error { return reports.WriteHTML(w, r, page) }, nil
+	case "markdown":
+		look.Color, look.Markdown = false, true
+		return func(w io.Writer, r *reports.Results) error { return reports.Screen(w, r, look) }, nil
 	case "json":
 		return reports.WriteSummary, nil
 	case "prometheus":
 		return reports.WritePrometheus, nil
 	}
+<<<<<<< HEAD
 	return nil, exitError{exitUsage, fmt.Errorf("format %q: analyze writes text, html, json or prometheus; tables in other formats come from squall report", format)}
+=======
+	return nil, exitError{exitUsage, fmt.Errorf("format %q: analyze writes text, markdown, html or json; tables in other formats come from squall report", format)}
+}
+
+// lookOf is how the screen is drawn: as wide as the terminal, else as COLUMNS
+// says, else 100; in colours on a terminal that does not ask for none.
+func lookOf(cmd *cobra.Command, colour string) (look reports.Look, err error) {
+	columns := terminal(cmd.OutOrStdout())
+	look.Width = columns
+	if look.Width == 0 {
+		look.Width, _ = strconv.Atoi(os.Getenv("COLUMNS"))
+	}
+	if look.Width <= 0 {
+		look.Width = 100
+	}
+	switch colour {
+	case "auto":
+		look.Color = columns > 0 && os.Getenv("NO_COLOR") == "" && os.Getenv("TERM") != "dumb"
+	case "always":
+		look.Color = true
+	case "never":
+	default:
+		return look, exitError{exitUsage, fmt.Errorf("--color %q: want auto, always or never", colour)}
+	}
+	return look, nil
+>>>>>>> b83c482 (squall explain: criteria, flips, rivals, frames; reports: texts wrap instead of being cut, analyze -T markdown)
 }
 
 // keep writes every table and the summary. The summary comes last: a directory

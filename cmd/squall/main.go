@@ -89,6 +89,7 @@ Try it on a simulated outage:
 		captureCommand(),
 		compareCommand(),
 		consentCommand(),
+		explainCommand(),
 		extractCommand(),
 		infoCommand(),
 		mergeCommand(),

@@ -75,7 +75,7 @@ analyze, or in shards, decides it.`,
 	}
 	f := cmd.Flags()
 	f.StringVarP(&dir, "output", "o", "", "directory to write")
-	f.StringVarP(&format, "format", "T", "text", "text, html or json")
+	f.StringVarP(&format, "format", "T", "text", "text, markdown, html or json")
 	f.StringVar(&colour, "color", "auto", "auto, always or never")
 	f.StringVar(&hints, "hints", "", "YAML file that names nodes, fixes roles, groups services")
 	f.IntVarP(&cfg.Workers, "jobs", "j", 0, "workers; the results are the same for any number")
