@@ -321,7 +321,7 @@ func (e *Engine) idle(f *flow) int64 {
 			return never
 		}
 		at = max(at, t.doneAt)
-		live = live || t.rec.Outcome == dissect.OutcomeAccepted
+		live = live || t.rec.Outcome == dissect.OutcomeAccepted || t.rec.Evidence == dissect.EvidenceApp // a no may leave it open
 	}
 	switch {
 	case f.key.proto == dissect.ProtoUDP && f.proto == unknown:

@@ -3,6 +3,7 @@ package attempt
 import (
 	"bytes"
 	"math/rand/v2"
+	"slices"
 	"testing"
 
 	"squall/dissect"
@@ -268,6 +269,24 @@ func TestSessionUnreachable(t *testing.T) {
 	}
 	if len(got) != 2 || len(ends) != 2 || ends[0] != dissect.SessionAlive || ends[20001] != dissect.SessionUnreachable {
 		t.Errorf("%d rows, sessions end %v", len(got), ends)
+	}
+}
+
+// TestLongConnection: what is asked a minute and more after the connection was
+// opened is read, too.
+func TestLongConnection(t *testing.T) {
+	A := uint8(dissect.ACK)
+	in := []*dissect.Datagram{pk(0, true, dissect.SYN, 1, 0, ""), pk(10, false, sa, 50, 2, ""), pk(11, true, A, 2, 51, ""),
+		pk(20, true, A, 2, 51, "REG a.1\n"), pk(30, false, A, 51, 10, "OK a.1\n"),
+		pk(50000, true, A, 10, 58, "REG a.2\n"), pk(50010, false, A, 58, 18, "OK a.2\n"),
+		pk(130000, true, A, 18, 65, "REG a.3\n"), pk(130010, false, A, 65, 26, "NO a.3\n"), pk(290000, true, A, 26, 72, "REG a.4\n")}
+	got, _ := run(t, Config{Protocols: []dissect.Protocol{line{}}}, 400000, in...)
+	var outcomes []dissect.Outcome
+	for i := range got {
+		outcomes = append(outcomes, got[i].Outcome)
+	}
+	if want := []dissect.Outcome{dissect.OutcomeAccepted, dissect.OutcomeAccepted, dissect.OutcomeRefused, dissect.OutcomeStalled}; !slices.Equal(outcomes, want) {
+		t.Errorf("%v, want %v", outcomes, want)
 	}
 }
 

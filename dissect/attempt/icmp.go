@@ -71,13 +71,17 @@ func (e *Engine) icmp(d *dissect.Datagram) dissect.Bucket {
 	return dissect.BucketOther
 }
 
-// sessionGone ends the newest session of a flow whose traffic met an error:
-// the first packet to a dead node is seldom an attempt.
+// sessionGone ends the session of a flow whose traffic met an error: the first
+// packet to a dead node is seldom an attempt. If it was one, that failed by now
+// and says so.
 func (e *Engine) sessionGone(f *flow, client dissect.Endpoint, at int64) bool {
 	for ti := f.head; ti != none; ti = e.txns.at(ti).next {
 		t := e.txns.at(ti)
-		if t.rec.Source != client || t.rec.Outcome != dissect.OutcomeAccepted {
+		if t.rec.Source != client {
 			continue
+		}
+		if t.rec.Outcome != dissect.OutcomeAccepted {
+			return false
 		}
 		if t.rec.SessionEnd == 0 {
 			t.rec.SessionEnd, t.rec.SessionEnded = at, dissect.SessionUnreachable

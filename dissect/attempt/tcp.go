@@ -34,7 +34,7 @@ func (e *Engine) tcpSegment(d *dissect.Datagram) dissect.Bucket {
 	before := e.txns.at(f.head).state
 	e.note(f, d, fromA)
 	changed := e.segment(f, d, fromA)
-	if d.PayloadLen > 0 && len(e.tcp.protocols) > 0 && d.Flags&dissect.RST == 0 && e.base(f).rec.Answer == dissect.AnswerSynAck {
+	if d.PayloadLen > 0 && e.readable(f, d) {
 		changed = e.tcpPayload(fi, d, fromA) || changed
 	}
 	if d.PayloadLen > 0 && d.Flags&(dissect.SYN|dissect.RST) == 0 {
@@ -50,6 +50,16 @@ func (e *Engine) tcpSegment(d *dissect.Datagram) dissect.Bucket {
 		return dissect.BucketAttempt
 	}
 	return dissect.BucketSession
+}
+
+// readable reports a segment of an answered connection. The exchange that opened
+// it may have left by now; what followed it began connected.
+func (e *Engine) readable(f *flow, d *dissect.Datagram) bool {
+	if len(e.tcp.protocols) == 0 || d.Flags&dissect.RST != 0 {
+		return false
+	}
+	t := e.base(f)
+	return t.rec.Answer == dissect.AnswerSynAck || t.connected != 0
 }
 
 // base is the oldest exchange of a flow.

@@ -395,8 +395,8 @@ var descriptions = map[string]Description{
 	"sip": {
 		Recognised: "method and sip: address, or SIP/2.0 and a status, with Via and CSeq",
 		Role:       "login: the registrar; by content",
-		Outcomes:   "accepted, refused, throttled (Retry-After), redirect; 401 and 407 are legs of their attempt; close",
-		Identity:   "address of record in To",
+		Outcomes:   "accepted, refused, throttled (Retry-After), redirected; 401, 407 and 423 are legs of their attempt; expires=0 is a close; pings and Bindings that keep a flow open are refreshes",
+		Identity:   "address of record in To, and +sip.instance or host of Contact",
 		Version:    "User-Agent",
 		Confidence: ConfidenceCertain,
 	},

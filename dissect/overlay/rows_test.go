@@ -81,6 +81,16 @@ func scene(t *testing.T, transport uint8, port uint16, packets []wire) []string 
 	return out
 }
 
+const sipLogin = "Authorization: Digest username=\"ann\"\r\n"
+
+// timerE are the transmissions of a REGISTER that nobody answers (RFC 3261, 17.1.2.2).
+func timerE(message string) (list []wire) {
+	for _, at := range []int64{0, 500, 1500, 3500, 7500, 11500, 15500, 19500, 23500, 27500, 31500} {
+		list = append(list, wire{at: at, data: message})
+	}
+	return list
+}
+
 // TestRows: what the messages of a protocol make of an attempt.
 func TestRows(t *testing.T) {
 	server := append(append(be16(0x0303), make([]byte, 32)...), 0, 0x13, 0x01, 0)
@@ -162,6 +172,24 @@ func TestRows(t *testing.T) {
 			{at: 20030, data: nebulaPacket(4, 0, 77, 5, noise(16))}, {at: 20040, node: true, data: nebulaPacket(4, 1, 10, 3, noise(16))},
 			{at: 30030, data: nebulaPacket(4, 0, 77, 6, noise(16))}, {at: 30040, node: true, data: nebulaPacket(2, 0, 10, 0, "")}},
 			[]string{"nebula Handshake timeout silence x3", "nebula Handshake accepted app", "nebula Test accepted app", "nebula Test refused app"}},
+		{"sip with a login", true, 5060, []wire{{at: 10, data: sipRegister(1, "")}, {at: 20, node: true, data: sipAnswer(1, "401 Unauthorized", "")},
+			{at: 30, data: sipRegister(2, sipLogin)}, {at: 40, node: true, data: sipAnswer(2, "200 OK", "Expires: 60\r\n")}},
+			[]string{"sip REGISTER accepted app"}},
+		{"sip, wrong password, then forbidden", true, 5060, []wire{{at: 10, data: sipRegister(1, "")}, {at: 20, node: true, data: sipAnswer(1, "407 Proxy Authentication Required", "")},
+			{at: 30, data: sipRegister(2, sipLogin)}, {at: 40, node: true, data: sipAnswer(2, "407 Proxy Authentication Required", "")},
+			{at: 5000, data: sipRegister(3, sipLogin)}, {at: 5010, node: true, data: sipAnswer(3, "403 Forbidden", "")}},
+			[]string{"sip REGISTER refused app", "sip REGISTER refused app"}},
+		{"sip, too brief, then longer", true, 5060, []wire{{at: 10, data: sipRegister(1, "Expires: 30\r\n")}, {at: 20, node: true, data: sipAnswer(1, "423 Interval Too Brief", "Min-Expires: 300\r\n")},
+			{at: 30, data: sipRegister(2, "Expires: 300\r\n")}, {at: 40, node: true, data: sipAnswer(2, "200 OK", "Expires: 300\r\n")}},
+			[]string{"sip REGISTER accepted app"}},
+		{"sip, busy and elsewhere", true, 5060, []wire{{at: 10, data: sipRegister(1, "")}, {at: 20, node: true, data: sipAnswer(1, "503 Service Unavailable", "Retry-After: 30\r\n")},
+			{at: 30020, data: sipRegister(2, "")}, {at: 30030, node: true, data: sipAnswer(2, "302 Moved Temporarily", "Contact: <sip:b.example.org>\r\n")}},
+			[]string{"sip REGISTER throttled app after 30 s", "sip REGISTER throttled app"}},
+		{"sip, silent: timer E", true, 5060, timerE(sipRegister(1, "")), []string{"sip REGISTER timeout silence x11"}},
+		{"sip over one connection", false, 5060, []wire{{at: 10, data: sipRegister(1, "")}, {at: 20, node: true, data: sipAnswer(1, "200 OK", "Expires: 60\r\n") + "\r\n"},
+			{at: 30000, data: sipRegister(2, "")}, {at: 30010, node: true, data: sipAnswer(2, "480 Temporarily Unavailable", "")},
+			{at: 40000, data: "\r\n\r\n"}, {at: 40010, node: true, data: "\r\n"}, {at: 160000, data: "\r\n\r\n"}},
+			[]string{"sip REGISTER accepted app", "sip REGISTER refused app", "sip ping accepted app", "sip ping stalled silence"}},
 		{"turn with a login, then the relay forgets", true, 3478, []wire{{at: 10, data: turnAsk}, {at: 510, data: turnAsk}, {at: 520, node: true, data: stunPacket(0x0113, 'a', stunFailure(401))},
 			{at: 530, data: turnAgain}, {at: 540, node: true, data: turnYes}, {at: 500000, data: turnRefresh}, {at: 500010, node: true, data: stunPacket(0x0114, 'c', stunFailure(437))}},
 			[]string{"stun Allocate accepted app x2", "stun Refresh refused app"}},

@@ -2,6 +2,7 @@ package overlay
 
 import (
 	"bytes"
+	"encoding/binary"
 	"errors"
 
 	"squall/dissect"
@@ -18,7 +19,10 @@ import (
 //
 // The branch of the top Via with CSeq pairs an answer with its request
 // (17.1.3), the Call-ID ties the leg that a 401 asks for to the one before it.
-// The client is the address of record in To. A 401 or 407 to a request that
+// The client is the address of record in To and the device: the +sip.instance of
+// its Contact (RFC 5626), else the Contact's host, for several devices may
+// register for one address. Empty lines and STUN Bindings that keep a flow open
+// (RFC 5626 section 4.4) are refreshes of it. A 401 or 407 to a request that
 // already carried credentials is a no, unless it only says stale. 503, 500,
 // 486, 480 and 413 with Retry-After are busy (20.33). A REGISTER that asks for
 // no time at all is the client's good-bye. Other methods are session traffic.
@@ -92,8 +96,12 @@ func sipHas(b []byte, long, compact string) bool {
 // sipFields are the header fields that are read, as they stand in the message.
 type sipFields struct {
 	via, to, call, cseq, contact, expires, agent, retry, challenge []byte
-	credentials                                                    bool
 	length                                                         []byte
+	credentials                                                    bool
+	// bound is the longest lifetime that a Contact names, seconds; unsaid that
+	// one names none.
+	bound            uint64
+	hasBound, unsaid bool
 }
 
 func readSIPFields(b []byte) (h sipFields) {
@@ -133,6 +141,7 @@ func readSIPFields(b []byte) (h sipFields) {
 			set(&h.cseq)
 		case is(name, "contact"), is(name, "m"):
 			set(&h.contact)
+			h.bindings(value)
 		case is(name, "expires"):
 			set(&h.expires)
 		case is(name, "user-agent"):
@@ -192,18 +201,94 @@ func addressOfRecord(b []byte) []byte {
 	return b
 }
 
+// client is the address of record and, after a slash, the device: its instance,
+// else the host that it wants to be reached at.
+func (h *sipFields) client() []byte {
+	who := addressOfRecord(h.to)
+	uri := h.contact
+	after := uri
+	if i := bytes.IndexByte(uri, '<'); i >= 0 {
+		uri = uri[i+1:]
+		if j := bytes.IndexByte(uri, '>'); j >= 0 {
+			uri, after = uri[:j], uri[j+1:]
+		}
+	}
+	device := sipParameter(after, "+sip.instance")
+	device = bytes.Trim(device, "<>")
+	if len(device) == 0 {
+		device = sipHost(uri)
+	}
+	if len(who) == 0 || len(device) == 0 {
+		return who
+	}
+	return append(append(append(make([]byte, 0, len(who)+1+len(device)), who...), '/'), device...)
+}
+
+// sipHost is the host of a sip: or sips: address; nil if it has none.
+func sipHost(uri []byte) []byte {
+	i := bytes.IndexByte(uri, ':')
+	if i < 0 {
+		return nil
+	}
+	uri = uri[i+1:]
+	if at := bytes.LastIndexByte(uri, '@'); at >= 0 {
+		uri = uri[at+1:]
+	}
+	if len(uri) > 0 && uri[0] == '[' {
+		if end := bytes.IndexByte(uri, ']'); end > 0 {
+			return uri[:end+1]
+		}
+	}
+	if end := bytes.IndexAny(uri, ":;? >"); end >= 0 {
+		uri = uri[:end]
+	}
+	return uri
+}
+
+// bindings notes the lifetimes of a list of contacts. The one that was asked for
+// is the longest: registrars list all devices, and a client that moved takes its
+// old binding back in the same message.
+func (h *sipFields) bindings(list []byte) {
+	quoted, inside, from := false, false, 0
+	for i := 0; i <= len(list); i++ {
+		switch {
+		case i < len(list) && list[i] == '"':
+			quoted = !quoted
+		case i < len(list) && quoted:
+		case i < len(list) && list[i] == '<':
+			inside = true
+		case i < len(list) && list[i] == '>':
+			inside, from = false, i+1 // parameters before it are those of the address
+		case i == len(list) || list[i] == ',' && !inside:
+			seconds, ok := number(sipParameter(list[from:i], "expires"))
+			if ok {
+				h.bound, h.hasBound = max(h.bound, seconds), true
+			} else {
+				h.unsaid = true
+			}
+			from = i + 1
+		}
+	}
+}
+
 // lifetime is how long a binding holds: the parameter of its Contact, else the
 // Expires field (10.2.1.1).
 func (h *sipFields) lifetime() (seconds uint64, ok bool) {
-	contact := h.contact
-	if i := bytes.IndexByte(contact, '>'); i >= 0 {
-		contact = contact[i:]
+	seconds, ok = number(h.expires)
+	switch {
+	case !h.hasBound:
+		return seconds, ok
+	case !h.unsaid || !ok:
+		return h.bound, !h.unsaid || h.bound > 0
 	}
-	if seconds, ok = number(sipParameter(contact, "expires")); ok {
-		return seconds, true
-	}
-	return number(h.expires)
+	return max(h.bound, seconds), true
 }
+
+// Bits of Flow.Step.
+const (
+	sipRegistered = 1 << iota // a registration was accepted on this flow
+	sipPongs                  // the node answers pings
+)
 
 // second in nanoseconds, and the longest lifetime that is taken for one.
 const (
@@ -211,6 +296,34 @@ const (
 	sipLongest  = 1 << 31 // seconds, RFC 3261 section 25.1 allows 2^32-1
 	sipNewlines = "\r\n"
 )
+
+// sipKeepalive reads empty lines: over streams two from the client are a ping,
+// one from the node is the pong (RFC 5626 section 3.5.1). A client that got none
+// does not say that it knows of pongs. Flow.Port counts the pings.
+func sipKeepalive(b []byte, udp bool, f *dissect.Flow, m *dissect.Message) {
+	switch {
+	case udp || f.Step&sipRegistered == 0:
+	case f.FromClient && string(b) == "\r\n\r\n" && f.Step&sipPongs != 0:
+		f.Port++
+		m.Kind, m.Op, m.Role, m.Txn = dissect.KindRefresh, "ping", dissect.RoleLogin, hash1(1<<16|uint64(f.Port))
+	case !f.FromClient && string(b) == "\r\n":
+		f.Step |= sipPongs
+		m.Kind, m.Op, m.Txn = dissect.KindAccept, "pong", hash1(1<<16|uint64(f.Port))
+	}
+}
+
+// sipSTUN reads the Bindings that keep a flow over UDP open.
+func sipSTUN(d *dissect.Datagram, f *dissect.Flow, m *dissect.Message) (int, error) {
+	if f.Step&sipRegistered == 0 {
+		return len(d.Payload), nil
+	}
+	n, err := stun{}.Dissect(d, f, m)
+	m.Role, m.Lifetime, m.Protocol = dissect.RoleLogin, 0, sip{}.Name()
+	if m.Kind == dissect.KindRequest {
+		m.Kind = dissect.KindRefresh
+	}
+	return n, err
+}
 
 func (sip) Dissect(d *dissect.Datagram, f *dissect.Flow, m *dissect.Message) (int, error) {
 	b := d.Payload
@@ -223,9 +336,12 @@ func (sip) Dissect(d *dissect.Datagram, f *dissect.Flow, m *dissect.Message) (in
 			return n, nil
 		}
 	}
-	// Keepalives of RFC 5626 section 3.5.1 are empty lines.
+	if udp && len(b) >= stunHeader && b[0] < 2 && b[1]&^0x10 == stunBinding && binary.BigEndian.Uint32(b[4:]) == stunCookie {
+		return sipSTUN(d, f, m)
+	}
 	if blank := len(b) - len(bytes.TrimLeft(b, sipNewlines)); blank > 0 {
 		if blank == len(b) || !udp {
+			sipKeepalive(b[:blank], udp, f, m)
 			return blank, nil
 		}
 		b = b[blank:]
@@ -272,7 +388,7 @@ func (sip) Dissect(d *dissect.Datagram, f *dissect.Flow, m *dissect.Message) (in
 			m.Txn = dissect.Hash64(m.Txn, branch) | 1
 		}
 	}
-	m.ClientID = addressOfRecord(h.to)
+	m.ClientID = h.client()
 	if !answer {
 		m.Op, m.Version = "REGISTER", h.agent
 		m.Kind = dissect.KindRequest
@@ -293,6 +409,7 @@ func (sip) Dissect(d *dissect.Datagram, f *dissect.Flow, m *dissect.Message) (in
 		m.Kind = dissect.KindProgress
 	case code < 300:
 		m.Kind = dissect.KindAccept
+		f.Step |= sipRegistered
 		if seconds, ok := h.lifetime(); ok {
 			m.Lifetime = int64(min(seconds, sipLongest)) * sipSecond
 		}

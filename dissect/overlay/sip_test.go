@@ -21,7 +21,7 @@ func sipAnswer(cseq int, status, extra string) string {
 
 func TestSIP(t *testing.T) {
 	const contact = "Contact: <sip:ann@10.0.0.1:5060;ob>;expires=600\r\n"
-	ask := line{data: sipRegister(1, contact), kind: dissect.KindRequest, op: "REGISTER", id: "ann@example.org", version: "Linphone/5.0", role: dissect.RoleLogin}
+	ask := line{data: sipRegister(1, contact), kind: dissect.KindRequest, op: "REGISTER", id: "ann@example.org/10.0.0.1", version: "Linphone/5.0", role: dissect.RoleLogin}
 	again := line{data: sipRegister(2, "Authorization: Digest username=\"ann\"\r\n"+contact), kind: dissect.KindRequest, op: "REGISTER"}
 	for _, transport := range []uint8{dissect.ProtoUDP, dissect.ProtoTCP} {
 		converse(t, sip{}, transport, 5060, []line{ask,
@@ -41,7 +41,13 @@ func TestSIP(t *testing.T) {
 			"403 Forbidden":                                 {kind: dissect.KindRefuse},
 			"404 Not Found\r\nRetry-After: 5":               {kind: dissect.KindRefuse, retry: 5 * second},
 			"423 Interval Too Brief\r\nMin-Expires: 3600":   {kind: dissect.KindChallenge},
-			"302 Moved\r\nContact: <sip:b.example.org>":     {kind: dissect.KindRedirect},
+			"305 Use Proxy\r\nContact: <sip:b.example.org>": {kind: dissect.KindRedirect},
+			"408 Request Timeout":                           {kind: dissect.KindRefuse},
+			"439 First Hop Lacks Outbound Support":          {kind: dissect.KindRefuse},
+			"600 Busy Everywhere\r\nRetry-After: 60":        {kind: dissect.KindThrottle, retry: 60 * second},
+			// Three devices; the binding that was asked for is the newest.
+			"200 OK\r\nContact: <sip:ann@10.0.0.7;expires=9999>;expires=12, \"Ann, \\\"me\\\"\" <sip:ann@10.0.0.1>;expires=300\r\nContact: <sip:ann@10.0.0.9>;expires=44": {kind: dissect.KindAccept, life: 300 * second},
+			"302 Moved\r\nContact: <sip:b.example.org>": {kind: dissect.KindRedirect},
 			"200 OK":                {kind: dissect.KindAccept},
 			"200 OK\r\nExpires: 90": {kind: dissect.KindAccept, life: 90 * second},
 		} {
@@ -59,6 +65,23 @@ func TestSIP(t *testing.T) {
 		{data: "REGISTER sip:x SIP/2.0\nv: SIP/2.0/UDP h\nt: Bo\n  <sip:bo@x>\ni: 1\nCSeq : 1 REGISTER\n\n", kind: dissect.KindRequest, id: "bo@x"},
 		{node: true, data: "SIP/2.0 200 OK\nv: SIP/2.0/UDP h;received=1.2.3.4\nt: <sip:bo@x>;tag=2\ni: 1\nCSeq:1 REGISTER\n\n", kind: dissect.KindAccept},
 	})
+	// Devices: an instance, a host in brackets, a client that moved and takes its old binding back.
+	for contact, id := range map[string]string{
+		"<sip:ann@10.0.0.1:4711;transport=tcp>;reg-id=1;+sip.instance=\"<urn:uuid:00000000-0000-1000-8000-000A95A0E128>\"": "urn:uuid:00000000-0000-1000-8000-000A95A0E128",
+		"<sip:ann@[2001:db8::7]:5060>;expires=60":                     "[2001:db8::7]",
+		"sip:phone.example.org;expires=60":                            "phone.example.org",
+		"<sip:ann@10.0.0.1>;expires=60, <sip:ann@10.7.7.7>;expires=0": "10.0.0.1",
+		"<sip:ann@10.0.0.1>;expires=0, <sip:ann@10.7.7.7>":            "10.0.0.1",
+	} {
+		converse(t, sip{}, dissect.ProtoUDP, 5060, []line{{data: sipRegister(1, "Contact: "+contact+"\r\n"), kind: dissect.KindRequest, id: "ann@example.org/" + id}})
+	}
+	// What keeps a flow open (RFC 5626): pings that are known to be answered, Bindings.
+	yes := line{node: true, data: sipAnswer(1, "200 OK", "Expires: 600\r\n"), kind: dissect.KindAccept, life: 600 * second}
+	converse(t, sip{}, dissect.ProtoTCP, 5060, []line{ask, yes, {data: "\r\n\r\n", kind: dissect.KindData}, {node: true, data: "\r\n", kind: dissect.KindAccept, op: "pong"},
+		{data: "\r\n\r\n", kind: dissect.KindRefresh, op: "ping"}, {node: true, data: "\r\n", kind: dissect.KindAccept, same: 5}})
+	converse(t, sip{}, dissect.ProtoUDP, 5060, []line{ask, yes, {data: "\r\n\r\n", kind: dissect.KindData},
+		{data: stunPacket(0x0001, 'k'), kind: dissect.KindRefresh, op: "Binding"}, {node: true, data: stunPacket(0x0101, 'k'), kind: dissect.KindAccept, same: 4}})
+	converse(t, stun{}, dissect.ProtoUDP, 5060, []line{{data: stunPacket(0x0001, 'k'), kind: dissect.KindRequest}, ask, yes})
 	// A keepalive of empty lines before the message.
 	converse(t, sip{}, dissect.ProtoTCP, 5060, []line{ask, {data: "\r\n\r\n", kind: dissect.KindData}, {node: true, data: "\r\n", kind: dissect.KindData}})
 	strangers(t, sip{}, dissect.ProtoUDP, 5060, "REGISTER sip:x SIP/2.0\r\n\r\n", "SIP/2.0 abc", "REGISTER http://x HTTP/1.1\r\nVia: a\r\nCSeq: 1\r\n\r\n", "SUBSCRIBE /a")

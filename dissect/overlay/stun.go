@@ -72,6 +72,14 @@ var errSTUN = errors.New("not a stun message")
 func (stun) Name() string                  { return "stun" }
 func (stun) Transports() dissect.Transport { return dissect.TCP | dissect.UDP }
 
+func (stun) Gates(transport dissect.Transport) []dissect.Gate {
+	gates := []dissect.Gate{{Least: stunHeader, At: 4, Mask: 0xff, Want: stunCookie >> 24}}
+	if transport == dissect.UDP {
+		gates = append(gates, dissect.Gate{Starts: "\x00\x01", Least: stunHeader})
+	}
+	return gates
+}
+
 func stunMethod(kind uint16) uint16 { return kind & stunMethods }
 
 // stunLengths are the lengths of the attributes of RFC 3489, by type; 0 = any.
@@ -204,6 +212,10 @@ func (stun) Dissect(d *dissect.Datagram, f *dissect.Flow, m *dissect.Message) (i
 		}
 		n = leaveBody(f, size, len(b))
 		b = b[:n]
+	}
+	if len(b) >= 12 && d.Proto == dissect.ProtoUDP && (string(b[:8]) == "SIP/2.0 " || sipMethod(b) != "") {
+		m.Protocol = sip{}.Name() // a Binding that keeps its flow open came first
+		return sip{}.Dissect(d, f, m)
 	}
 	if len(b) < stunHeader || b[0]&0xc0 != 0 {
 		return 0, errSTUN
