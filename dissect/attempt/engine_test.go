@@ -272,6 +272,25 @@ func TestSessionUnreachable(t *testing.T) {
 	}
 }
 
+// TestSoftError: a client that repeats its request in spite of an error and is
+// answered was accepted; an answer to the first transmission alone comes too late.
+func TestSoftError(t *testing.T) {
+	cfg := Config{Protocols: []dissect.Protocol{line{}}}
+	ask := udp(0, true, "REG a.1\n")
+	for _, again := range []bool{false, true} {
+		in := []*dissect.Datagram{ask, icmpError(5, ask, 3, 3)}
+		want := dissect.OutcomeRefused
+		if again {
+			in = append(in, udp(500, true, "REG a.1\n"))
+			want = dissect.OutcomeAccepted
+		}
+		got, _ := run(t, cfg, 100000, append(in, udp(510, false, "OK a.1\n"))...)
+		if len(got) != 1 || got[0].Outcome != want || got[0].Answer != dissect.AnswerICMP {
+			t.Errorf("repeated %v: %v, want %v", again, got[0].Outcome, want)
+		}
+	}
+}
+
 // TestLongConnection: what is asked a minute and more after the connection was
 // opened is read, too.
 func TestLongConnection(t *testing.T) {

@@ -165,6 +165,10 @@ func (e *Engine) message(fi int32, d *dissect.Datagram, fromA bool) dissect.Buck
 		t.rec.Answer = dissect.AnswerReply
 		t.rec.HandshakeRTT = d.Time - t.lastSend
 	}
+	if t.state == stateDone && t.rec.Evidence == dissect.EvidenceICMP && t.lastSend > t.doneAt {
+		t.state = stateOpen // the error was a soft one, the client went on
+		t.rec.HandshakeRTT = d.Time - t.lastSend
+	}
 	if t.state == stateDone {
 		if t.silent && t.rec.Flags&FlagLate == 0 && d.Time-t.doneAt <= lateWithin {
 			t.rec.AnsweredAt = d.Time
@@ -235,6 +239,9 @@ func (e *Engine) request(fi int32, d *dissect.Datagram, clientA bool) dissect.Bu
 			t.rec.Transmissions++
 		}
 		if t.state == stateDone && t.rec.Answer != dissect.AnswerNone {
+			if t.rec.Evidence == dissect.EvidenceICMP {
+				t.lastSend = d.Time // a client that does not hear of errors
+			}
 			return dissect.BucketSession // a repeat that crossed its answer
 		}
 	}

@@ -277,7 +277,7 @@ func TestLabSIP(t *testing.T) {
 		case r.Relation == dissect.RelationRetry && failed:
 			s.retries++
 			gaps = append(gaps, r.RetryGap)
-		case r.Start > back-1e9 && r.Outcome == dissect.OutcomeAccepted:
+		case r.AnsweredAt > back && r.Outcome == dissect.OutcomeAccepted:
 			s.restored++
 		default:
 			t.Errorf("%s %s %s %s at %d", r.ClientID, r.Relation, r.Outcome, r.Evidence, r.Start)
