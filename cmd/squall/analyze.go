@@ -35,8 +35,8 @@ nodes under most load, the clients that try most, and the attempts over time.
 -T html writes one file that opens anywhere without a network: the verdict, the
 charts over time, the tables and the commands that give them again.
 
--o DIR keeps every table as Parquet, the whole result as summary.json and that
-page as report.html;
+-o DIR keeps every table as Parquet, the whole result as summary.json, that page
+as report.html, and squall.sql, which makes DuckDB know the tables by name;
 squall report reads that directory as it reads captures, squall merge joins
 several of them.
 
@@ -221,6 +221,9 @@ func keep(r *reports.Results, dir string, opt reports.Options, page reports.HTML
 		if err := write(pipeline.SaveName, r.Analysis.Save); err != nil {
 			return err
 		}
+	}
+	if err := write("squall.sql", func(w io.Writer) error { return reports.WriteViews(w) }); err != nil {
+		return err
 	}
 	if err := write("report.html", func(w io.Writer) error { return reports.WriteHTML(w, r, page) }); err != nil {
 		return err

@@ -92,6 +92,7 @@ Try it on a simulated outage:
 		explainCommand(),
 		extractCommand(),
 		infoCommand(),
+		manCommand(),
 		mergeCommand(),
 		planCommand(),
 		protocolsCommand(),

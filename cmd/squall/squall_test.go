@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
-	"regexp"
 	"strings"
 	"testing"
 	"unicode/utf8"
@@ -394,48 +393,5 @@ func TestNewcomers(t *testing.T) {
 		if code != 2 || out != "" || !strings.Contains(errs, tc.want) || strings.Count(errs, "\n") != 1 {
 			t.Errorf("%v: exit %d, stdout %q, stderr %q; want %q", tc.args, code, out, errs, tc.want)
 		}
-	}
-}
-
-// TestReadme runs the squall commands of the README and compares what it shows
-// of their output.
-func TestReadme(t *testing.T) {
-	b, err := os.ReadFile("../../README.md")
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Chdir(t.TempDir())
-	blocks := regexp.MustCompile("(?s)```console\n(.*?)```").FindAllStringSubmatch(string(b), -1)
-	ran := 0
-	for _, block := range blocks {
-		var want []string
-		var got string
-		for _, line := range append(strings.Split(strings.TrimRight(block[1], "\n"), "\n"), "$ ") {
-			command, isCommand := strings.CutPrefix(line, "$ ")
-			if !isCommand {
-				want = append(want, line)
-				continue
-			}
-			if shown := strings.Join(want, "\n"); shown != "" && strings.TrimRight(got, "\n") != shown {
-				t.Errorf("README shows\n%s\nbut it is\n%s", shown, got)
-			}
-			want, got = nil, ""
-			var stdin []byte
-			for _, part := range strings.Split(command, " | ") {
-				words := strings.Fields(strings.ReplaceAll(part, "go run ./cmd/squall", "squall"))
-				if len(words) == 0 || words[0] != "squall" {
-					break
-				}
-				code, out, errs := squall(stdin, words[1:]...)
-				if code != 0 {
-					t.Errorf("%s: exit %d: %s", part, code, errs)
-				}
-				stdin, got = []byte(out), out
-				ran++
-			}
-		}
-	}
-	if ran < 2 {
-		t.Errorf("%d squall commands in the README", ran)
 	}
 }
