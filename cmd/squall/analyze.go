@@ -115,11 +115,7 @@ Exit status: 0 done, 2 unreadable input, 3 done but an input was damaged,
 	}
 	in.flags(cmd)
 	f := cmd.Flags()
-<<<<<<< HEAD
-	f.StringVarP(&format, "format", "T", "text", "text, html, json or prometheus")
-=======
-	f.StringVarP(&format, "format", "T", "text", "text, markdown, html or json")
->>>>>>> b83c482 (squall explain: criteria, flips, rivals, frames; reports: texts wrap instead of being cut, analyze -T markdown)
+	f.StringVarP(&format, "format", "T", "text", "text, markdown, html, json or prometheus")
 	f.StringVarP(&out.file, "write", "w", "-", "file to write, - for standard output")
 	f.StringVarP(&dir, "output", "o", "", "directory that keeps every table as Parquet, summary.json and report.html")
 	f.StringVar(&colour, "color", "auto", "auto, always or never")
@@ -158,10 +154,7 @@ func view(cmd *cobra.Command, format, colour string, page reports.HTMLOptions) (
 	case "prometheus":
 		return reports.WritePrometheus, nil
 	}
-<<<<<<< HEAD
-	return nil, exitError{exitUsage, fmt.Errorf("format %q: analyze writes text, html, json or prometheus; tables in other formats come from squall report", format)}
-=======
-	return nil, exitError{exitUsage, fmt.Errorf("format %q: analyze writes text, markdown, html or json; tables in other formats come from squall report", format)}
+	return nil, exitError{exitUsage, fmt.Errorf("format %q: analyze writes text, markdown, html, json or prometheus; tables in other formats come from squall report", format)}
 }
 
 // lookOf is how the screen is drawn: as wide as the terminal, else as COLUMNS
@@ -185,7 +178,6 @@ func lookOf(cmd *cobra.Command, colour string) (look reports.Look, err error) {
 		return look, exitError{exitUsage, fmt.Errorf("--color %q: want auto, always or never", colour)}
 	}
 	return look, nil
->>>>>>> b83c482 (squall explain: criteria, flips, rivals, frames; reports: texts wrap instead of being cut, analyze -T markdown)
 }
 
 // keep writes every table and the summary. The summary comes last: a directory

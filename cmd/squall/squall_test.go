@@ -376,7 +376,7 @@ func TestNewcomers(t *testing.T) {
 		{[]string{"info", text}, "expected pcap or pcapng"},
 		{[]string{"info"}, "no capture was named"},
 		{[]string{"analyze"}, "no capture was named"},
-		{[]string{"analyze", "-T", "html5", "-"}, "html or json"},
+		{[]string{"analyze", "-T", "html5", "-"}, "html, json"},
 		{[]string{"analyze", "--after", "teatime", "-"}, "RFC 3339"},
 		{[]string{"analyze", "--fail-on", "storm", "-"}, "retry_storm"},
 		{[]string{"info", "-T", "parket", "-"}, "parquet"},
