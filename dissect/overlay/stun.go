@@ -72,14 +72,6 @@ var errSTUN = errors.New("not a stun message")
 func (stun) Name() string                  { return "stun" }
 func (stun) Transports() dissect.Transport { return dissect.TCP | dissect.UDP }
 
-func (stun) Gates(transport dissect.Transport) []dissect.Gate {
-	gates := []dissect.Gate{{Least: stunHeader, At: 4, Mask: 0xff, Want: stunCookie >> 24}}
-	if transport == dissect.UDP {
-		gates = append(gates, dissect.Gate{Starts: "\x00\x01", Least: stunHeader})
-	}
-	return gates
-}
-
 func stunMethod(kind uint16) uint16 { return kind & stunMethods }
 
 // stunLengths are the lengths of the attributes of RFC 3489, by type; 0 = any.

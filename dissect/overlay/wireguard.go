@@ -39,10 +39,6 @@ var errWireGuard = errors.New("not a wireguard message")
 func (wireguard) Name() string                  { return "wireguard" }
 func (wireguard) Transports() dissect.Transport { return dissect.UDP }
 
-func (wireguard) Gates(dissect.Transport) []dissect.Gate {
-	return []dissect.Gate{{Starts: "\x01\x02\x03\x04", Least: 16, At: 3, Mask: 0xff}}
-}
-
 // wireguardKind is the type of a message, 0 if it is none; n is the length on the wire.
 func wireguardKind(b []byte, n int) byte {
 	if len(b) < 16 || b[0] == 0 || b[0] > 4 || b[1]|b[2]|b[3] != 0 {
