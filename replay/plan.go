@@ -598,6 +598,13 @@ func (p *Plan) Override(list []Override) error {
 	return p.Check()
 }
 
+// Clone is a plan whose policies may be overridden apart; the items are shared.
+func (p *Plan) Clone() *Plan {
+	c := *p
+	c.Groups = slices.Clone(p.Groups)
+	return &c
+}
+
 // itemsMost bounds what a plan file may make us hold: 64 M items are 4 GiB.
 const itemsMost = 1 << 24
 

@@ -52,10 +52,16 @@ type manifest struct {
 	Caps    replay.Caps     `json:"caps"`
 	Script  []string        `json:"script,omitempty"`
 	Summary *replay.Summary `json:"summary"`
+	Knee    *replay.Knee    `json:"knee,omitempty"`
 }
 
 func replayCommand() *cobra.Command {
 	var targets, allow, overrides []string
+	var kind nodeFlags
+	var testnodes, more int
+	var fixes bool
+	var ramp string
+	var rampStep time.Duration
 	var budget, trigger, control, dir, bind, format, asUser, credentials string
 	var speed float64
 	var caps replay.Caps
@@ -77,11 +83,19 @@ Public ones need the target's consent: run squall consent there, and name its
 port with --consent. Addresses that occur in the capture, multicast and
 broadcast are never sent to. Refusals exit with 4.
 
+--testnodes N needs no targets: it plays them as well, as squall testnode would.
+--fixes then runs the plan as recorded, with jittered back-off, with a retry
+budget, with admission control and with more nodes, and shows what helped.
+--ramp FROM:TO raises the wishes per second and lowers them again: what the
+targets sustain, where retries make them collapse, where they come back.
+
 --trigger makes the outage happen: 'at 30s: node 2 down; at 60s: node 2 up' by
-way of the --control of squall testnode. A run whose sender was late, or whose
+way of the --control of squall testnode, or to --testnodes. A run whose sender was late, or whose
 caps cut it, calls itself invalid and says why.`,
 		Example: `  squall testnode --protocol gnutella --nodes 8 --capacity 3 --control 127.0.0.1:9000 &
   squall replay skype.plan --target 127.0.0.1:7001
+  squall replay skype.plan --testnodes 8 --capacity 3 --protect-at 7 --speed 6 --trigger 'at 184s: node 1 down; at 184s: node 2 down' --fixes --send
+  squall replay skype.plan --target 127.0.0.1:7001 --ramp 1:30 --send
   squall replay skype.plan --target 127.0.0.1:7001 --speed 10 --max-rate 20000 -o run --send`,
 		Args: cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
@@ -104,6 +118,27 @@ caps cut it, calls itself invalid and says why.`,
 			if err != nil {
 				return exitError{exitUsage, err}
 			}
+			switch {
+			case ramp != "" && (speed != 1 || fixes):
+				return exitError{exitUsage, errors.New("--ramp finds rates on this machine's clock, of one run: without --speed and --fixes")}
+			case fixes && testnodes == 0:
+				return exitError{exitUsage, errors.New("--fixes compares runs against nodes of its own: --testnodes N, --capacity and how they fail")}
+			case testnodes > 0 && len(targets) > 0:
+				return exitError{exitUsage, errors.New("--testnodes are the targets: without --target")}
+			case testnodes < 0 || testnodes > 1000 || more < 0 || more > 1000:
+				return exitError{exitUsage, errors.New("--testnodes, --more-nodes: want 0 to 1000")}
+			}
+			var steps replay.RampOptions
+			recorded := plan
+			if ramp != "" {
+				if steps, err = replay.RampOf(ramp); err == nil {
+					steps.Step = rampStep
+					plan, err = plan.Ramp(steps)
+				}
+				if err != nil {
+					return exitError{exitUsage, err}
+				}
+			}
 			guard, err := replay.NewGuard(nets, plan.Recorded)
 			if err != nil {
 				return refused(err)
@@ -121,6 +156,32 @@ caps cut it, calls itself invalid and says why.`,
 					return exitError{exitUsage, err}
 				}
 			}
+			if testnodes > 0 {
+				if err := kind.parse(); err != nil {
+					return exitError{exitUsage, err}
+				}
+				h := rehearsal{testnodes, kind.cfg, seed}
+				if fixes && !send {
+					io.WriteString(cmd.OutOrStdout(), plan.Summary())
+					h.dryFixes(cmd.OutOrStdout(), plan, speed, more)
+					return nil
+				}
+				if fixes {
+					if _, err := relinquish(asUser, ""); err != nil {
+						return exitError{exitUsage, err}
+					}
+					return h.fixes(ctx, cmd, *r, more, format)
+				}
+				c, err := h.start(plan, speed, variant{})
+				if err != nil {
+					return exitError{exitFailed, err}
+				}
+				defer c.Stop()
+				for _, a := range c.Addrs() {
+					targets = append(targets, a.String())
+				}
+				r.Do = c.Do
+			}
 			loopback := true
 			for _, t := range targets {
 				at, err := guard.Resolve(ctx, t, net.DefaultResolver.LookupNetIP)
@@ -136,7 +197,7 @@ caps cut it, calls itself invalid and says why.`,
 					return exitError{exitUsage, fmt.Errorf("--bind: %w", err)}
 				}
 			}
-			if len(script) > 0 {
+			if len(script) > 0 && r.Do == nil {
 				if r.Do, err = remote(ctx, control); err != nil {
 					return exitError{exitUsage, err}
 				}
@@ -154,7 +215,15 @@ caps cut it, calls itself invalid and says why.`,
 			if err != nil {
 				return exitError{exitFailed, err}
 			}
-			r.Emit = keepRow
+			var rows []replay.Result
+			r.Emit = func(x *replay.Result) {
+				if keepRow != nil {
+					keepRow(x)
+				}
+				if ramp != "" {
+					rows = append(rows, *x)
+				}
+			}
 			if !quiet && isTerminal(cmd.ErrOrStderr()) {
 				r.Progress = func(p replay.Progress) {
 					fmt.Fprintf(cmd.ErrOrStderr(), "\r\x1b[K%v  due %d, sent %d, in flight %d, sessions %d, accepted %d/s, failures %d/s, lateness p99 %v",
@@ -167,12 +236,19 @@ caps cut it, calls itself invalid and says why.`,
 				return exitError{exitFailed, e}
 			}
 			if summary != nil {
+				var knee *replay.Knee
+				if ramp != "" {
+					knee = replay.NewKnee(recorded, steps, rows)
+				}
 				if dir != "" {
-					if e := keepRun(dir, r, allow, summary); e != nil {
+					if e := keepRun(dir, r, allow, summary, knee); e != nil {
 						return exitError{exitFailed, e}
 					}
 				}
 				io.WriteString(cmd.OutOrStdout(), runText(summary))
+				if knee != nil {
+					io.WriteString(cmd.OutOrStdout(), knee.Text())
+				}
 			}
 			if err != nil {
 				return refused(err)
@@ -186,7 +262,13 @@ caps cut it, calls itself invalid and says why.`,
 			return nil
 		},
 	}
+	kind.flags(cmd)
 	f := cmd.Flags()
+	f.IntVar(&testnodes, "testnodes", 0, "play the targets, too: so many test nodes of this process, with --capacity and so on")
+	f.BoolVar(&fixes, "fixes", false, "run once as recorded and once with each remedy, one table; with --testnodes")
+	f.IntVar(&more, "more-nodes", 2, "mega-supernodes that --fixes adds")
+	f.StringVar(&ramp, "ramp", "", "FROM:TO wishes a second, up and down again: capacity, tipping point, recovery")
+	f.DurationVar(&rampStep, "ramp-step", 0, "how long each rate lasts, 0 = 10s")
 	f.StringArrayVar(&targets, "target", nil, "HOST:PORT to send to, once for each node")
 	f.BoolVar(&send, "send", false, "really send; without it nothing leaves")
 	f.StringArrayVar(&allow, "allow", nil, "private network that may be sent to, at most /24 (IPv6 /64)")
@@ -384,8 +466,8 @@ func keepRows(dir string) (func(*replay.Result), func() error, error) {
 
 // keepRun writes the manifest, and what analyze -o would have kept of a capture
 // of the run.
-func keepRun(dir string, r *replay.Runner, allow []string, s *replay.Summary) error {
-	if err := keepManifest(dir, r, allow, s); err != nil {
+func keepRun(dir string, r *replay.Runner, allow []string, s *replay.Summary, knee *replay.Knee) error {
+	if err := keepManifest(dir, r, allow, s, knee); err != nil {
 		return err
 	}
 	a, _, err := readRun(dir)
@@ -396,8 +478,8 @@ func keepRun(dir string, r *replay.Runner, allow []string, s *replay.Summary) er
 	return keep(reports.NewResults(a, storm.Config{}), dir, reports.Options{}, reports.HTMLOptions{Source: []string{dir}, Version: version()})
 }
 
-func keepManifest(dir string, r *replay.Runner, allow []string, s *replay.Summary) error {
-	m := manifest{Squall: version(), User: os.Getuid(), Plan: r.Plan.Header, Allow: allow, Speed: r.Speed, Caps: r.Caps, Summary: s}
+func keepManifest(dir string, r *replay.Runner, allow []string, s *replay.Summary, knee *replay.Knee) error {
+	m := manifest{Squall: version(), User: os.Getuid(), Plan: r.Plan.Header, Allow: allow, Speed: r.Speed, Caps: r.Caps, Summary: s, Knee: knee}
 	m.Plan.Recorded = nil // they are in the plan
 	m.Host, _ = os.Hostname()
 	for _, t := range r.Targets {

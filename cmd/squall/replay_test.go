@@ -126,3 +126,39 @@ func TestCompareUsage(t *testing.T) {
 		t.Error(fmt.Sprint(code, out))
 	}
 }
+
+// TestFixesAndRamp: the table has a row for each remedy, the ramp says what it
+// found; both keep to test nodes of their own and send only when told to.
+func TestFixesAndRamp(t *testing.T) {
+	_, plan := outagePlan(t)
+	args := []string{"replay", plan, "--testnodes", "3", "--capacity", "1000", "--speed", "300", "--max-rate", "100000", "--fixes", "-Z", "root"}
+	code, out, errs := squall(nil, args...)
+	if code != 0 || !strings.Contains(out, "DRY RUN     5 runs of 0s each against 3 test nodes") || errs != "" {
+		t.Errorf("dry run: exit %d\n%s%s", code, out, errs)
+	}
+	code, out, errs = squall(nil, append(args, "--send", "-T", "csv")...)
+	lines := strings.Split(strings.TrimSpace(out), "\n")
+	if code != 0 || len(lines) != 6 || !strings.HasPrefix(lines[1], "as recorded,calm,true,") || !strings.HasPrefix(lines[5], "2 mega-supernodes more,") {
+		t.Errorf("exit %d\n%s%s", code, out, errs)
+	}
+	dir := filepath.Join(t.TempDir(), "ramp")
+	code, out, errs = squall(nil, "replay", plan, "--testnodes", "3", "--ramp", "20:200", "--ramp-step", "60ms", "--send", "-o", dir, "-Z", "root")
+	if code != 0 || strings.Count(out, "\n  up ")+strings.Count(out, "\n  down ") != 19 || !strings.Contains(out, "capacity    ") || !strings.Contains(out, "tipping     not reached") ||
+		!strings.Contains(out, "recorded    6.0 wishes/s") {
+		t.Errorf("exit %d\n%s%s", code, out, errs)
+	}
+	var m manifest
+	b, err := os.ReadFile(filepath.Join(dir, runName))
+	if err == nil {
+		err = json.Unmarshal(b, &m)
+	}
+	if err != nil || m.Knee == nil || len(m.Knee.Steps) != 19 || m.Knee.Capacity == 0 {
+		t.Errorf("%v: %+v", err, m.Knee)
+	}
+	for _, args := range [][]string{{"--fixes"}, {"--ramp", "5"}, {"--ramp", "5:50", "--speed", "2"}, {"--testnodes", "3", "--target", "127.0.0.1:1"}, {"--testnodes", "-1"},
+		{"--testnodes", "3", "--overload", "x"}, {"--testnodes", "3", "--fixes", "--send", "-T", "html"}} {
+		if code, out, errs := squall(nil, append([]string{"replay", plan, "-Z", "root"}, args...)...); code != exitUsage || strings.Count(errs, "\n") != 1 {
+			t.Errorf("%v: exit %d\n%s%s", args, code, out, errs)
+		}
+	}
+}

@@ -12,10 +12,48 @@ import (
 	"squall/replay/testnode"
 )
 
+// nodeFlags are what a stand-in node can do and how it fails.
+type nodeFlags struct {
+	cfg                           replay.NodeConfig
+	overload, discipline, service string
+}
+
+func (n *nodeFlags) flags(cmd *cobra.Command) {
+	f := cmd.Flags()
+	f.Float64Var(&n.cfg.Capacity, "capacity", 0, "requests per second that each node serves, 0 = without limit")
+	f.IntVar(&n.cfg.Concurrency, "concurrency", 1, "requests served side by side")
+	f.IntVar(&n.cfg.Queue, "queue", 0, "requests that wait, 0 = 2000")
+	f.StringVar(&n.discipline, "discipline", "fifo", "of the queue: fifo, lifo (adaptive), codel")
+	f.StringVar(&n.service, "service-time", "exponential", "distribution of service times: exponential, fixed, lognormal")
+	f.StringVar(&n.overload, "overload", "drop", "with a full queue: drop, refuse, throttle, reset (accept, then reset)")
+	f.DurationVar(&n.cfg.RetryAfter, "retry-after", 0, "announced with a throttle")
+	f.Float64Var(&n.cfg.ProtectAt, "protect-at", 0, "requests per second above which a node ends its sessions and refuses for --recovery")
+	f.Float64Var(&n.cfg.CrashAt, "crash-at", 0, "the same, silently")
+	f.DurationVar(&n.cfg.Recovery, "recovery", 0, "after a self-protection or crash, 0 = 40s")
+	f.DurationVar(&n.cfg.WarmUp, "warm-up", 0, "time in which capacity comes back after a recovery")
+	f.Float64Var(&n.cfg.Rate, "admit", 0, "admission: requests per second in all (token bucket)")
+	f.Float64Var(&n.cfg.Burst, "admit-burst", 0, "admission: size of the bucket, 0 = one second")
+	f.Float64Var(&n.cfg.PerClient, "admit-client", 0, "admission: requests per second of one client")
+	f.BoolVar(&n.cfg.Loss, "admit-loss", false, "admission: turn away a share that follows the delay (RFC 7339)")
+}
+
+// parse reads the texts among the flags.
+func (n *nodeFlags) parse() (err error) {
+	if n.cfg.Overload, err = replay.ParseOverload(n.overload); err == nil {
+		if n.cfg.Discipline, err = replay.ParseDiscipline(n.discipline); err == nil {
+			n.cfg.Service, err = replay.ParseService(n.service)
+		}
+	}
+	if err == nil {
+		err = n.cfg.Check()
+	}
+	return err
+}
+
 func testnodeCommand() *cobra.Command {
-	var listen, protocol, overload, discipline, service, control, trigger string
+	var listen, protocol, control, trigger string
 	var nodes int
-	var cfg replay.NodeConfig
+	var kind nodeFlags
 	var seed uint64
 	var duration time.Duration
 	var speed float64
@@ -44,17 +82,10 @@ JSON (GET /nodes), and takes orders (POST /do: 'node 2 down', 'all capacity 0.3'
 			if nodes < 1 || nodes > 1000 || at.Port() != 0 && int(at.Port())+nodes > 65536 {
 				return exitError{exitUsage, fmt.Errorf("--nodes %d: want 1 to 1000, and their ports below 65536", nodes)}
 			}
-			if cfg.Overload, err = replay.ParseOverload(overload); err == nil {
-				if cfg.Discipline, err = replay.ParseDiscipline(discipline); err == nil {
-					cfg.Service, err = replay.ParseService(service)
-				}
-			}
+			err = kind.parse()
 			script, serr := readScript(trigger)
 			if err == nil {
 				err = serr
-			}
-			if err == nil {
-				err = cfg.Check()
 			}
 			for _, e := range script {
 				if err == nil && e.Node >= nodes {
@@ -70,7 +101,7 @@ JSON (GET /nodes), and takes orders (POST /do: 'node 2 down', 'all capacity 0.3'
 			for i := range script {
 				script[i].At = time.Duration(float64(script[i].At) / speed)
 			}
-			node := cfg.Faster(speed)
+			node := kind.cfg.Faster(speed)
 			var list []testnode.Config
 			for i := range nodes {
 				one := at
@@ -116,25 +147,11 @@ JSON (GET /nodes), and takes orders (POST /do: 'node 2 down', 'all capacity 0.3'
 			return nil
 		},
 	}
+	kind.flags(cmd)
 	f := cmd.Flags()
 	f.StringVar(&listen, "listen", "127.0.0.1:7001", "address of the first node; port 0: any")
 	f.StringVar(&protocol, "protocol", "tcp", dialectNames())
 	f.IntVar(&nodes, "nodes", 1, "how many, on consecutive ports")
-	f.Float64Var(&cfg.Capacity, "capacity", 0, "requests per second that each serves, 0 = without limit")
-	f.IntVar(&cfg.Concurrency, "concurrency", 1, "requests served side by side")
-	f.IntVar(&cfg.Queue, "queue", 0, "requests that wait, 0 = 2000")
-	f.StringVar(&discipline, "discipline", "fifo", "of the queue: fifo, lifo (adaptive), codel")
-	f.StringVar(&service, "service", "exponential", "distribution of service times: exponential, fixed, lognormal")
-	f.StringVar(&overload, "overload", "drop", "with a full queue: drop, refuse, throttle, reset (accept, then reset)")
-	f.DurationVar(&cfg.RetryAfter, "retry-after", 0, "announced with a throttle")
-	f.Float64Var(&cfg.ProtectAt, "protect-at", 0, "requests per second above which a node ends its sessions and refuses for --recovery")
-	f.Float64Var(&cfg.CrashAt, "crash-at", 0, "the same, silently")
-	f.DurationVar(&cfg.Recovery, "recovery", 0, "after a self-protection or crash, 0 = 40s")
-	f.DurationVar(&cfg.WarmUp, "warm-up", 0, "time in which capacity comes back after a recovery")
-	f.Float64Var(&cfg.Rate, "admit", 0, "admission: requests per second in all (token bucket)")
-	f.Float64Var(&cfg.Burst, "admit-burst", 0, "admission: size of the bucket, 0 = one second")
-	f.Float64Var(&cfg.PerClient, "admit-client", 0, "admission: requests per second of one client")
-	f.BoolVar(&cfg.Loss, "admit-loss", false, "admission: turn away a share that follows the delay (RFC 7339)")
 	f.StringVar(&control, "control", "", "loopback ADDRESS:PORT of the control")
 	f.StringVar(&trigger, "trigger", "", "script, or @FILE, that begins with the nodes: 'at 30s: node 2 down'")
 	f.Uint64Var(&seed, "seed", 1, "of the service times")

@@ -1,0 +1,62 @@
+package replay_test
+
+import (
+	"strings"
+	"testing"
+	"time"
+
+	"squall/dissect"
+	"squall/replay"
+)
+
+// TestRamp: in virtual time a node of 100 a second whose clients try three
+// times carries nearly 100 wishes a second on the way up, collapses beyond, and
+// comes back only where three times the wishes are less than it serves
+// (storms.md section 2.2: below 1/A of the capacity).
+func TestRamp(t *testing.T) {
+	o, err := replay.RampOf("10:300")
+	if err != nil {
+		t.Fatal(err)
+	}
+	o.Steps, o.Step = 12, 30*time.Second
+	pol := "fixed(1s, limit 3, timeout 1s)"
+	recorded := planOf(t, "gnutella", pol, 1, time.Minute, replay.Item{}, replay.Item{At: time.Second, Client: 1})
+	for seed := range uint64(3) {
+		recorded.Seed = seed
+		p, err := recorded.Ramp(o)
+		if err != nil {
+			t.Fatal(err)
+		}
+		var rows []replay.Result
+		w := replay.World{Demand: p.Wishes(), Policies: p.Policies(), Nodes: []replay.NodeConfig{{Capacity: 100, Queue: 300}}, Duration: p.Duration, Seed: seed,
+			Observe: func(x replay.Trial) {
+				relation := dissect.RelationFirst
+				if x.Number > 1 {
+					relation = dissect.RelationRetry
+				}
+				r := replay.Result{Attempt: dissect.Attempt{Relation: relation, Outcome: x.Outcome, Late: x.Late}, Due: int64(x.Start), Answered: int64(x.End)}
+				rows = append(rows, r)
+			}}
+		if _, err := w.Run(); err != nil {
+			t.Fatal(err)
+		}
+		k := replay.NewKnee(recorded, o, rows)
+		t.Logf("\n%s", k.Text())
+		if len(k.Steps) != 23 || k.Capacity < 85 || k.Capacity > 115 || k.Tipping < 80 || k.Tipping > 160 || k.Recovery < 15 || k.Recovery > 36 || k.Unclaimed != "" {
+			t.Errorf("seed %d: capacity %.1f, tipping %.1f, recovery %.1f", seed, k.Capacity, k.Tipping, k.Recovery)
+		}
+		if k.Recorded != 0.2 || k.Margin < 400 {
+			t.Errorf("recorded %v, margin %v", k.Recorded, k.Margin)
+		}
+	}
+	// Nothing is claimed of what was not exercised.
+	partial := planOf(t, "nebula", pol, 1, time.Minute, replay.Item{})
+	if k := replay.NewKnee(partial, o, nil); k.Unclaimed == "" || !strings.Contains(k.Text(), "no capacity and no knee are claimed") {
+		t.Errorf("%+v", k)
+	}
+	for _, text := range []string{"", "5", "5:", "0:5", "9:5", "a:b", "1:1e9"} {
+		if _, err := replay.RampOf(text); err == nil {
+			t.Errorf("%q is a ramp", text)
+		}
+	}
+}
