@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"html/template"
 	"io"
+	"strconv"
 	"strings"
 	"time"
 
@@ -273,11 +274,11 @@ func (p *page) verdict(report *storm.Report) {
 		add("clients that failed", thousands(v.Clients))
 		add("of them never in", thousands(v.NeverIn))
 		if v.Clients > 0 && v.LockedOut > 0 {
-			add("locked out, mean", lasted(v.LockedOut/v.Clients))
+			add("locked out, mean", brief(v.LockedOut/v.Clients))
 		}
 		if v.AttachP50 > 0 {
-			add("time to attach, median", lasted(v.AttachP50))
-			add("time to attach, p99", lasted(v.AttachP99))
+			add("time to attach, median", brief(v.AttachP50))
+			add("time to attach, p99", brief(v.AttachP99))
 		}
 		if v.PeakRate > 0 {
 			add("peak, attempts/s", short(v.PeakRate))
@@ -319,7 +320,7 @@ func (p *page) blind(r *Results, report *storm.Report) {
 	if q.End != 0 || q.Begin != 0 {
 		add("from", moment(q.Begin))
 		add("to", moment(q.End))
-		add("lasts", lasted(q.End-q.Begin))
+		add("lasts", brief(q.End-q.Begin))
 	}
 	add("lost by the tap, as it says", thousands(q.Dropped))
 	add("duplicates", thousands(q.Duplicates))
@@ -356,7 +357,7 @@ func (p *page) blind(r *Results, report *storm.Report) {
 				longest = g
 			}
 		}
-		p.Blind = append(p.Blind, fmt.Sprintf("No packet at all came during %s stretches of more than 5 s, the longest of %s from %s; the charts show them grey.", thousands(int64(n)), lasted(longest.End-longest.Start), moment(longest.Start)))
+		p.Blind = append(p.Blind, fmt.Sprintf("No packet at all came during %s stretches of more than 5 s, the longest of %s from %s; the charts show them grey.", thousands(int64(n)), brief(longest.End-longest.Start), moment(longest.Start)))
 	}
 	for _, reason := range clipAll(report.Verdict.Reasons, maxEvidence) {
 		p.Blind = append(p.Blind, "What lowers the confidence: "+reason+".")
@@ -455,6 +456,30 @@ func clipAll(all []string, limit int) (out []string) {
 	return out
 }
 
+// brief prints a duration with three digits that matter.
+func brief(ns int64) string {
+	f := func(v float64) string { return strconv.FormatFloat(v, 'g', 3, 64) }
+	switch d := time.Duration(ns); {
+	case ns < 0:
+		return "-" + brief(-ns)
+	case d < 999500*time.Nanosecond:
+		return f(float64(ns)/1e3) + " µs"
+	case d < 999500*time.Microsecond:
+		return f(float64(ns)/1e6) + " ms"
+	case d < 100*time.Second:
+		return f(float64(ns)/1e9) + " s"
+	case d < 2*time.Hour:
+		m, s := (d+time.Second/2)/time.Minute, (d+time.Second/2)%time.Minute/time.Second
+		if s == 0 {
+			return fmt.Sprintf("%d min", m)
+		}
+		return fmt.Sprintf("%d min %d s", m, s)
+	case d < 48*time.Hour:
+		return f(d.Hours()) + " h"
+	}
+	return thousands(int64(time.Duration(ns).Hours()/24+0.5)) + " d"
+}
+
 // moment prints a time for reading, to the millisecond, UTC.
 func moment(ns int64) string {
 	if ns == 0 {
@@ -475,5 +500,5 @@ func span2(from, to int64) string {
 	if end[:10] == moment(from)[:10] {
 		end = end[11:]
 	}
-	return moment(from) + " to " + end + " UTC (" + lasted(to-from) + ")"
+	return moment(from) + " to " + end + " UTC (" + brief(to-from) + ")"
 }

@@ -141,7 +141,7 @@ func newCompareSide(i int, s *replay.Profile) compareSide {
 	v := &s.Report.Verdict
 	side := compareSide{Index: i, Name: clip(s.Name, 60), Class: words(v.Class.String()), Summary: clip(s.Report.Summary, maxSentence),
 		Amplification: "–", Share: "–", Peak: number(s.Peak), Attempts: thousands(s.Counts.Attempts), Intents: thousands(s.Counts.Intents),
-		Hit: fmt.Sprintf("%s of %s", thousands(int64(s.Failed)), thousands(int64(s.Clients))), Span: lasted(int64(s.Span))}
+		Hit: fmt.Sprintf("%s of %s", thousands(int64(s.Failed)), thousands(int64(s.Clients))), Span: brief(int64(s.Span))}
 	if v.Cascade {
 		side.Class += " with cascade"
 	}

@@ -28,7 +28,8 @@ type flowEnd struct {
 }
 
 const (
-	flowHeight = 320 // of all bands together, px
+	flowHeight = 320 // of all bands together at most, px
+	flowBand   = 40  // of a band on the average, at most
 	flowLeast  = 18  // of a node, for its name
 	flowGap    = 6
 )
@@ -96,7 +97,7 @@ func newFlow(report *storm.Report, limit int) *flow {
 		}
 	}
 	slices.SortStableFunc(to, func(a, b *end) int { return cmp.Compare(a.weight/float64(a.n), b.weight/float64(b.n)) })
-	scale := flowHeight / float64(sum)
+	scale := float64(min(flowHeight, flowBand*len(moves))) / float64(sum)
 	lay := func(list []*end) (rows []flowEnd, height int) {
 		for _, e := range list {
 			e.y, e.h = height, max(flowLeast, int(float64(e.n)*scale+0.5))
@@ -165,7 +166,7 @@ func (p *page) policies(report *storm.Report) {
 		}
 		add(true, "clients", thousands(q.Clients))
 		add(true, "gaps seen", thousands(q.Gaps))
-		add(q.Timeout > 0, "patience", lasted(q.Timeout))
+		add(q.Timeout > 0, "patience", brief(q.Timeout))
 		add(q.Limit > 0, "attempts at most", thousands(int64(q.Limit)))
 		add(q.Order != "undetermined", "order of nodes", words(q.Order))
 		add(q.Synchrony > 0, "synchrony R", fixed(q.Synchrony))
@@ -182,17 +183,17 @@ func policyWords(q *storm.Policy) string {
 	case "undetermined":
 		return "too few gaps to name a family"
 	case "exponential":
-		s += fmt.Sprintf(", %s × %s", lasted(q.Base), short(q.Factor))
+		s += fmt.Sprintf(", %s × %s", brief(q.Base), short(q.Factor))
 	case "linear":
-		s += fmt.Sprintf(", %s + %s each", lasted(q.Base), lasted(q.Step))
+		s += fmt.Sprintf(", %s + %s each", brief(q.Base), brief(q.Step))
 	case "quadratic":
-		s += fmt.Sprintf(", %s + %s k²", lasted(q.Base), lasted(q.Step))
+		s += fmt.Sprintf(", %s + %s k²", brief(q.Base), brief(q.Step))
 	case "immediate":
 	default:
-		s += ", " + lasted(q.Base)
+		s += ", " + brief(q.Base)
 	}
 	if q.Cap > 0 {
-		s += ", at most " + lasted(q.Cap)
+		s += ", at most " + brief(q.Cap)
 	}
 	if q.Jitter != "undetermined" {
 		if q.Jitter == "none" {
@@ -296,8 +297,8 @@ func gapPlot(q *storm.Policy) (template.HTML, string) {
 	percent := func(ns float64) float64 { return 100 * (octave(ns) - float64(first)) / float64(last-first) }
 	fmt.Fprintf(&b, `<line class="base" x1="0" x2="100%%" y1="%d" y2="%d"/>`, height+head, height+head)
 	for ns := 1e5; ns < 1e15; ns *= 10 {
-		if x := percent(ns); x >= 3 && x <= 97 {
-			fmt.Fprintf(&b, `<text x="%s%%" y="%d" text-anchor="middle">%s</text>`, trim(x), height+head+15, lasted(int64(ns)))
+		if x := percent(ns); x >= 4 && x <= 96 {
+			fmt.Fprintf(&b, `<text x="%s%%" y="%d" text-anchor="middle">%s</text>`, trim(x), height+head+15, brief(int64(ns)))
 		}
 	}
 	// Numbers of the steps above their medians, where there is room.

@@ -455,3 +455,12 @@ func TestGapPlotFollowsTheFamily(t *testing.T) {
 		t.Error("a line without a family")
 	}
 }
+
+func TestBrief(t *testing.T) {
+	for ns, want := range map[int64]string{0: "0 µs", 1500: "1.5 µs", 999_580_000: "1 s", 826_280_000: "826 ms", 1_040_000_000: "1.04 s", 99_990e6: "100 s",
+		100e9: "1 min 40 s", 120e9: "2 min", 7199.8e9: "120 min", 7200e9: "2 h", 86400e9 * 3: "3 d", -2e9: "-2 s"} {
+		if got := brief(ns); got != want {
+			t.Errorf("%d ns: %q, want %q", ns, got, want)
+		}
+	}
+}

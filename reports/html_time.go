@@ -406,7 +406,7 @@ func (p *page) lanes(report *storm.Report) {
 		l := lane{Name: n.At.String()}
 		for i := range n.Periods {
 			if q := &n.Periods[i]; i == 0 || q.Kind == storm.Down && n.Periods[0].Kind != storm.Down {
-				l.About = words(q.Kind.String()) + " " + clock(q.Start)
+				l.About = strings.TrimPrefix(words(q.Kind.String()), "self ") + " " + clock(q.Start)
 				if q.Kind == storm.Down {
 					break
 				}
@@ -503,6 +503,9 @@ func plainSpan(ns int64) string {
 		if ns >= u.ns && ns%u.ns == 0 {
 			return fmt.Sprintf("%s %s", thousands(ns/u.ns), u.name)
 		}
+	}
+	if ns >= 600e9 {
+		return "about " + brief(ns)
 	}
 	return thousands(ns/1e9) + " s"
 }
