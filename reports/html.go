@@ -78,15 +78,16 @@ type page struct {
 	Criteria                          []criterion
 	Findings                          []string
 
-	Column   string // what a column of the charts is
-	Services []serviceView
-	Cut      []string // what was left out of the charts
-	Lanes    []laneGroup
-	LaneText string
-	Flow     *flow
-	Policies []policyCard
-	Odds     []oddsChart
-	Data     *chartData
+	Column     string // what a column of the charts is
+	Services   []serviceView
+	Cut        []string // what was left out of the charts
+	Lanes      []laneGroup
+	LaneText   string
+	Flow       *flow
+	Policies   []policyCard
+	PolicyText string
+	Odds       []oddsChart
+	Data       *chartData
 
 	Hypotheses []hypothesis
 	Tables     []htmlTable

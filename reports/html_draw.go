@@ -148,13 +148,24 @@ const perOctave = 4
 
 func octave(ns float64) float64 { return math.Log2(math.Max(ns, 1e5)/1e5) * perOctave }
 
+// fewGaps are not worth a drawing of their own, but on the verdict's service.
+const fewGaps = 10
+
 func (p *page) policies(report *storm.Report) {
+	var drawn []*storm.Policy
+	here := func(q *storm.Policy) int { return rank(q.Service == report.Verdict.Service) }
+	named := func(q *storm.Policy) int { return rank(q.Family != "undetermined") }
 	for i := range report.Policies {
-		q := &report.Policies[i]
-		if len(p.Policies) == p.budget.cards {
-			p.Cut = append(p.Cut, fmt.Sprintf("Of %s groups of clients the page draws the gaps of %d.", thousands(int64(len(report.Policies))), p.budget.cards))
-			break
+		if q := &report.Policies[i]; here(q)+named(q) > 0 || q.Gaps >= fewGaps {
+			drawn = append(drawn, q)
 		}
+	}
+	slices.SortStableFunc(drawn, func(a, b *storm.Policy) int { return cmp.Or(here(b)-here(a), named(b)-named(a)) })
+	drawn = drawn[:min(len(drawn), p.budget.cards)]
+	if len(drawn) < len(report.Policies) {
+		p.PolicyText = fmt.Sprintf("Drawn are %d of %s groups of clients: those of the verdict's service, then those whose family is known; the table policies has all.", len(drawn), thousands(int64(len(report.Policies))))
+	}
+	for _, q := range drawn {
 		c := policyCard{Group: clip(q.Group, 60), Service: clip(q.Service, 60), Words: policyWords(q), Smells: q.Smells}
 		if q.Group == "all" {
 			c.Group = "all clients"

@@ -430,7 +430,7 @@ func (p *page) lane(n *storm.Node, end int64) template.HTML {
 		}
 		edges := laneBars[kind]
 		fmt.Fprintf(&b, `<rect class="n-%s" x="%s" y="%d" width="%s" height="%d"><title>%s %s to %s</title></rect>`,
-			kind, trim(x), edges[0], trim(math.Max(right-x, 0)), edges[1]-edges[0], html.EscapeString(words(kind)), clock(from), clock(to))
+			kind, trim(x), edges[0], trim(math.Max(right-x, float64(a.n)/1000)), edges[1]-edges[0], html.EscapeString(words(kind)), clock(from), clock(to))
 	}
 	words := []string{n.At.String()}
 	at, state := n.First, "up"
