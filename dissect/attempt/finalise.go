@@ -41,6 +41,7 @@ type decided struct {
 	role     dissect.Role
 	source   dissect.RoleSource
 	oneSided bool
+	rung     Name   // of records that have none, where the twin is a ladder's
 	service  string // of records that know no more than the node
 }
 
@@ -105,11 +106,31 @@ func (s *Store) Finalise(names *Names, hints dissect.Hints, begin, end int64) (*
 			sided = sided || n.oneSided
 		}
 	}
+	x.climb(names)
 	x.sided = sided && !answered
 	if err := x.reunite(); err != nil {
 		return nil, err
 	}
 	return x, nil
+}
+
+// climb names the nodes that nothing is known of but that they said yes to
+// another step of a ladder of transports, at the same port (rule 31).
+func (x *Result) climb(names *Names) {
+	for k, n := range x.facts.nodes {
+		twin := x.facts.nodes[k.twin()]
+		if len(n.votes) > 0 || twin == nil || !twin.ladder {
+			continue
+		}
+		d, known := x.nodes[k], x.nodes[k.twin()]
+		d.protocol, d.role, d.source = known.protocol, known.role, dissect.RoleSourceBehaviour
+		d.rung = names.Intern([]byte("tcp"))
+		if k.proto == dissect.ProtoUDP {
+			d.rung = names.Intern([]byte("udp"))
+		}
+		d.service = x.serviceOf(&Record{Destination: k.at, Proto: k.proto, Protocol: d.protocol, Role: d.role})
+		x.nodes[k] = d
+	}
 }
 
 // Close gives memory and temporary file back.
@@ -276,6 +297,9 @@ func (x *Result) describe(w *related, services map[string]string) {
 	if d.protocol != 0 {
 		if r.Protocol == 0 {
 			r.Protocol = d.protocol
+			if r.Rung == 0 {
+				r.Rung = d.rung
+			}
 		}
 		if r.Protocol == d.protocol && d.source > r.RoleSource {
 			r.Role, r.RoleSource = d.role, d.source

@@ -50,6 +50,13 @@ type nodeFacts struct {
 	votes    []vote
 	answered bool // a packet of it was captured
 	oneSided bool // a handshake was proven by its client alone
+	ladder   bool // a step of a ladder of transports was accepted here
+}
+
+// twin is the same endpoint over the other transport.
+func (k nodeKey) twin() nodeKey {
+	k.proto ^= dissect.ProtoTCP ^ dissect.ProtoUDP
+	return k
 }
 
 type vote struct {
@@ -120,6 +127,7 @@ func (h *shard) note(r *Record) {
 	}
 	n.answered = n.answered || r.DestinationPackets > 0
 	n.oneSided = n.oneSided || r.Flags&FlagOneSided != 0 && r.Answer != dissect.AnswerNone
+	n.ladder = n.ladder || r.Rung != 0 && r.Outcome == dissect.OutcomeAccepted
 	if r.Protocol != 0 {
 		n.add(vote{r.Protocol, r.Role, r.RoleSource, 1})
 	}
@@ -172,6 +180,7 @@ func (s *Store) gather(names *Names) *shard {
 			}
 			mine.answered = mine.answered || n.answered
 			mine.oneSided = mine.oneSided || n.oneSided
+			mine.ladder = mine.ladder || n.ladder
 			for _, v := range n.votes {
 				mine.add(v)
 			}
