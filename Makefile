@@ -55,7 +55,7 @@ integration:
 	go test -tags integration -run 'TestRealNodes|TestSkypeAgain|TestTableOfReplayOnSockets' -v -timeout 20m ./replay
 
 golden:
-	go test ./cmd/squall -run ReferencePage -args -update
+	go test ./cmd/squall -run "ReferencePage|Docs" -args -update
 	go test ./reports ./dissect/overlay -run 'Page' -update
 
 $(STATICCHECK):
