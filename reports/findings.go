@@ -40,6 +40,8 @@ func Findings() *Of[storm.Finding] {
 		num("attached_low", "", "the fewest inside", func(v *f) int64 { return v.AttachedLow }),
 		optNum("attached_back50_ns", "ns", "from the fewest to half of those before; empty: not in the capture", 0, func(v *f) int64 { return v.AttachedBack50 }),
 		optNum("attached_back90_ns", "ns", "from the fewest to nine tenths of those before", 0, func(v *f) int64 { return v.AttachedBack90 }),
+		ratio("rate_attached", "1/s", "what a client with a session sends, before: attempts and refreshes", func(v *f) float64 { return v.RateAttached }),
+		ratio("rate_locked", "1/s", "what a client without one sends inside: failing attempts", func(v *f) float64 { return v.RateLocked }),
 		num("restarts", "", "nodes that came back inside", func(v *f) int64 { return v.Restarts }),
 		num("restarts_failed", "", "of them, down again within two minutes", func(v *f) int64 { return v.RestartsFailed }),
 		num("clients", "", "clients that failed at least once", func(v *f) int64 { return v.Clients }),

@@ -231,7 +231,7 @@ func (x *Result) finish(p *part) {
 	who := &p.people
 	x.identify(p.rows, who)
 	p.sort(who.of)
-	if x.splitByClock(p, who) {
+	if byPlace, byClock := splitByPlace(p, who), x.splitByClock(p, who); byPlace || byClock {
 		p.sort(who.of)
 	}
 	for i, o := range p.order {

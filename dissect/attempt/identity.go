@@ -86,6 +86,71 @@ func (out *people) rank(ids []dissect.Client) {
 	}
 }
 
+// splitByPlace tells apart the hosts that use one identity of the protocol at
+// the same time, as several phones do that register for one person: the
+// identity comes back to addresses of a family that it had left, again and
+// again. One that moves, or that has an address of each family, does not.
+func splitByPlace(p *part, who *people) bool {
+	split := false
+	for from, to := 0, 1; to <= len(p.order); to++ {
+		c := who.of[p.order[from]]
+		if to < len(p.order) && who.of[p.order[to]] == c {
+			continue
+		}
+		rows := p.order[from:to]
+		from = to
+		if who.clients[c].Level != dissect.IDProtocol || len(rows) < 4 || !manyPlaces(p.rows, rows) {
+			continue
+		}
+		hosts := map[dissect.Addr]int32{}
+		for _, i := range rows {
+			at := p.rows[i].rec.Source.Addr
+			n, ok := hosts[at]
+			if !ok {
+				n = int32(len(who.clients))
+				hosts[at] = n
+				host := who.clients[c]
+				host.ID += "@" + at.String()
+				who.clients = append(who.clients, host)
+			}
+			who.of[i] = n
+		}
+		split = true
+	}
+	if split {
+		who.rank(slices.Clone(who.clients))
+		p.sort(who.of)
+	}
+	return split
+}
+
+// manyPlaces: of three addresses or more, three returns and a quarter of the
+// rows are to one that was left before; of two, ten returns.
+func manyPlaces(rows []related, list []int32) bool {
+	var last [2]dissect.Addr
+	var seen [2]map[dissect.Addr]bool
+	places, returns := 0, 0
+	for _, i := range list {
+		at := rows[i].rec.Source.Addr
+		family := 0
+		if at.Is4() {
+			family = 1
+		}
+		if at == last[family] {
+			continue
+		}
+		if seen[family] == nil {
+			seen[family] = map[dissect.Addr]bool{}
+		}
+		if seen[family][at] {
+			returns++
+		}
+		last[family], seen[family][at] = at, true
+		places = max(places, len(seen[family]))
+	}
+	return returns*4 >= len(list) && (places >= 3 && returns >= 3 || places == 2 && returns >= 10)
+}
+
 // splitByClock tells the hosts behind one address apart by the clocks of their
 // TCP timestamps; it says whether there was anything to split.
 func (x *Result) splitByClock(p *part, who *people) bool {

@@ -53,6 +53,7 @@ func (d *scenes) assemble(r *Report, q *Quality, th Thresholds) {
 		for i := range list {
 			r.population(&list[i], q)
 			list[i].restarts(c, q)
+			r.rates(&list[i])
 		}
 		r.Findings = append(r.Findings, list...)
 		r.Migrations = append(r.Migrations, c.edges...)
@@ -154,6 +155,26 @@ func (r *Report) population(f *Finding, q *Quality) {
 		if f.AttachedBack90 == 0 && w.Attached*10 >= f.Attached*9 {
 			f.AttachedBack90 = at - lowAt
 		}
+	}
+}
+
+// rates are what a client sends with a session and without.
+func (r *Report) rates(f *Finding) {
+	if f.Class < PathLoss {
+		return
+	}
+	var sent, held int64
+	for _, w := range r.windows(f.Service) {
+		if w.Start+WindowLength <= f.Onset {
+			sent += w.Attempts + w.Refreshes
+			held += w.Attached
+		}
+	}
+	if held > 0 {
+		f.RateAttached = float64(sent) / float64(held*(WindowLength/second))
+	}
+	if f.LockedOut > second {
+		f.RateLocked = float64(f.Outcomes.Failed()+f.implied) / (float64(f.LockedOut) / 1e9)
 	}
 }
 

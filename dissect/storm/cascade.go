@@ -120,8 +120,10 @@ func (d *scenes) cascade(name string, th *Thresholds, f *Finding, q *Quality) *c
 				Causal: share >= th.CausalShare && float64(tried)/seconds >= th.CausalLoad*calm})
 		}
 		// A node that gave no sign of life since the first one fell may have
-		// died with it: there is nothing to say that load felled it.
-		if float64(total) >= th.CausalShare*extra && b.p.aliveBetween(d, c.first(), b.at) {
+		// died with it, and one that was never busy has died of something else:
+		// there is nothing to say that load felled it.
+		strained := b.kind == SelfProtecting || float64(tried) >= th.VolumeFloor && strain(bins, d.bin(since), d.bin(b.at)) > 0
+		if strained && float64(total) >= th.CausalShare*extra && b.p.aliveBetween(d, c.first(), b.at) {
 			for g, n := range came {
 				if n > came[b.gen] {
 					b.gen = int32(g)
@@ -139,6 +141,16 @@ func (d *scenes) cascade(name string, th *Thresholds, f *Finding, q *Quality) *c
 	}
 	c.migrations(s, name, byEdge)
 	return c
+}
+
+// strain counts the attempts at a node that it let wait, sent away or dropped.
+func strain(bins []bin, from, to int64) (n int64) {
+	for i := range bins {
+		if bins[i].at >= from && bins[i].at <= to {
+			n += int64(bins[i].n[nStalled] + bins[i].n[nDropped])
+		}
+	}
+	return n
 }
 
 // first is when the first sign of a fall was seen.

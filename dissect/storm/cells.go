@@ -26,6 +26,7 @@ const (
 	fRefresh // other refreshes
 	fImplied // undecided attempts that the client itself took for failures
 	fOneSided
+	fSaidNo   // a no or busy of the application, without a wait
 	fInsist   // attempts that follow the client's own acceptance at once
 	fShook    // connections that went on after their handshake,
 	fMissed   // and of which the tap missed the SYN-ACK

@@ -426,6 +426,10 @@ func (j *judge) trouble(r run) (f Finding, ok bool) {
 	}
 	j.shape(&f)
 	j.confidence(&f, worst)
+	if why := j.doubt(&f); why != "" {
+		f.Class, f.Confidence, f.Reasons = InsufficientEvidence, Low, append([]string{why}, f.Reasons...)
+		return f, true
+	}
 	if f.Class == PartialOutage && c[1].Value >= warnShare {
 		f.WarnedClasses = append(f.WarnedClasses, RetryStorm)
 		f.Reasons = append(f.Reasons, fmt.Sprintf("retries are %.0f %% of the attempts at the peak: near a storm", 100*ratio(worst.n[fRetries], worst.n[fAttempts])))
@@ -642,6 +646,7 @@ func (j *judge) measure(f *Finding) {
 		f.Outcomes[o] = m.n[int(fOutcome0)+o]
 	}
 	f.implied, f.asked, f.insisted = m.n[fImplied], m.n[fAsked], m.n[fInsist]
+	f.saidNo = m.n[fSaidNo]
 	f.shook, f.missed = m.n[fShook], m.n[fMissed]
 	f.unreal, f.oneSided = m.n[fUnreal], m.n[fOneSided]
 	f.reattached = m.n[fReattach] + m.n[fReturns]
@@ -818,6 +823,35 @@ func growth(sums []float64) (slope, fit float64) {
 		return 0, 0
 	}
 	return dxy / dx, dxy * dxy / (dx * dy)
+}
+
+// doubt is why failures that look like an outage may be the capture's own; ""
+// where they are not.
+func (j *judge) doubt(f *Finding) string {
+	cut := j.q.Truncated*2 > j.q.Packets && j.s.overUDP()
+	if f.Class == RetryStorm && cut && f.saidNo*2 > f.Outcomes.Failed() {
+		return "the snapshot length cut the nodes' refusals: whether they told the clients when to come again cannot be read"
+	}
+	if f.Class != PartialOutage {
+		return ""
+	}
+	if lost := ratio(f.missed, f.shook); f.missed >= 5 && lost >= 0.05 && f.failure() <= 2*lost {
+		return fmt.Sprintf("the tap missed about %.0f %% of the packets, which makes so many attempts look failed that were served", 100*lost)
+	}
+	if cut && f.Transmissions > 4*f.Attempts {
+		return fmt.Sprintf("the snapshot length cut the transaction ids off: repeats and retries cannot be told apart (%.1f transmissions an attempt)",
+			ratio(f.Transmissions, f.Attempts))
+	}
+	return ""
+}
+
+func (s *scene) overUDP() bool {
+	for k := range s.pulses {
+		if k.proto == dissect.ProtoUDP {
+			return true
+		}
+	}
+	return false
 }
 
 // confidence weighs what the capture itself cannot show.

@@ -237,6 +237,10 @@ type Finding struct {
 	Attached, AttachedLow          int64 // before the onset, and the fewest inside
 	AttachedBack50, AttachedBack90 int64 // ns from the fewest to 50 and 90 % of those before; 0 = not in the capture
 	Restarts, RestartsFailed       int64 // nodes that came back inside, and went down again soon
+	// What one client sends: attempts and refreshes a second of a client that holds
+	// a session, before, and failing attempts a second of one that is locked out; 0
+	// = not known. The jump between them is what a loss does to the rate.
+	RateAttached, RateLocked float64
 	// Harm.
 	Clients       int64 // that failed at least once inside
 	NeverIn       int64 // of them, never accepted until the capture's end
@@ -252,8 +256,8 @@ type Finding struct {
 	brief      bool // a storm but for its length
 	rareBefore bool // failures were, before the onset
 
-	implied, asked, unreal, oneSided, reattached, newcomers, insisted, shook, missed int64
-	offender                                                                         string
+	implied, asked, unreal, oneSided, reattached, newcomers, insisted, saidNo, shook, missed int64
+	offender                                                                                 string
 }
 
 // LoadPoint is what was accepted under a load: the median of the seconds in
@@ -359,6 +363,7 @@ type Quality struct {
 	Duplicates int64
 	OutOfOrder int64
 	Cut        int64 // packets the snapshot length made unreadable
+	Truncated  int64 // packets it cut at all
 	Damaged    bool
 }
 

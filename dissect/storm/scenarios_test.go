@@ -30,6 +30,9 @@ func (m *memory) Next() (*capture.Batch, error) {
 	b := capture.NewBatch(m.packets[:n], nil)
 	for _, p := range m.packets[:n] {
 		m.stats.Packets++
+		if len(p.Data) < p.OrigLen {
+			m.stats.Truncated++
+		}
 		m.stats.Last = max(m.stats.Last, p.Time)
 		if m.stats.First == 0 {
 			m.stats.First = p.Time

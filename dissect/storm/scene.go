@@ -278,6 +278,9 @@ func (d *scenes) counted(t *thread, a *dissect.Attempt) {
 		made += l.add(b, fUnreal, 1)
 	}
 	made += l.add(b, fOutcome0+field(a.Outcome), 1)
+	if a.Outcome == dissect.OutcomeThrottled && a.RetryAfter == 0 || a.Outcome == dissect.OutcomeRefused && a.Evidence == dissect.EvidenceApp {
+		made += l.add(b, fSaidNo, 1)
+	}
 	switch {
 	case a.Outcome == dissect.OutcomeAccepted:
 		at := a.End
@@ -414,7 +417,7 @@ func (d *scenes) end() {
 	d.scanned()
 	clear(d.threads)
 	clear(d.fan.seen)
-	d.fan.known, d.fan.repeated = 0, 0
+	d.fan = fan{seen: d.fan.seen}
 	d.client = dissect.Client{}
 	d.fit()
 }

@@ -48,8 +48,10 @@ func (f *Finding) sentence(c *cascade, q *Quality) string {
 		} else if f.RetryShare() >= 0.3 {
 			how = "and clients repeated them, but not enough for a storm"
 		}
-		fmt.Fprintf(&b, "Partial outage of %s %s: %.0f %% of the decided attempts failed, %s (A = %.2f); %d clients hit",
-			f.Service, when, 100*f.failure(), how, f.Amplification(), f.Clients)
+		if f.Intents > 0 {
+			how += fmt.Sprintf(" (A = %.2f)", f.Amplification())
+		}
+		fmt.Fprintf(&b, "Partial outage of %s %s: %.0f %% of the decided attempts failed, %s; %d clients hit", f.Service, when, 100*f.failure(), how, f.Clients)
 	case PathLoss:
 		fmt.Fprintf(&b, "Packets are lost on the way to %s %s: %.2f transmissions an attempt while the nodes answer in time", f.Service, when,
 			ratio(f.Transmissions, f.Attempts))
