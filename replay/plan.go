@@ -99,6 +99,9 @@ type PlanOptions struct {
 	ScaleClients float64
 	Overrides    []Override
 	Sources      []string
+	// Virtual plans nodes of any protocol, for a World; nothing can be sent to
+	// those that no dialect speaks.
+	Virtual bool
 }
 
 const (
@@ -308,6 +311,9 @@ func (b *builder) node(k nodeKey, t *dissect.Attempt) (why string) {
 		return why
 	}
 	d, err := DialectOf(t)
+	if b.opt.Virtual {
+		d, err = plain{dissect.TCP}, nil
+	}
 	if err != nil {
 		b.refused[k] = err.Error()
 		return err.Error()

@@ -58,9 +58,22 @@ type World struct {
 	// Reattach: a client whose session was lost tries again within this time,
 	// spread evenly. 0 = 2 s.
 	Reattach time.Duration
+	// Joined is when clients learn of the last len(Joined) nodes, ascending;
+	// the nodes before those are in every client's list from the beginning.
+	Joined []time.Duration
+	// Then replaces Policies, one for one, from Turn on; nil = nothing changes.
+	Then []Policy
+	Turn time.Duration
+	// Throttle is how many attempts a second a limiter before each node lets
+	// through from Turn on; the rest is told "later" at once, and the node
+	// never sees it. 0 = no limiter.
+	Throttle float64
 	// Observe is called for each attempt once it is decided and its answer, if
 	// any, has come or the run is over; nil = nobody looks.
 	Observe func(Trial)
+	// Decide is called at the moment a client knows how its attempt ended, in
+	// the order of time: what comes later (Late) is not known yet. nil = nobody.
+	Decide func(Trial)
 }
 
 // Trial is what became of an attempt of a World.
@@ -102,6 +115,14 @@ type Course struct {
 	Skipped int64 // wishes of clients that had a session or were trying already
 	Open    int64 // intents still undecided at the end
 	Shut    int64 // clients without a session at the end whose last intent failed or is open
+	Falls   []Fall
+}
+
+// Fall is a node going down: under its load, or because the script says so.
+type Fall struct {
+	At     time.Duration
+	Node   int32
+	Script bool
 }
 
 // Over sums the seconds from (included) to (excluded).
@@ -134,6 +155,8 @@ const (
 	maxTrials = 50_000_000
 	// hurryLeast is the pause of a client that retries at once: no program is faster.
 	hurryLeast = int64(time.Millisecond)
+	// doorBurst: a limiter lets a tenth of a second pass at once.
+	doorBurst = 10
 )
 
 type virtualClient struct {
@@ -186,6 +209,7 @@ const (
 	evSession                    // a: client, b: gen; its time is over
 	evLost                       // a: client, b: gen; the client knows that its session is lost
 	evScript                     // a: index
+	evJoin                       // clients learn of one more node
 )
 
 type virtualEvent struct {
@@ -216,6 +240,8 @@ type engine struct {
 	course  *Course
 	held    int64
 	shed    func(Job)
+	known   int      // nodes that clients know of
+	doors   []bucket // the limiters before the nodes
 }
 
 // Check reports what cannot be run.
@@ -246,6 +272,19 @@ func (w *World) Check() error {
 			return fmt.Errorf("world: wish %d: client, node or group is out of range, or the time goes back", i)
 		}
 	}
+	if len(w.Then) > 0 && len(w.Then) != len(w.Policies) || len(w.Joined) >= len(w.Nodes) || w.Turn < 0 || !(w.Throttle >= 0 && w.Throttle <= 1e9) {
+		return fmt.Errorf("world: %d policies become %d, %d of %d nodes join later, throttle %v", len(w.Policies), len(w.Then), len(w.Joined), len(w.Nodes), w.Throttle)
+	}
+	for i := range w.Then {
+		if err := w.Then[i].Check(); err != nil {
+			return err
+		}
+	}
+	for i, at := range w.Joined {
+		if at < 0 || i > 0 && at < w.Joined[i-1] {
+			return fmt.Errorf("world: joins are not below zero, and ascend")
+		}
+	}
 	for _, e := range w.Script {
 		if e.Node >= len(w.Nodes) {
 			return fmt.Errorf("script: %v: there are %d nodes", e, len(w.Nodes))
@@ -270,6 +309,11 @@ func (w *World) Run() (*Course, error) {
 	for i := range w.Nodes {
 		g.nodes = append(g.nodes, NewNode(w.Nodes[i], w.Seed*1000+uint64(i)))
 		g.members = append(g.members, map[int32]bool{})
+	}
+	g.known = len(w.Nodes) - len(w.Joined)
+	g.doors = make([]bucket, len(w.Nodes))
+	for _, at := range w.Joined {
+		g.push(int64(at), evJoin, 0, 0)
 	}
 	for i := range w.Script {
 		g.push(int64(w.Script[i].At), evScript, int64(i), 0)
@@ -399,7 +443,17 @@ func (g *engine) step(e *virtualEvent) {
 		g.lost(int32(e.a), e.b)
 	case evScript:
 		g.script(&g.w.Script[e.a])
+	case evJoin:
+		g.known++
 	}
+}
+
+// policy is that of a group now.
+func (g *engine) policy(group int32) *Policy {
+	if len(g.w.Then) > 0 && g.now >= int64(g.w.Turn) {
+		return &g.w.Then[group]
+	}
+	return &g.w.Policies[group]
 }
 
 func (g *engine) wish(d *Wish) {
@@ -424,7 +478,7 @@ func (g *engine) wish(d *Wish) {
 // begin opens an intent of the client and makes its first attempt.
 func (g *engine) begin(id int32) {
 	c := &g.clients[id]
-	p := &g.w.Policies[c.group]
+	p := g.policy(c.group)
 	c.gen++
 	c.state, c.number, c.prev, c.failed = trying, 1, 0, false
 	if !p.ResetOnConnect {
@@ -459,7 +513,7 @@ func (g *engine) try(id int32) {
 		g.trials = append(g.trials, t)
 	}
 	g.push(g.now+g.rtt()/2, evArrive, at, 0)
-	g.push(g.now+int64(g.w.Policies[c.group].Patience()), evGiveUp, at, 0)
+	g.push(g.now+int64(g.policy(c.group).Patience()), evGiveUp, at, 0)
 }
 
 // drop forgets one reference to a trial; the last one hands it out.
@@ -475,15 +529,23 @@ func (g *engine) drop(at int64) {
 
 func (g *engine) observe(t *trial) {
 	if g.w.Observe != nil {
-		g.w.Observe(Trial{Start: time.Duration(t.start), End: time.Duration(t.end), Client: t.client, Node: t.node, Group: t.group,
-			Number: t.number, Outcome: t.out, Late: t.late, Reattach: t.again})
+		g.w.Observe(t.shown())
 	}
+}
+
+func (t *trial) shown() Trial {
+	return Trial{Start: time.Duration(t.start), End: time.Duration(t.end), Client: t.client, Node: t.node, Group: t.group,
+		Number: t.number, Outcome: t.out, Late: t.late, Reattach: t.again}
 }
 
 func (g *engine) arrive(at int64) {
 	t := &g.trials[at]
 	n := g.nodes[t.node]
 	back := dissect.OutcomeUnknown
+	if n.State(g.now) == Up && !g.enters(t.node) {
+		g.push(g.now+g.rtt()/2, evAnswer, at, int32(dissect.OutcomeThrottled))
+		return
+	}
 	switch n.Offer(g.now, Job{Ref: at, Client: int64(t.client)}) {
 	case Queued:
 		g.serve(t.node)
@@ -495,16 +557,24 @@ func (g *engine) arrive(at int64) {
 	case ResetBack:
 		back = dissect.OutcomeDropped
 	case Fell:
-		g.fall(t.node, false)
+		g.fall(t.node, false, false)
 		back = dissect.OutcomeRefused
 	case Crashed:
-		g.fall(t.node, true)
+		g.fall(t.node, true, false)
 	}
 	if back == dissect.OutcomeUnknown {
 		g.drop(at)
 		return
 	}
 	g.push(g.now+g.rtt()/2, evAnswer, at, int32(back))
+}
+
+// enters asks the limiter before a node, a token bucket.
+func (g *engine) enters(node int32) bool {
+	if g.w.Throttle == 0 || g.now < int64(g.w.Turn) {
+		return true
+	}
+	return g.doors[node].take(g.now, g.w.Throttle, max(g.w.Throttle/doorBurst, 1))
 }
 
 func (g *engine) serve(node int32) {
@@ -540,11 +610,14 @@ func (g *engine) decide(t *trial, out dissect.Outcome, announced time.Duration) 
 	} else {
 		s.Failed++
 	}
+	if g.w.Decide != nil {
+		g.w.Decide(t.shown())
+	}
 	c := &g.clients[t.client]
 	if g.w.Mode == AttemptMode || c.gen != t.gen || c.state != trying {
 		return
 	}
-	p := &g.w.Policies[c.group]
+	p := g.policy(c.group)
 	if out == dissect.OutcomeAccepted || out == dissect.OutcomeDropped && p.ResetOnConnect {
 		c.tries = 0
 	}
@@ -566,7 +639,7 @@ func (g *engine) decide(t *trial, out dissect.Outcome, announced time.Duration) 
 // plan decides when the client goes on, if at all.
 func (g *engine) plan(id int32, announced time.Duration) {
 	c := &g.clients[id]
-	p := &g.w.Policies[c.group]
+	p := g.policy(c.group)
 	if !p.Retries(int(c.number)) {
 		c.state, c.failed = idle, true
 		return
@@ -578,9 +651,12 @@ func (g *engine) plan(id int32, announced time.Duration) {
 // again is a retry that is due; a budget may skip it.
 func (g *engine) again(id int32) {
 	c := &g.clients[id]
-	p := &g.w.Policies[c.group]
+	p := g.policy(c.group)
 	c.number++
 	if p.Budget > 0 {
+		if c.since < int64(g.w.Turn) && len(g.w.Then) > 0 { // the budget came in the middle of the intent
+			c.since, c.spent, c.tokens = g.now-g.rng.Int64N(int64(budgetFloor)), 0, 0
+		}
 		switch free := (g.now - c.since) / int64(budgetFloor); {
 		case c.tokens >= 1:
 			c.tokens--
@@ -592,7 +668,7 @@ func (g *engine) again(id int32) {
 			return
 		}
 	}
-	c.node = int32(p.Order.Next(int(c.node), len(g.nodes), g.rng.Float64()))
+	c.node = int32(p.Order.Next(int(c.node), g.known, g.rng.Float64()))
 	g.try(id)
 }
 
@@ -606,7 +682,8 @@ func (g *engine) leave(id int32) {
 
 // fall ends the sessions of a node. The clients of a closing node know at
 // once, those of a silent one when a keepalive stays unanswered.
-func (g *engine) fall(node int32, silent bool) {
+func (g *engine) fall(node int32, silent, script bool) {
+	g.course.Falls = append(g.course.Falls, Fall{time.Duration(g.now), node, script})
 	list := make([]int32, 0, len(g.members[node]))
 	for id := range g.clients { // in the clients' order: a map has none
 		if len(list) == cap(list) {
@@ -624,7 +701,7 @@ func (g *engine) fall(node int32, silent bool) {
 			if beat == 0 {
 				beat = int64(keepaliveDefault)
 			}
-			notice = g.rng.Int64N(beat) + int64(g.w.Policies[c.group].Patience())
+			notice = g.rng.Int64N(beat) + int64(g.policy(c.group).Patience())
 		}
 		g.push(g.now+notice, evLost, int64(id), c.gen)
 	}
@@ -647,8 +724,8 @@ func (g *engine) lost(id, gen int32) {
 		}
 		g.push(g.now+g.rng.Int64N(spread), evLost, int64(id), c.gen)
 	case c.state == idle: // the moment is over
-		p := &g.w.Policies[c.group]
-		c.node = int32(p.Order.Next(int(c.node), len(g.nodes), g.rng.Float64()))
+		p := g.policy(c.group)
+		c.node = int32(p.Order.Next(int(c.node), g.known, g.rng.Float64()))
 		c.reattch = true
 		g.begin(id)
 	}
@@ -662,10 +739,10 @@ func (g *engine) script(e *Event) {
 		switch n := g.nodes[i]; e.Do {
 		case Down:
 			n.Set(Silent, g.now)
-			g.fall(int32(i), true)
+			g.fall(int32(i), true, true)
 		case Close:
 			n.Set(Closed, g.now)
-			g.fall(int32(i), false)
+			g.fall(int32(i), false, true)
 		case Raise:
 			n.Set(Up, g.now)
 		case Scale:

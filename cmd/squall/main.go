@@ -100,6 +100,7 @@ Try it on a simulated outage:
 		reportCommand(),
 		sampleCommand(),
 		testnodeCommand(),
+		whatifCommand(),
 	)
 	return root
 }
