@@ -58,7 +58,7 @@ type Span struct {
 // the beginning of the capture.
 type Fate struct {
 	Storm     bool          // ten seconds in which half of the attempts failed
-	Recovered bool          // and a minute without such, to the end
+	Recovered bool          // and a minute without such, to the end; a quarter of one where everybody is in
 	At        time.Duration // when, if it recovered
 	Peak      float64       // attempts/s, in the busiest ten seconds
 	A         float64       // attempts / intents
@@ -76,8 +76,9 @@ type Answer struct {
 	Discarded int      `json:"discarded"` // runs in which there was no storm at the end of the capture
 	Calm      int      `json:"never_in_storm"`
 	Recovered int      `json:"recovered"`
-	// Recovery is seconds after the beginning of the capture, over the runs
-	// that had a storm and recovered.
+	// Recovery is seconds after the beginning of the capture, over all runs: 0
+	// for one that never was in a storm, -1 (the worst) for one that did not
+	// recover.
 	Recovery  Span `json:"recovery_s"`
 	Peak      Span `json:"peak_attempts_per_second"`
 	A         Span `json:"amplification"`
@@ -89,17 +90,16 @@ type Answer struct {
 // Hindcast is the model, fitted on the first half of the storm, against the
 // second half.
 type Hindcast struct {
-	Passed     bool     `json:"passed"`
-	Reasons    []string `json:"reasons,omitempty"` // why not
-	Split      float64  `json:"split_s"`           // where the halves meet, seconds after the beginning of the capture
-	Runs       int      `json:"runs"`
-	Same       int      `json:"runs_with_the_recorded_fate"`
-	Recovery   Span     `json:"predicted_recovery_s"`
-	Attempts   float64  `json:"attempts_ratio"` // predicted / recorded, after the split
-	Curve      float64  `json:"curve_rmse"`     // of attempts in windows of ten seconds, over their mean
-	Failures   float64  `json:"failure_ratio_error"`
-	Given      []string `json:"given,omitempty"`
-	recoveryOK bool
+	Passed   bool     `json:"passed"`
+	Reasons  []string `json:"reasons,omitempty"` // why not
+	Split    float64  `json:"split_s"`           // where the halves meet, seconds after the beginning of the capture
+	Runs     int      `json:"runs"`
+	Same     int      `json:"runs_with_the_recorded_fate"`
+	Recovery Span     `json:"predicted_recovery_s"`
+	Attempts float64  `json:"attempts_ratio"` // predicted / recorded, after the split
+	Curve    float64  `json:"curve_rmse"`     // of attempts in windows of ten seconds, over their mean
+	Failures float64  `json:"failure_ratio_error"`
+	Given    []string `json:"given,omitempty"`
 }
 
 // Forecast is what squall whatif says.
@@ -151,6 +151,7 @@ const (
 	fateSettle = 65 // seconds without, to the end: recovered; longer than the minute of a budget's free retry
 	// The gates of a hindcast, after storms.md section 4.5: same fate, attempts
 	// within a half, curve, time of recovery within a factor of two.
+	fateSettled    = 15 // the same where hardly anybody is locked out at the end
 	hindcastRatio  = 1.5
 	hindcastCurve  = 0.5
 	hindcastFail   = 0.15
@@ -228,6 +229,12 @@ func NewCase(a *pipeline.Analysis, report *storm.Report, opt CaseOptions) (*Case
 	c.split = c.onset + (c.over-c.onset)/2
 	c.whole, c.half = c.ev.fit(c.end), c.ev.fit(c.split)
 	c.policies = c.plan.Policies()
+	for i, k := range c.ev.limits(len(c.policies), c.end) {
+		if p := &c.policies[i]; p.Limit == 0 && p.Family != None {
+			p.Limit = k
+		}
+		c.plan.Groups[i].Policy = c.policies[i]
+	}
 	if c.early, err = c.earlier(a); err != nil {
 		return nil, err
 	}
@@ -295,6 +302,11 @@ func (c *Case) earlier(a *pipeline.Analysis) ([]Policy, error) {
 			if p.Groups[k].Name == c.plan.Groups[i].Name {
 				list[i] = p.Groups[k].Policy
 			}
+		}
+	}
+	for i, k := range c.ev.limits(len(list), c.split) {
+		if p := &list[i]; p.Limit == 0 && p.Family != None {
+			p.Limit = k
 		}
 	}
 	return list, nil
@@ -395,7 +407,11 @@ func (c *Case) fate(g *course, end int64, fallen int) (f Fate) {
 	f.Peak = float64(peak) / fateWindow
 	f.Storm = last >= 0
 	stop := len(g.curve)
-	if f.Storm && int64(last+fateSettle) < end/1e9 {
+	settle := fateSettle
+	if out := c.outside(g); 20*out <= c.clients {
+		settle = fateSettled
+	}
+	if f.Storm && int64(last+settle) < end/1e9 {
 		for last > from && g.curve[last].failed <= g.curve[last].accepted {
 			last--
 		}
@@ -408,6 +424,16 @@ func (c *Case) fate(g *course, end int64, fallen int) (f Fate) {
 	}
 	f.A = float64(all.attempts) / float64(max(all.intents, 1))
 	return f
+}
+
+// outside is how many clients are locked out at the end.
+func (c *Case) outside(g *course) (n int) {
+	for _, at := range g.first {
+		if at > 0 {
+			n++
+		}
+	}
+	return n
 }
 
 func add(t, x *tally, sign int32) {
@@ -762,6 +788,7 @@ func spanOf(v []float64) Span {
 func (c *Case) answer(w *WhatIf, fates []Fate) Answer {
 	a := Answer{Name: w.Name, Changes: c.changes(w)}
 	var at, peak, amp, lost, fallen []float64
+	never := math.Inf(1)
 	for i := range fates {
 		f := &fates[i]
 		if c.opt.Now && !f.late {
@@ -772,9 +799,12 @@ func (c *Case) answer(w *WhatIf, fates []Fate) Answer {
 		switch {
 		case !f.Storm:
 			a.Calm++
+			at = append(at, 0)
 		case f.Recovered:
 			a.Recovered++
 			at = append(at, f.At.Seconds())
+		default:
+			at = append(at, never)
 		}
 		peak = append(peak, f.Peak)
 		amp = append(amp, f.A)
@@ -782,6 +812,11 @@ func (c *Case) answer(w *WhatIf, fates []Fate) Answer {
 		fallen = append(fallen, float64(f.Fallen))
 	}
 	a.Recovery, a.Peak, a.A, a.LockedOut, a.Fallen = spanOf(at), spanOf(peak), spanOf(amp), spanOf(lost), spanOf(fallen)
+	for _, v := range []*float64{&a.Recovery.Low, &a.Recovery.Median, &a.Recovery.High} {
+		if *v == never {
+			*v = -1
+		}
+	}
 	return a
 }
 

@@ -17,7 +17,7 @@ type tried struct {
 	start, end, answered int64 // answered: the yes, late or not; or the no; 0 = none
 	session              int64 // its end, 0 = none seen
 	client               uint64
-	node                 int32
+	node, group          int32
 	number               int32
 	outcome              dissect.Outcome
 	answer               dissect.Answer
@@ -50,6 +50,10 @@ func gather(a *pipeline.Analysis, p *Plan, service string) (*evidence, error) {
 	for i := range p.Nodes {
 		index[p.Nodes[i].Address] = int32(i)
 	}
+	groups := map[string]int32{}
+	for i := range p.Groups {
+		groups[p.Groups[i].Name] = int32(i)
+	}
 	for t, err := range a.Attempts() {
 		if err != nil {
 			return nil, err
@@ -71,7 +75,7 @@ func gather(a *pipeline.Analysis, p *Plan, service string) (*evidence, error) {
 			return max(ns-e.begin, 1)
 		}
 		e.list = append(e.list, tried{start: t.Start - e.begin, end: at(t.End), answered: at(t.AnsweredAt), session: at(t.SessionEnd), client: hash(t.ClientID),
-			node: node, number: t.Number, outcome: t.Outcome, answer: t.Answer, ended: t.SessionEnded, relation: t.Relation, late: t.Late, after: t.RetryAfter})
+			node: node, group: groups[cmp.Or(t.ClientVersion, "all")], number: t.Number, outcome: t.Outcome, answer: t.Answer, ended: t.SessionEnded, relation: t.Relation, late: t.Late, after: t.RetryAfter})
 	}
 	return e, nil
 }
@@ -589,4 +593,75 @@ func (e *evidence) notice(f *fitted, until int64) time.Duration {
 	}
 	slices.Sort(waits)
 	return time.Duration(waits[len(waits)*9/10])
+}
+
+// limits is after how many attempts each group gives up, as far as it was seen:
+// the first k after which more than half of those that got so far stayed quiet
+// for four times the longest usual gap (the hazard of storms.md section 3.3);
+// 0 = they were not seen to give up.
+func (e *evidence) limits(groups int, until int64) []int {
+	type chance struct{ on, off int }
+	counts := make([]map[int32]chance, groups)
+	gaps := make([][]int64, groups)
+	for g := range counts {
+		counts[g] = map[int32]chance{}
+	}
+	last := map[uint64]*tried{}
+	for i := range e.list {
+		t := &e.list[i]
+		if t.start >= until {
+			break
+		}
+		if was := last[t.client]; was != nil && t.number == was.number+1 {
+			gaps[t.group] = append(gaps[t.group], t.start-was.start)
+		}
+		last[t.client] = t
+	}
+	quiet := make([]int64, groups)
+	for g := range gaps {
+		if slices.Sort(gaps[g]); len(gaps[g]) > 0 {
+			quiet[g] = max(4*gaps[g][len(gaps[g])*19/20], int64(timeoutDefault))
+		}
+	}
+	clear(last)
+	decide := func(t *tried, next int64) {
+		if !t.outcome.Failed() || t.end > until {
+			return
+		}
+		c := counts[t.group][t.number]
+		switch {
+		case next-t.start <= quiet[t.group]:
+			c.on++
+		case min(next, until)-t.start > quiet[t.group]:
+			c.off++
+		}
+		counts[t.group][t.number] = c
+	}
+	for i := range e.list {
+		t := &e.list[i]
+		if t.start >= until {
+			break
+		}
+		if was := last[t.client]; was != nil {
+			decide(was, t.start)
+		}
+		last[t.client] = t
+	}
+	for _, t := range last {
+		decide(t, math.MaxInt64)
+	}
+	limits := make([]int, groups)
+	for g := range limits {
+		for k := int32(1); k < 1000; k++ {
+			c, ok := counts[g][k]
+			if !ok {
+				break
+			}
+			if c.off >= fateFloor && c.off > c.on {
+				limits[g] = int(k)
+				break
+			}
+		}
+	}
+	return limits
 }

@@ -44,44 +44,25 @@ func spread(s replay.Span, show func(float64) string) string {
 // whole is a number of things: not rounded to three digits.
 func whole(v float64) string { return thousands(int64(v + 0.5)) }
 
-// back says whether and when the service was back.
-func back(f *replay.Forecast, a *replay.Answer) (when, interval, runs string) {
-	end := atSecond(f, f.End.Sub(f.Begin).Seconds()+f.Horizon)
-	var of []string
-	if a.Calm > 0 {
-		word := "never down"
-		if f.Now {
-			word = "over at once"
-		}
-		of = append(of, fmt.Sprintf("%d %s", a.Calm, word))
-	}
-	if a.Recovered > 0 {
-		of = append(of, fmt.Sprintf("%d back", a.Recovered))
-		when = atSecond(f, a.Recovery.Median)
-		interval = atSecond(f, a.Recovery.Low) + " to " + atSecond(f, a.Recovery.High)
-	}
-	if k := a.Runs - a.Calm - a.Recovered; k > 0 {
-		of = append(of, fmt.Sprintf("%d down", k))
-	}
+// back says when the service was back: 0 is never down, -1 not in the run.
+func back(f *replay.Forecast, seconds float64) string {
 	switch {
-	case a.Runs == 0:
-		when = "no run"
-	case a.Calm == a.Runs && f.Now:
-		when = "at once"
-	case 2*a.Calm > a.Runs:
-		when = "never down"
-	case 2*(a.Calm+a.Recovered) < a.Runs || when == "":
-		when = "not by " + end
+	case seconds == 0 && f.Now:
+		return "at once"
+	case seconds == 0:
+		return "never down"
+	case seconds < 0:
+		return "no"
 	}
-	return when, interval, strings.Join(of, ", ")
+	return atSecond(f, seconds)
 }
 
-var forecastHeads = []string{"what if", "service back", "5 % to 95 %", "of the runs", "peak/s", "A", "client-min locked out", "nodes fell"}
+var forecastHeads = []string{"what if", "service back", "5 %", "95 %", "runs", "peak/s", "A", "client-min out", "nodes fell"}
 
 // forecastRows are the recording and the answers.
 func forecastRows(f *replay.Forecast) (rows [][]string) {
 	r := &f.Recorded
-	was := "not by " + atSecond(f, f.End.Sub(f.Begin).Seconds())
+	was := "no"
 	if r.Recovered {
 		was = atSecond(f, r.Recovery)
 	}
@@ -89,13 +70,12 @@ func forecastRows(f *replay.Forecast) (rows [][]string) {
 	if f.Now { // the rows count from the end of the capture on
 		lost = "-"
 	}
-	rows = append(rows, []string{"recorded", was, "", "", number(r.Peak), number(r.A), lost, whole(float64(r.Fallen))})
+	rows = append(rows, []string{"recorded", was, "", "", "", number(r.Peak), number(r.A), lost, whole(float64(r.Fallen))})
 	for i := range f.Rows {
 		a := &f.Rows[i]
-		when, interval, runs := back(f, a)
-		row := []string{a.Name, when, interval, runs, "-", "-", "-", "-"}
+		row := []string{a.Name, "no run", "", "", "", "-", "-", "-", "-"}
 		if a.Runs > 0 {
-			row = append(row[:4], number(a.Peak.Median), number(a.A.Median), whole(a.LockedOut.Median), whole(a.Fallen.Median))
+			row = append(row[:1], back(f, a.Recovery.Median), back(f, a.Recovery.Low), back(f, a.Recovery.High), fmt.Sprintf("%d/%d", a.Calm+a.Recovered, a.Runs), number(a.Peak.Median), number(a.A.Median), whole(a.LockedOut.Median), whole(a.Fallen.Median))
 		}
 		rows = append(rows, row)
 	}
@@ -125,9 +105,9 @@ func hindcastWords(f *replay.Forecast) string {
 
 // scope says what the rows are about.
 func scope(f *replay.Forecast) string {
-	s := fmt.Sprintf("%d runs of each row, numbers are their medians; changes hold from the beginning of the capture on, and runs end with it.", f.Seeds)
+	s := fmt.Sprintf("%d runs of each row, numbers are their medians, runs those that were spared or came back; changes hold from the beginning of the capture on, and runs end with it.", f.Seeds)
 	if f.Now {
-		s = fmt.Sprintf("%d runs of each row, numbers are their medians; changes begin at the end of the capture, %s, and the runs go on until %s. A, peak and nodes count from the onset, client-minutes from the end of the capture on.",
+		s = fmt.Sprintf("%d runs of each row, numbers are their medians, runs those that came back; changes begin at the end of the capture, %s, and the runs go on until %s. A, peak and nodes count from the onset, client-minutes from the end of the capture on.",
 			f.Seeds, atSecond(f, f.End.Sub(f.Begin).Seconds()), atSecond(f, f.End.Sub(f.Begin).Seconds()+f.Horizon))
 	}
 	return s + " Nothing was sent."
@@ -178,7 +158,7 @@ func forecastText(w io.Writer, f *replay.Forecast, look Look) error {
 	if !f.Hindcast.Passed {
 		s.say(2, "The model cannot reproduce this storm, so it is not asked what would have happened otherwise.")
 	}
-	s.grid(forecastHeads, forecastRows(f), 4)
+	s.grid(forecastHeads, forecastRows(f), 5)
 	if len(f.Rows) > 0 {
 		s.say(2, scope(f))
 	}
@@ -206,7 +186,7 @@ func forecastMarkdown(w io.Writer, f *replay.Forecast) error {
 	if !f.Hindcast.Passed {
 		b.WriteString("The model cannot reproduce this storm, so it is not asked what would have happened otherwise.\n\n")
 	}
-	table, err := drawTable(forecastHeads, []bool{false, false, false, false, true, true, true, true}, forecastRows(f), true)
+	table, err := drawTable(forecastHeads, []bool{false, false, false, false, true, true, true, true, true}, forecastRows(f), true)
 	if err != nil {
 		return err
 	}

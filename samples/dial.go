@@ -181,11 +181,13 @@ func (a *dial) ask() {
 	if a.n.state != "up" {
 		return
 	}
-	full := a.n.request(w, func(int64) { a.answer() })
-	if !full {
+	overload := w.sc.Overload
+	if !a.n.admits(w) {
+		overload = "throttle"
+	} else if full := a.n.request(w, func(int64) { a.answer() }); !full {
 		return
 	}
-	switch w.sc.Overload {
+	switch overload {
 	case "refuse", "reset":
 		w.after(1e6, func() {
 			a.fromNode(rst|ack, nil)

@@ -19,6 +19,9 @@ type Policy struct {
 	Order   string        // sticky, round_robin, random
 	PerNode int           // attempts at a node before Order chooses another, 0 = 1
 	Budget  float64       // retries allowed for each first attempt, 0 = no budget
+	// Floor: a client whose budget is empty does not give up; it waits once
+	// more as after a failure, and one retry in this time is free. 0 = gives up.
+	Floor time.Duration
 	// JitterBeforeCap and ResetOnConnect are two bugs seen in the field.
 	JitterBeforeCap bool
 	ResetOnConnect  bool

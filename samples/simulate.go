@@ -40,6 +40,9 @@ type Scenario struct {
 	// ProtectAt: a node under more requests per second than this closes all
 	// sessions and refuses for Recovery; 0 = never.
 	ProtectAt float64
+	// Admit is how many requests a second a limiter before each node lets
+	// through; the rest is told "busy" at once. 0 = no limiter.
+	Admit float64
 	Recovery  time.Duration
 	Policy    Policy
 	Versions  []Version
@@ -173,6 +176,8 @@ type simNode struct {
 	queue    []func(at int64)
 	serving  bool
 	recent   []int64 // request times of the last second
+	tokens   float64 // of the limiter
+	filled   int64
 	sessions map[*simClient]func()
 }
 
@@ -187,6 +192,8 @@ type simClient struct {
 	busy     bool
 	gone     int64 // crashed until then
 	tokens   float64
+	since    int64 // the free retries of a budget's floor count from here
+	free     int64 // and so many were taken
 	tries    int // since the last reset of the back-off
 	last     int // node used last
 	lost     bool
@@ -406,6 +413,9 @@ func (w *world) wish(c *simClient, relation string) {
 	c.busy, c.lost, c.rung = true, false, 0
 	w.truth.Intents++
 	c.tokens = math.Min(c.tokens+w.sc.Policy.Budget, 10)
+	if w.sc.Policy.Floor > 0 { // each client at a phase of its own
+		c.since, c.free = w.now-w.rng.Int64N(int64(w.sc.Policy.Floor)), 0
+	}
 	if !w.sc.Policy.ResetOnConnect {
 		c.tries = 0
 	}
@@ -458,7 +468,7 @@ func (w *world) try(c *simClient, intent, number int, relation string) {
 		}
 		p := &w.sc.Policy
 		stop := p.Family == "none" || p.Limit > 0 && number >= p.Limit
-		if p.Budget > 0 && !stop {
+		if p.Budget > 0 && p.Floor == 0 && !stop {
 			if c.tokens < 1 {
 				stop = true
 			} else {
@@ -477,7 +487,7 @@ func (w *world) try(c *simClient, intent, number int, relation string) {
 			c.paused = 0
 		}
 		c.paused = p.wait(max(c.tries, 1), c.paused, announced, w.rng)
-		w.after(int64(c.paused), func() { w.try(c, intent, number+1, "") })
+		w.after(int64(c.paused), func() { w.again(c, intent, number, announced) })
 	}
 	a.start()
 	for range w.sc.Dials - 1 {
@@ -541,6 +551,27 @@ func (w *world) source(c *simClient, tcp bool) netip.AddrPort {
 		}
 	}
 	return netip.AddrPortFrom(c.addr, c.port)
+}
+
+// again is a retry that is due; a budget with a floor may skip it.
+func (w *world) again(c *simClient, intent, number int, announced time.Duration) {
+	if p := &w.sc.Policy; p.Budget > 0 && p.Floor > 0 {
+		switch free := (w.now - c.since) / int64(p.Floor); {
+		case c.tokens >= 1:
+			c.tokens--
+		case free > c.free:
+			c.free = free
+		case p.Limit > 0 && number+1 >= p.Limit:
+			c.busy = false
+			return
+		default:
+			c.tries++
+			c.paused = p.wait(c.tries, c.paused, announced, w.rng)
+			w.after(int64(c.paused), func() { w.again(c, intent, number+1, announced) })
+			return
+		}
+	}
+	w.try(c, intent, number+1, "")
 }
 
 // twin is a further dial of the same wish to another node, 50 ms later, that
@@ -782,6 +813,20 @@ func (w *world) show(p capture.Packet) {
 	w.truth.Packets++
 	p.Frame = w.frame
 	w.emit(&p)
+}
+
+// admits asks the limiter before a node.
+func (n *simNode) admits(w *world) bool {
+	if w.sc.Admit == 0 {
+		return true
+	}
+	n.tokens = math.Min(n.tokens+w.sc.Admit*float64(w.now-n.filled)/1e9, math.Max(w.sc.Admit/10, 1))
+	n.filled = w.now
+	if n.tokens < 1 {
+		return false
+	}
+	n.tokens--
+	return true
 }
 
 // request puts work into the node's queue; serve is called when it is done.

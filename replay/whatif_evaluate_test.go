@@ -1,0 +1,107 @@
+//go:build evaluate
+
+package replay_test
+
+import (
+	"fmt"
+	"math"
+	"testing"
+
+	"squall/capture"
+	"squall/replay"
+	"squall/samples"
+)
+
+// TestWhatIfCoverage asks of every change how often the truth, the same outage
+// simulated with the change, lies within the interval that whatif gave. It
+// prints a Markdown table; docs/whatif.md holds the last one.
+func TestWhatIfCoverage(t *testing.T) {
+	const captures, truths = 3, 5
+	fmt.Println("| outage | change | hindcast | forecast | true | same fate | in the interval |\n|---|---|---|---|---|---|---|")
+	var all, hits, fates int
+	for _, name := range []string{"s2", "s3", "s4", "s10", "skype-2010"} {
+		sc, ok := samples.Find(name)
+		if !ok {
+			t.Fatal(name)
+		}
+		list := counterfactuals(sc)
+		real := make([][]float64, len(list))
+		for i, x := range list {
+			for seed := range truths {
+				s := sc
+				x.sim(&s)
+				truth, err := samples.Simulate(s, uint64(100+seed), func(*capture.Packet) {})
+				if err != nil {
+					t.Fatal(err)
+				}
+				real[i] = append(real[i], trueRecovery(truth, &s))
+			}
+		}
+		passed := 0
+		in, same, of := make([]int, len(list)), make([]int, len(list)), make([]int, len(list))
+		shown := make([]string, len(list))
+		for seed := range captures {
+			a, r := simulated(t, sc, uint64(1+seed))
+			c, err := replay.NewCase(a, r, replay.CaseOptions{Seeds: 20, Seed: 1})
+			if err != nil {
+				t.Logf("%s, seed %d: %v", name, seed+1, err)
+				a.Close()
+				continue
+			}
+			var changes []replay.WhatIf
+			for _, x := range list {
+				w := x.what(t)
+				w.Name = x.name
+				changes = append(changes, w)
+			}
+			f, err := c.Forecast(t.Context(), changes)
+			a.Close()
+			if err != nil {
+				t.Fatal(err)
+			}
+			if !f.Hindcast.Passed {
+				t.Logf("%s, seed %d: %v", name, seed+1, f.Hindcast.Reasons)
+				continue
+			}
+			passed++
+			for i := range list {
+				got := f.Rows[i].Recovery
+				if shown[i] == "" {
+					shown[i] = fmt.Sprintf("%s (%s to %s)", fateOf(got.Median), fateOf(got.Low), fateOf(got.High))
+				}
+				for _, at := range real[i] {
+					of[i]++
+					if within(at, got) {
+						in[i]++
+					}
+					if kind(at) == kind(got.Median) {
+						same[i]++
+					}
+				}
+			}
+		}
+		for i, x := range list {
+			lo, hi := math.Inf(1), math.Inf(-1)
+			for _, at := range real[i] {
+				lo, hi = min(lo, at), max(hi, at)
+			}
+			fmt.Printf("| %s | %s | %d of %d | %s | %s to %s | %d of %d | %d of %d |\n", name, x.name, passed, captures, shown[i], fateOf(lo), fateOf(hi), same[i], of[i], in[i], of[i])
+			all, hits, fates = all+of[i], hits+in[i], fates+same[i]
+		}
+	}
+	fmt.Printf("\nsame fate %d of %d, in the interval %d of %d\n", fates, all, hits, all)
+}
+
+func kind(at float64) int {
+	switch {
+	case at == 0:
+		return 0
+	case at < 0 || math.IsInf(at, 1):
+		return 2
+	}
+	return 1
+}
+
+func fateOf(at float64) string {
+	return [...]string{"never down", fmt.Sprintf("%.0f s", at), "not back"}[kind(at)]
+}
