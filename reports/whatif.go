@@ -57,7 +57,7 @@ func back(f *replay.Forecast, seconds float64) string {
 	return atSecond(f, seconds)
 }
 
-var forecastHeads = []string{"what if", "service back", "5 %", "95 %", "runs", "peak/s", "A", "client-min out", "nodes fell"}
+var forecastHeads = []string{"what if", "service back", "5 %", "95 %", "runs", "peak/s", "A", "locked out", "fell"}
 
 // forecastRows are the recording and the answers.
 func forecastRows(f *replay.Forecast) (rows [][]string) {
@@ -105,9 +105,9 @@ func hindcastWords(f *replay.Forecast) string {
 
 // scope says what the rows are about.
 func scope(f *replay.Forecast) string {
-	s := fmt.Sprintf("%d runs of each row, numbers are their medians, runs those that were spared or came back; changes hold from the beginning of the capture on, and runs end with it.", f.Seeds)
+	s := fmt.Sprintf("%d runs of each row, numbers are their medians, runs those that were spared or came back, locked out client-minutes, fell nodes; changes hold from the beginning of the capture on, and runs end with it.", f.Seeds)
 	if f.Now {
-		s = fmt.Sprintf("%d runs of each row, numbers are their medians, runs those that came back; changes begin at the end of the capture, %s, and the runs go on until %s. A, peak and nodes count from the onset, client-minutes from the end of the capture on.",
+		s = fmt.Sprintf("%d runs of each row, numbers are their medians, runs those that came back, locked out client-minutes, fell nodes; changes begin at the end of the capture, %s, and the runs go on until %s. A, peak and nodes count from the onset, client-minutes from the end of the capture on.",
 			f.Seeds, atSecond(f, f.End.Sub(f.Begin).Seconds()), atSecond(f, f.End.Sub(f.Begin).Seconds()+f.Horizon))
 	}
 	return s + " Nothing was sent."

@@ -3,7 +3,6 @@ package main
 import (
 	"errors"
 	"fmt"
-	"os"
 	"path/filepath"
 	"strconv"
 	"strings"
@@ -148,25 +147,6 @@ Exit status: 0 done, 1 no storm or the hindcast failed, 2 unreadable input.`,
 	return cmd
 }
 
-// lookOf is how the terminal wants to be drawn on.
-func lookOf(cmd *cobra.Command, colour string) (reports.Look, error) {
-	look := reports.Look{Width: 110}
-	columns := terminal(cmd.OutOrStdout())
-	if columns > 0 {
-		look.Width = columns
-	}
-	switch colour {
-	case "auto":
-		look.Color = columns > 0 && os.Getenv("NO_COLOR") == ""
-	case "always":
-		look.Color = true
-	case "never":
-	default:
-		return look, exitError{exitUsage, fmt.Errorf("--color %q: want auto, always or never", colour)}
-	}
-	return look, nil
-}
-
 // list is the change that the flags name, after the storm as it was; empty
 // where they name none.
 func (c *changeFlags) list() ([]replay.WhatIf, error) {
@@ -204,7 +184,7 @@ func (c *changeFlags) list() ([]replay.WhatIf, error) {
 			return nil, fmt.Errorf("--upgrade %q: want a share of the clients such as 50%%", c.upgrade)
 		}
 		w.Upgrade = v
-		name = []string{fmt.Sprintf("%s upgraded to %s", c.upgrade, strings.Join(name, ", "))}
+		name = []string{fmt.Sprintf("%s upgraded: %s", c.upgrade, strings.Join(name, ", "))}
 	}
 	if c.nodes != "" {
 		n, size, sized := strings.Cut(strings.TrimPrefix(c.nodes, "+"), "x")
@@ -246,7 +226,7 @@ func standardSet(now bool, down int) ([]replay.WhatIf, error) {
 	list := []replay.WhatIf{{Name: "as recorded"},
 		{Name: "10 % retry budget", Overrides: budget},
 		{Name: "full jitter, cap 60s", Overrides: gentle},
-		{Name: "50 % upgraded to full jitter", Overrides: gentle, Upgrade: 0.5},
+		{Name: "50 % upgraded", Overrides: gentle, Upgrade: 0.5},
 		{Name: "+2 nodes", Nodes: 2},
 		{Name: "throttled", Throttle: -1},
 	}
