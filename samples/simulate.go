@@ -42,14 +42,14 @@ type Scenario struct {
 	ProtectAt float64
 	// Admit is how many requests a second a limiter before each node lets
 	// through; the rest is told "busy" at once. 0 = no limiter.
-	Admit float64
-	Recovery  time.Duration
-	Policy    Policy
-	Versions  []Version
-	RTT       time.Duration // mean round trip between tap and client, 0 = 40 ms
-	PathLoss  float64       // packets lost between client and tap, each way
-	Dials     int           // simultaneous dials of one wish, 0 = 1
-	Script    []Step
+	Admit    float64
+	Recovery time.Duration
+	Policy   Policy
+	Versions []Version
+	RTT      time.Duration // mean round trip between tap and client, 0 = 40 ms
+	PathLoss float64       // packets lost between client and tap, each way
+	Dials    int           // simultaneous dials of one wish, 0 = 1
+	Script   []Step
 	// Flood sends spoofed SYNs, Scan probes of few sources, at a rate per second from Trigger on.
 	Flood, Scan float64
 	Trigger     time.Duration
@@ -194,8 +194,8 @@ type simClient struct {
 	tokens   float64
 	since    int64 // the free retries of a budget's floor count from here
 	free     int64 // and so many were taken
-	tries    int // since the last reset of the back-off
-	last     int // node used last
+	tries    int   // since the last reset of the back-off
+	last     int   // node used last
 	lost     bool
 	session  int           // generation of the session
 	rung     int           // of Skype's ladder, next
