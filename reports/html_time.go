@@ -194,7 +194,12 @@ func (p *page) charts(report *storm.Report, gaps []storm.Span) {
 		}
 		view.Load = s.load(&a)
 		if s.Knee > 0 {
-			view.Knee = "The knee is the best rate of accepts that was sustained, " + short(s.Knee) + " a second: load beyond it brings no more."
+			view.Knee = "The knee is the best rate of accepts that was sustained: " + short(s.Knee) + " a second. "
+			if float64(highest(s.Attempts)) > 1.25*s.Knee*float64(a.step)/1e9 {
+				view.Knee += "Load beyond it brought no more."
+			} else {
+				view.Knee += "Load never went far beyond it, so it may lie higher."
+			}
 		}
 		p.Services = append(p.Services, view)
 	}
