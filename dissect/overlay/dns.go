@@ -177,7 +177,7 @@ func (dns) Dissect(d *dissect.Datagram, f *dissect.Flow, m *dissect.Message) (in
 	}
 	switch b[3] & 0x0f {
 	case 0, 3:
-		m.Kind = dissect.KindAccept
+		m.Kind, m.Lifetime = dissect.KindAccept, noSession
 	default:
 		m.Kind = dissect.KindRefuse
 	}

@@ -21,11 +21,11 @@ func TestDNS(t *testing.T) {
 		{data: dnsMessage(7, 0x0100, 33, "_sip._udp.example.org", ""), kind: dissect.KindRequest, op: "SRV", role: dissect.RoleBootstrap},
 		{data: dnsMessage(7, 0x0100, 33, "_sip._udp.example.org", ""), kind: dissect.KindRequest, same: 1},
 		{data: dnsMessage(8, 0x0100, 1, "seed.example.org", ""), kind: dissect.KindRequest, op: "A"},
-		{node: true, data: dnsMessage(8, 0x8183, 1, "seed.example.org", ""), kind: dissect.KindAccept, same: 3},
+		{node: true, data: dnsMessage(8, 0x8183, 1, "seed.example.org", ""), kind: dissect.KindAccept, same: 3, life: 1},
 		{node: true, data: dnsMessage(7, 0x8182, 33, "_sip._udp.example.org", ""), kind: dissect.KindRefuse, same: 1},
 		{data: dnsMessage(9, 0x0100, 28, "seed.example.org", ""), kind: dissect.KindRequest, op: "AAAA"},
 		{node: true, data: dnsMessage(9, 0x8185, 28, "seed.example.org", ""), kind: dissect.KindRefuse, same: 6},
-		{node: true, data: dnsMessage(9, 0x8180, 28, "seed.example.org", ""), kind: dissect.KindAccept, same: 6},
+		{node: true, data: dnsMessage(9, 0x8180, 28, "seed.example.org", ""), kind: dissect.KindAccept, same: 6, life: 1},
 	}
 	converse(t, dns{}, dissect.ProtoUDP, 53, udp)
 	var tcp []line

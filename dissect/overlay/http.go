@@ -319,7 +319,7 @@ func httpResponse(d *dissect.Datagram, f *dissect.Flow, m *dissect.Message, code
 		m.Kind = dissect.KindAccept
 		f.Done = true // another protocol from here on
 	case code < 400:
-		m.Kind = dissect.KindAccept
+		m.Kind, m.Lifetime = dissect.KindAccept, noSession
 		f.Done = f.Flags&httpTunnel != 0
 	case (code == 401 || code == 407) && f.Flags&httpLoggedIn == 0:
 		m.Kind = dissect.KindChallenge

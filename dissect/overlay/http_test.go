@@ -11,7 +11,7 @@ func TestHTTP(t *testing.T) {
 	converse(t, http{}, dissect.ProtoTCP, 80, []line{
 		{data: "GET /announce?x=1 HTTP/1.1\r\nHost: tracker\r\nUser-Agent: rtorrent/0.9\r\n\r\n", kind: dissect.KindRequest, op: "GET", version: "rtorrent/0.9"},
 		{node: true, data: "HTTP/1.1 100 Continue\r\n\r\n", kind: dissect.KindProgress, same: 1},
-		{node: true, data: "HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\n", kind: dissect.KindAccept, same: 1},
+		{node: true, data: "HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\n", kind: dissect.KindAccept, same: 1, life: 1},
 		{node: true, data: "hello", kind: dissect.KindData},
 		{data: "POST /rpc HTTP/1.1\r\ncontent-length: 3\r\n\r\n", kind: dissect.KindRequest, op: "POST"},
 		{data: "abc", kind: dissect.KindData},

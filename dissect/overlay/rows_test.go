@@ -20,7 +20,8 @@ type wire struct {
 }
 
 // scene plays packets through the engine with every protocol that is built in,
-// and gives its rows as "op outcome evidence" in the order of their starts. A TCP
+// and gives its rows as "op outcome evidence" in the order of their starts, with
+// who ended the session of an accepted one. A TCP
 // scene is preceded by its handshake at 0.
 func scene(t *testing.T, transport uint8, port uint16, packets []wire) []string {
 	t.Helper()
@@ -76,6 +77,10 @@ func scene(t *testing.T, transport uint8, port uint16, packets []wire) []string 
 		if r.RetryAfter > 0 {
 			s += fmt.Sprintf(" after %d s", r.RetryAfter/second)
 		}
+		switch r.SessionEnded {
+		case dissect.SessionByClient, dissect.SessionByNode, dissect.SessionLost:
+			s += " until " + r.SessionEnded.String()
+		}
 		out = append(out, s)
 	}
 	return out
@@ -121,7 +126,7 @@ func TestRows(t *testing.T) {
 			[]string{"mqtt CONNECT stalled silence"}},
 		{"mqtt pings", false, 1883, []wire{{at: 10, data: mqttConnect311}, {at: 20, node: true, data: "\x20\x02\x00\x00"}, {at: 30000, data: "\xc0\x00"},
 			{at: 30010, node: true, data: "\xd0\x00"}, {at: 40000, data: "\xc0\x00"}, {at: 41000, data: disconnected}},
-			[]string{"mqtt CONNECT accepted app", "mqtt PINGREQ accepted app", "mqtt PINGREQ stalled silence"}},
+			[]string{"mqtt CONNECT accepted app until client", "mqtt PINGREQ accepted app until client", "mqtt PINGREQ stalled silence"}},
 		{"nats full", false, 4222, []wire{{at: 10, node: true, data: natsGreeting}, {at: 20, data: natsHello + "PING\r\n"},
 			{at: 30, node: true, data: "-ERR 'maximum connections exceeded'\r\n"}, {at: 31, node: true, flag: dissect.FIN}},
 			[]string{"nats CONNECT throttled app"}},
@@ -171,7 +176,40 @@ func TestRows(t *testing.T) {
 			{at: 10010, data: nebulaFirstOf("node7", 10, 1)}, {at: 10020, node: true, data: nebulaPacket(0, 0, 10, 2, noise(200))}, {at: 10030, data: nebulaUpdate},
 			{at: 20030, data: nebulaPacket(4, 0, 77, 5, noise(16))}, {at: 20040, node: true, data: nebulaPacket(4, 1, 10, 3, noise(16))},
 			{at: 30030, data: nebulaPacket(4, 0, 77, 6, noise(16))}, {at: 30040, node: true, data: nebulaPacket(2, 0, 10, 0, "")}},
-			[]string{"nebula Handshake timeout silence x3", "nebula Handshake accepted app", "nebula Test accepted app", "nebula Test refused app"}},
+			[]string{"nebula Handshake timeout silence x3", "nebula Handshake accepted app until lost", "nebula Test accepted app until lost", "nebula Test refused app"}},
+		{"gnutella: in, until the ultrapeer goes", false, 6346, []wire{{at: 10, data: gnutellaConnect}, {at: 20, node: true, data: gnutellaYes}, {at: 30, data: gnutellaThanks},
+			{at: 60000, node: true, flag: dissect.FIN}}, []string{"gnutella CONNECT accepted app until node"}},
+		{"gnutella: no thanks", false, 6346, []wire{{at: 10, data: gnutellaConnect}, {at: 20, node: true, data: gnutellaYes}, {at: 30, data: "GNUTELLA/0.6 503 Not needed\r\n\r\n"}},
+			[]string{"gnutella CONNECT accepted app until client"}},
+		{"gnutella: try others", false, 6346, []wire{{at: 10, data: gnutellaConnect}, {at: 20, node: true, data: "GNUTELLA/0.6 503 Full\r\nX-Try-Ultrapeers: 10.0.0.2:6346\r\n\r\n"}, {at: 21, node: true, flag: dissect.FIN}},
+			[]string{"gnutella CONNECT throttled app"}},
+		{"bittorrent", false, 6881, []wire{{at: 10, data: peerHello}, {at: 20, node: true, data: peerHello}, {at: 9000, node: true, flag: dissect.RST}},
+			[]string{"bittorrent handshake accepted app until node"}},
+		{"bittorrent, unwanted", false, 6881, []wire{{at: 10, data: peerHello}, {at: 20, node: true, flag: dissect.FIN}}, []string{"bittorrent handshake dropped fin"}},
+		{"tracker in two steps, then an error, then no more", true, 6969, []wire{{at: 10, data: trackerConnect}, {at: 15010, data: trackerConnect}, {at: 15020, node: true, data: trackerConnected},
+			{at: 15030, data: announce("TXN2", 2)}, {at: 15040, node: true, data: "\x00\x00\x00\x01TXN2\x00\x00\x07\x08\x00\x00\x00\x00\x00\x00\x00\x01"},
+			{at: 60000, data: announce("TXN3", 0)}, {at: 60010, node: true, data: "\x00\x00\x00\x03TXN3Connection ID mismatch"}, {at: 61000, data: announce("TXN4", 3)}},
+			[]string{"bt-tracker connect accepted app x2 until client", "bt-tracker announce refused app"}},
+		{"tracker over http, later", false, 80, []wire{{at: 10, data: trackerGet}, {at: 20, node: true, data: "HTTP/1.0 200 OK\r\n\r\nd14:failure reason4:busy8:retry ini5ee"}, {at: 21, node: true, flag: dissect.FIN}},
+			[]string{"bt-tracker announce throttled app after 300 s"}},
+		{"dht", true, 6881, []wire{{at: 10, data: dhtPing}, {at: 20, node: true, data: dhtPong}, {at: 30, data: strings.Replace(dhtPing, "2:aa", "2:ab", 1)}, {at: 40, node: true, data: strings.Replace(dhtError, "2:aa", "2:ab", 1)}},
+			[]string{"bt-dht ping accepted app", "bt-dht ping refused app"}},
+		{"utp refused", true, 6881, []wire{{at: 10, data: utpSyn}, {at: 1010, data: utpSyn}, {at: 1020, node: true, data: "\x31" + utpSyn[1:]}}, []string{"bt-utp SYN refused app x2"}},
+		{"utp closed", true, 6881, []wire{{at: 10, data: utpSyn}, {at: 20, node: true, data: utpState}, {at: 9000, node: true, data: "\x11" + utpSyn[1:]}}, []string{"bt-utp SYN accepted app until node"}},
+		{"bitcoin of 2011", false, 8333, []wire{{at: 10, data: bitcoinVersion2011}, {at: 20, node: true, data: bitcoinVersion2011 + bitcoinVerack2011}, {at: 30, data: bitcoinVerack2011}, {at: 90000, flag: dissect.FIN}},
+			[]string{"bitcoin version accepted app until client"}},
+		{"bitcoin too old", false, 8333, []wire{{at: 10, data: bitcoinVersion}, {at: 20, node: true, data: "\xf9\xbe\xb4\xd9reject\x00\x00\x00\x00\x00\x00\x12\x00\x00\x00abcd\x07version\x11\x08obsolete"}},
+			[]string{"bitcoin version refused app"}},
+		{"tls, closed by the node", false, 443, []wire{{at: 10, data: hello}, {at: 20, node: true, data: answer}, {at: 30000, node: true, data: record(tlsAlert, []byte{1, 0})}},
+			[]string{"tls ClientHello accepted app until node"}},
+		{"quic, another version", true, 443, []wire{{at: 10, data: initial}, {at: 20, node: true, data: "\x80\x00\x00\x00\x00\x06client\x08original\x6b\x33\x43\xcf\x1a\x2a\x3a\x4a"}},
+			[]string{"quic Initial refused app"}},
+		{"http, wish by wish", false, 80, []wire{{at: 10, data: "GET /nodes.dat HTTP/1.1\r\n\r\n"}, {at: 20, node: true, data: "HTTP/1.1 200 x\r\nContent-Length: 2\r\n\r\nok"},
+			{at: 30, data: "GET /b HTTP/1.1\r\n\r\n"}, {at: 40, node: true, data: "HTTP/1.1 404 x\r\nContent-Length: 0\r\n\r\n"}, {at: 41, node: true, flag: dissect.FIN}},
+			[]string{"http GET accepted app until node", "http GET refused app"}},
+		{"sip, in and out", true, 5060, []wire{{at: 10, data: sipRegister(1, "")}, {at: 20, node: true, data: sipAnswer(1, "200 OK", "Expires: 60\r\n")},
+			{at: 30000, data: sipRegister(2, "Contact: *\r\nExpires: 0\r\n")}, {at: 30010, node: true, data: sipAnswer(2, "200 OK", "")}},
+			[]string{"sip REGISTER accepted app until client"}},
 		{"sip with a login", true, 5060, []wire{{at: 10, data: sipRegister(1, "")}, {at: 20, node: true, data: sipAnswer(1, "401 Unauthorized", "")},
 			{at: 30, data: sipRegister(2, sipLogin)}, {at: 40, node: true, data: sipAnswer(2, "200 OK", "Expires: 60\r\n")}},
 			[]string{"sip REGISTER accepted app"}},
