@@ -36,7 +36,8 @@ nodes under most load, the clients that try most, and the attempts over time.
 charts over time, the tables and the commands that give them again.
 
 -o DIR keeps every table as Parquet, the whole result as summary.json, that page
-as report.html, and squall.sql, which makes DuckDB know the tables by name;
+as report.html, squall.sql, which makes DuckDB know the tables by name, and
+manifest.json with the SHA-256 of inputs and outputs, for squall verify;
 squall report reads that directory as it reads captures, squall merge joins
 several of them.
 
@@ -220,7 +221,10 @@ func keep(r *reports.Results, dir string, opt reports.Options, page reports.HTML
 	if err := write("report.html", func(w io.Writer) error { return reports.WriteHTML(w, r, page) }); err != nil {
 		return err
 	}
-	return write(summaryName, func(w io.Writer) error { return reports.WriteSummary(w, r) })
+	if err := write(summaryName, func(w io.Writer) error { return reports.WriteSummary(w, r) }); err != nil {
+		return err
+	}
+	return keepCustody(dir, r, page.Source)
 }
 
 // keepPiece writes what squall merge needs of a shard, and nothing that could

@@ -101,6 +101,7 @@ Try it on a simulated outage:
 		sampleCommand(),
 		testnodeCommand(),
 		whatifCommand(),
+		verifyCommand(),
 	)
 	return root
 }

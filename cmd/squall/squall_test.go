@@ -238,7 +238,7 @@ func TestShardsAreTheWhole(t *testing.T) {
 	for _, f := range files {
 		want, _ := os.ReadFile(filepath.Join(at("whole"), f.Name()))
 		got, err := os.ReadFile(filepath.Join(at("merged"), f.Name()))
-		if f.Name() != pipeline.SaveName && (err != nil || !bytes.Equal(got, want)) {
+		if f.Name() != pipeline.SaveName && f.Name() != custodyName && (err != nil || !bytes.Equal(got, want)) {
 			t.Errorf("%s: %v; the shards give other bytes than the whole", f.Name(), err)
 		}
 	}

@@ -1,0 +1,207 @@
+package main
+
+import (
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"squall/dissect/storm"
+	"squall/reports"
+)
+
+// custodyName is the file of a kept directory that says what everything was.
+const custodyName = "manifest.json"
+
+// custody is what an analysis was made of and what it made, so that a stranger
+// can check that nothing was changed since.
+type custody struct {
+	Manifest   int               `json:"squall_manifest"` // version of this form
+	Version    string            `json:"squall_version"`
+	Arguments  []string          `json:"arguments"`
+	Thresholds []storm.Threshold `json:"thresholds"`
+	Inputs     []sealed          `json:"inputs"`
+	Hints      *sealed           `json:"hints,omitempty"`
+	Outputs    []sealed          `json:"outputs"`
+	// Seal is the SHA-256 of all that stands above, as it is written with an empty seal.
+	Seal string `json:"seal"`
+}
+
+// sealed is a file by name, size and SHA-256. Standard input is gone and has no
+// hash.
+type sealed struct {
+	Name   string `json:"name"`
+	Size   int64  `json:"size"`
+	SHA256 string `json:"sha256,omitempty"`
+}
+
+func seal(path, name string) (s sealed, err error) {
+	h, err := os.Open(path)
+	if err != nil {
+		return s, err
+	}
+	defer h.Close()
+	sum := sha256.New()
+	n, err := io.Copy(sum, h)
+	return sealed{name, n, hex.EncodeToString(sum.Sum(nil))}, err
+}
+
+func (c *custody) seal() (string, error) {
+	open := *c
+	open.Seal = ""
+	b, err := json.Marshal(&open)
+	sum := sha256.Sum256(b)
+	return hex.EncodeToString(sum[:]), err
+}
+
+// keepCustody writes the manifest of a kept directory, last of all: outputs are
+// what lies there by then.
+func keepCustody(dir string, r *reports.Results, arguments []string) error {
+	c := custody{Manifest: 1, Version: version(), Arguments: arguments, Thresholds: storm.Thresholds{}.All()}
+	for _, f := range r.Analysis.Captures() {
+		if info, err := os.Stat(f.Path); f.Path == "-" || err != nil || !info.Mode().IsRegular() {
+			c.Inputs = append(c.Inputs, sealed{Name: f.Path})
+			continue
+		}
+		s, err := seal(f.Path, f.Path)
+		if err != nil {
+			return err
+		}
+		c.Inputs = append(c.Inputs, s)
+	}
+	for _, a := range arguments {
+		hints, ok := strings.CutPrefix(a, "--hints=")
+		if !ok {
+			continue
+		}
+		s, err := seal(hints, hints)
+		if err != nil {
+			return err
+		}
+		c.Hints = &s
+	}
+	entries, err := os.ReadDir(dir)
+	if err != nil {
+		return err
+	}
+	for _, e := range entries {
+		if e.Name() == custodyName || !e.Type().IsRegular() {
+			continue
+		}
+		s, err := seal(filepath.Join(dir, e.Name()), e.Name())
+		if err != nil {
+			return err
+		}
+		c.Outputs = append(c.Outputs, s)
+	}
+	if c.Seal, err = c.seal(); err != nil {
+		return err
+	}
+	b, err := json.MarshalIndent(&c, "", " ")
+	if err != nil {
+		return err
+	}
+	return os.WriteFile(filepath.Join(dir, custodyName), append(b, '\n'), 0o600)
+}
+
+func verifyCommand() *cobra.Command {
+	return &cobra.Command{
+		Use:   "verify CASE [FILE...]",
+		Short: "custody: are the inputs and outputs of an analysis what they were",
+		Long: `verify reads the manifest.json that analyze -o left in a directory and hashes
+everything again: the outputs in it, and the captures, from where they lay or from
+the files that are named. A capture is known by its content, never by its name.
+
+The manifest also holds the arguments, the hints and the thresholds, under a seal of
+its own. A seal tells a change, not who made it: keep the seal, or the manifest,
+where others cannot change it.
+
+Exit status: 0 all is as it was, 1 something is not, 2 no manifest.`,
+		Example: `  squall analyze outage.pcap -o outage
+  squall verify outage
+  squall verify outage /evidence/outage.pcap`,
+		Args: cobra.MinimumNArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			b, err := os.ReadFile(filepath.Join(args[0], custodyName))
+			if err != nil {
+				return exitError{exitUsage, fmt.Errorf("%w; squall analyze -o writes it", err)}
+			}
+			var c custody
+			if err = json.Unmarshal(b, &c); err == nil && c.Manifest != 1 {
+				err = fmt.Errorf("it says %d", c.Manifest)
+			}
+			if err != nil {
+				return exitError{exitUsage, fmt.Errorf("%s: not a manifest of version 1: %w", filepath.Join(args[0], custodyName), err)}
+			}
+			bad := c.check(cmd.OutOrStdout(), args[0], args[1:])
+			if bad > 0 {
+				return exitError{exitFailed, fmt.Errorf("%d of %d are not what they were", bad, 2+len(c.Inputs)+len(c.Outputs))}
+			}
+			return nil
+		},
+	}
+}
+
+// check prints a line for each thing that was sealed and counts those that
+// differ.
+func (c *custody) check(w io.Writer, dir string, files []string) (bad int) {
+	say := func(ok bool, format string, args ...any) {
+		word := "ok     "
+		if !ok {
+			word = "CHANGED"
+			bad++
+		}
+		fmt.Fprintf(w, "%s  %s\n", word, fmt.Sprintf(format, args...))
+	}
+	want, err := c.seal()
+	say(err == nil && want == c.Seal, "manifest, sealed %s", c.Seal)
+	now := storm.Thresholds{}.All()
+	say(slices.EqualFunc(c.Thresholds, now, func(a, b storm.Threshold) bool { return a.Name == b.Name && a.Value == b.Value }),
+		"thresholds of this squall")
+	given := map[string]string{}
+	for _, f := range files {
+		if s, err := seal(f, f); err == nil {
+			given[s.SHA256] = f
+		} else {
+			say(false, "input %s: %v", f, err)
+		}
+	}
+	for _, s := range c.Inputs {
+		switch at, named := given[s.SHA256]; {
+		case s.SHA256 == "":
+			fmt.Fprintf(w, "unknown  input %s: it was no file, and nothing of it is known\n", s.Name)
+		case named:
+			say(true, "input %s, as %s", s.Name, at)
+		case len(files) > 0:
+			say(false, "input %s: none of the files that were named has its content", s.Name)
+		default:
+			got, err := seal(s.Name, s.Name)
+			if err != nil {
+				say(false, "input %v", err)
+				continue
+			}
+			say(got == s, "input %s", s.Name)
+		}
+	}
+	all := c.Outputs
+	if c.Hints != nil {
+		got, err := seal(c.Hints.Name, c.Hints.Name)
+		say(err == nil && got == *c.Hints, "hints %s", c.Hints.Name)
+	}
+	for _, s := range all {
+		got, err := seal(filepath.Join(dir, s.Name), s.Name)
+		if err != nil {
+			say(false, "output %v", err)
+			continue
+		}
+		say(got == s, "output %s", s.Name)
+	}
+	return bad
+}

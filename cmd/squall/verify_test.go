@@ -1,0 +1,67 @@
+package main
+
+import (
+	"bytes"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+)
+
+// TestVerify catches one changed byte in an input, an output, a threshold, the
+// arguments, and knows a capture under another name.
+func TestVerify(t *testing.T) {
+	file := sampled(t, "outage")
+	dir := filepath.Join(t.TempDir(), "case")
+	if code, _, errs := squall(nil, "analyze", "-q", file, "-o", dir); code != 0 {
+		t.Fatal(errs)
+	}
+	if code, out, errs := squall(nil, "verify", dir); code != 0 || strings.Contains(out, "CHANGED") || strings.Count(out, "\n") < 15 {
+		t.Fatalf("exit %d: %s%s", code, out, errs)
+	}
+	flip := func(path string, find, put string) (undo func()) {
+		was, err := os.ReadFile(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		now := bytes.Clone(was)
+		if find == "" {
+			now[len(now)/2] ^= 1
+		} else if now = bytes.Replace(was, []byte(find), []byte(put), 1); bytes.Equal(now, was) {
+			t.Fatalf("%s has no %s", path, find)
+		}
+		if err := os.WriteFile(path, now, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		return func() { os.WriteFile(path, was, 0o600) }
+	}
+	manifest := filepath.Join(dir, "manifest.json")
+	for _, c := range []struct{ path, find, put, says string }{
+		{file, "", "", "CHANGED  input"},
+		{filepath.Join(dir, "attempts.parquet"), "", "", "CHANGED  output attempts.parquet"},
+		{filepath.Join(dir, "summary.json"), "", "", "CHANGED  output summary.json"},
+		{filepath.Join(dir, "report.html"), "", "", "CHANGED  output report.html"},
+		{manifest, `"Value": 0.5`, `"Value": 0.4`, "CHANGED  manifest"},
+		{manifest, `"arguments": [`, `"arguments": ["--keep-duplicates=true",`, "CHANGED  manifest"},
+	} {
+		undo := flip(c.path, c.find, c.put)
+		code, out, _ := squall(nil, "verify", dir)
+		undo()
+		if code != 1 || !strings.Contains(out, c.says) {
+			t.Errorf("%s %s: exit %d:\n%s", filepath.Base(c.path), c.find, code, out)
+		}
+	}
+	moved := filepath.Join(t.TempDir(), "elsewhere.pcap")
+	if err := os.Rename(file, moved); err != nil {
+		t.Fatal(err)
+	}
+	if code, out, _ := squall(nil, "verify", dir, moved); code != 0 {
+		t.Errorf("moved: exit %d\n%s", code, out)
+	}
+	if code, _, errs := squall(nil, "verify", dir); code != 1 || errs == "" {
+		t.Errorf("gone: exit %d %s", code, errs)
+	}
+	if code, _, errs := squall(nil, "verify", t.TempDir()); code != 2 || !strings.Contains(errs, "analyze -o writes it") {
+		t.Errorf("no manifest: exit %d %s", code, errs)
+	}
+}
