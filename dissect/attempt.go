@@ -18,6 +18,7 @@ type Attempt struct {
 	Service             string   // what may serve the same intent: protocol + role, or transport + port
 	Role                Role
 	RoleSource          RoleSource
+	RoleProof           float64 // confidence of a role inferred from behaviour, 0..1
 
 	ClientID      string // of the client, see Client.ID
 	ClientIDLevel IDLevel

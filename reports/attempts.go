@@ -1,6 +1,10 @@
 package reports
 
-import "squall/dissect"
+import (
+	"math"
+
+	"squall/dissect"
+)
 
 // Attempts is the table of tries: one client, one node, from the first
 // transmission to the outcome. Names follow ECS with "." as "_".
@@ -30,6 +34,7 @@ func Attempts() *Of[dissect.Attempt] {
 		str("service", "what may serve the same intent", func(v *a) string { return v.Service }),
 		str("destination_role", "supernode, login, relay, bootstrap, tracker, peer, unknown", func(v *a) string { return v.Role.String() }),
 		str("role_source", "content, behaviour, port or user", func(v *a) string { return v.RoleSource.String() }),
+		ratio("role_confidence", "", "share of the signs of a role by behaviour that were seen", func(v *a) float64 { return proof(v.RoleSource, v.RoleProof) }),
 		str("client_id", "identity of the client", func(v *a) string { return v.ClientID }),
 		str("client_id_level", "protocol, fingerprint or ip", func(v *a) string { return v.ClientIDLevel.String() }),
 		str("client_version", "software as it names itself", func(v *a) string { return v.ClientVersion }),
@@ -71,4 +76,12 @@ func transport(proto uint8) string {
 		return "udp"
 	}
 	return "tcp"
+}
+
+// proof is absent where a role does not rest on behaviour.
+func proof(s dissect.RoleSource, p float64) float64 {
+	if s != dissect.RoleSourceBehaviour {
+		return math.NaN()
+	}
+	return p
 }

@@ -17,6 +17,7 @@ func Nodes() *Of[storm.Node] {
 		str("service", "what it serves", func(v *n) string { return v.Service }),
 		str("destination_role", "supernode, login, relay, bootstrap, tracker, peer, unknown", func(v *n) string { return v.Role.String() }),
 		str("role_source", "content, behaviour, port or user", func(v *n) string { return v.RoleSource.String() }),
+		ratio("role_confidence", "", "share of the signs of a role by behaviour that were seen", func(v *n) float64 { return proof(v.RoleSource, v.RoleProof) }),
 		when("first_time", "first attempt at it", func(v *n) int64 { return v.First }),
 		when("last_time", "last attempt at it", func(v *n) int64 { return v.Last }),
 		num("clients", "", "different clients", func(v *n) int64 { return v.Clients }),

@@ -41,8 +41,10 @@ type decided struct {
 	role     dissect.Role
 	source   dissect.RoleSource
 	oneSided bool
-	rung     Name   // of records that have none, where the twin is a ladder's
-	service  string // of records that know no more than the node
+	rung     Name         // of records that have none, where the twin is a ladder's
+	seems    dissect.Role // by behaviour
+	proof    uint8        // of that, percent
+	service  string       // of records that know no more than the node
 }
 
 // part is a finished partition. The rows lie as they were read; order has
@@ -76,6 +78,7 @@ type related struct {
 	intent   int32
 	number   int32
 	relation dissect.Relation
+	proof    uint8 // of a role by behaviour, percent
 	twin     bool
 	last     bool // of its intent
 }
@@ -108,6 +111,9 @@ func (s *Store) Finalise(names *Names, hints dissect.Hints, begin, end int64) (*
 	}
 	x.climb(names)
 	x.sided = sided && !answered
+	if err := x.behave(); err != nil {
+		return nil, err
+	}
 	if err := x.reunite(); err != nil {
 		return nil, err
 	}
@@ -124,6 +130,7 @@ func (x *Result) climb(names *Names) {
 		}
 		d, known := x.nodes[k], x.nodes[k.twin()]
 		d.protocol, d.role, d.source = known.protocol, known.role, dissect.RoleSourceBehaviour
+		d.proof = known.certain(twin)
 		d.rung = names.Intern([]byte("tcp"))
 		if k.proto == dissect.ProtoUDP {
 			d.rung = names.Intern([]byte("udp"))
@@ -303,6 +310,9 @@ func (x *Result) describe(w *related, services map[string]string) {
 		}
 		if r.Protocol == d.protocol && d.source > r.RoleSource {
 			r.Role, r.RoleSource = d.role, d.source
+			if d.source == dissect.RoleSourceBehaviour {
+				w.proof = d.proof
+			}
 		}
 	}
 	// Rule 17: silence of a node whose side was not captured proves nothing.
@@ -316,13 +326,17 @@ func (x *Result) describe(w *related, services map[string]string) {
 	}
 	if r.Protocol == d.protocol && r.Role == d.role {
 		w.service = d.service
-		return
-	}
-	w.service = x.serviceOf(r)
-	if known, ok := services[w.service]; ok {
-		w.service = known
 	} else {
-		services[w.service] = w.service
+		w.service = x.serviceOf(r)
+		if known, ok := services[w.service]; ok {
+			w.service = known
+		} else {
+			services[w.service] = w.service
+		}
+	}
+	// What a node seems to be groups nothing: nodes of one service may differ in it.
+	if d.seems != dissect.RoleUnknown && r.RoleSource < dissect.RoleSourceBehaviour && (r.Role == dissect.RoleUnknown || r.Role == d.seems) && r.Protocol == d.protocol {
+		r.Role, r.RoleSource, w.proof = d.seems, dissect.RoleSourceBehaviour, d.proof
 	}
 }
 

@@ -26,6 +26,7 @@ func learnedWait(gaps []int64) int64 {
 
 // relate fills the relations and intents of one client, service by service.
 func (p *part) relate(x *Result, c *client) {
+	p.infer(x, c)
 	var groups []group
 	var many map[string]int // those after the first few
 	c.First, c.Attempts = p.row(c.from).rec.Start, int32(c.to-c.from)

@@ -186,7 +186,7 @@ func packRow(b []byte, w *finished) []byte {
 	if w.censored {
 		flags |= 0x80
 	}
-	return append(b, flags)
+	return append(b, flags, w.proof)
 }
 
 func unpackRow(u *unpacker, w *finished) {
@@ -198,6 +198,7 @@ func unpackRow(u *unpacker, w *finished) {
 	w.number = int32(u.number())
 	flags := u.byte()
 	w.relation, w.censored = dissect.Relation(flags&0x7f), flags&0x80 != 0
+	w.proof = u.byte()
 }
 
 func packIntent(b []byte, in *dissect.Intent, t *texts) []byte {
@@ -361,7 +362,7 @@ func (x *Result) fill(w *related, c *dissect.Client, intent uint64, censored boo
 		ID: w.id, IntentID: intent, Start: r.Start, End: r.End,
 		Source: r.Source, Destination: r.Destination, Proto: r.Proto,
 		Protocol: x.names.String(r.Protocol), Op: x.names.String(r.Op), Rung: x.names.String(r.Rung),
-		Service: w.service, Role: r.Role, RoleSource: r.RoleSource,
+		Service: w.service, Role: r.Role, RoleSource: r.RoleSource, RoleProof: float64(w.proof) / 100,
 		ClientID: c.ID, ClientIDLevel: c.Level, ClientVersion: c.Version,
 		Relation: w.relation, Number: w.number, Outcome: r.Outcome, Evidence: r.Evidence, Answer: r.Answer,
 		Late: r.Flags&FlagLate != 0, OneSided: r.Flags&FlagOneSided != 0, Censored: censored,

@@ -51,6 +51,11 @@ type nodeFacts struct {
 	answered bool // a packet of it was captured
 	oneSided bool // a handshake was proven by its client alone
 	ladder   bool // a step of a ladder of transports was accepted here
+
+	clients           sketch // that depend on it
+	held              int32  // sessions with it that were kept
+	firstYes, lastYes int64
+	lastNo            int64
 }
 
 // twin is the same endpoint over the other transport.
@@ -128,6 +133,7 @@ func (h *shard) note(r *Record) {
 	n.answered = n.answered || r.DestinationPackets > 0
 	n.oneSided = n.oneSided || r.Flags&FlagOneSided != 0 && r.Answer != dissect.AnswerNone
 	n.ladder = n.ladder || r.Rung != 0 && r.Outcome == dissect.OutcomeAccepted
+	n.depends(r)
 	if r.Protocol != 0 {
 		n.add(vote{r.Protocol, r.Role, r.RoleSource, 1})
 	}
@@ -181,6 +187,7 @@ func (s *Store) gather(names *Names) *shard {
 			mine.answered = mine.answered || n.answered
 			mine.oneSided = mine.oneSided || n.oneSided
 			mine.ladder = mine.ladder || n.ladder
+			mine.joinBehaviour(n)
 			for _, v := range n.votes {
 				mine.add(v)
 			}

@@ -208,7 +208,7 @@ func (c *truth) expected() dissect.Outcome {
 }
 
 // against compares the TCP rows with a truth table, attempt by attempt. known
-// says which service a role of the table is, "" = no bytes tell; differs gives the rows (by client
+// says which service a role of the table is; differs gives the rows (by client
 // port) that are known to differ, with the reason.
 func against(t *testing.T, rows []dissect.Attempt, first int64, list []truth, known map[string]string, differs map[string]string) {
 	t.Helper()
@@ -247,7 +247,7 @@ func against(t *testing.T, rows []dissect.Attempt, first int64, list []truth, kn
 		_, port, _ := strings.Cut(c.src, ":")
 		why := differs[port]
 		same := true
-		if r.Service == service || service == "" {
+		if r.Service == service {
 			n.role++
 		} else {
 			same = false

@@ -107,6 +107,14 @@ func stunClassic(b []byte, n int) (ok, sure bool) {
 	return true, sure
 }
 
+func (stun) Gates(transport dissect.Transport) []dissect.Gate {
+	cookie := dissect.Gate{Least: stunHeader, At: 4, Mask: 0xff, Want: stunCookie >> 24}
+	if transport == dissect.TCP {
+		return []dissect.Gate{cookie}
+	}
+	return []dissect.Gate{cookie, {Starts: "\x00\x01", Least: stunHeader, At: 1, Mask: 0xec}} // classic: types 1 and 2
+}
+
 func (stun) Probe(d *dissect.Datagram) dissect.Verdict {
 	b := d.Payload
 	if len(b) < stunHeader || b[0]&0xc0 != 0 {

@@ -52,6 +52,10 @@ func wireguardKind(b []byte, n int) byte {
 	return 0
 }
 
+func (wireguard) Gates(dissect.Transport) []dissect.Gate {
+	return []dissect.Gate{{Starts: "\x01\x02\x03\x04", Least: 16, At: 2, Mask: 0xff}}
+}
+
 func (wireguard) Probe(d *dissect.Datagram) dissect.Verdict {
 	b := d.Payload
 	if len(b) < 16 || b[0] == 0 || b[0] > 4 {

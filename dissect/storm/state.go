@@ -130,8 +130,8 @@ func (s *State) Attempt(a *dissect.Attempt) {
 	n.count(a)
 	n.BytesIn += a.SourceBytes
 	n.BytesOut += a.DestinationBytes
-	if a.RoleSource > n.RoleSource {
-		n.Role, n.RoleSource = a.Role, a.RoleSource
+	if stronger(a.Role, a.RoleSource, a.RoleProof, &n.Node) {
+		n.Role, n.RoleSource, n.RoleProof = a.Role, a.RoleSource, a.RoleProof
 	}
 	if n.last != s.client {
 		n.last = s.client
@@ -261,7 +261,7 @@ func (s *State) node(a *dissect.Attempt) *node {
 	n := s.nodes[k]
 	if n == nil {
 		n = &node{Node: Node{At: a.Destination, Proto: a.Proto, Service: a.Service, Protocol: a.Protocol, Role: a.Role,
-			RoleSource: a.RoleSource, First: a.Start, Last: a.Start, Generation: -1}, hash: k.hash()}
+			RoleSource: a.RoleSource, RoleProof: a.RoleProof, First: a.Start, Last: a.Start, Generation: -1}, hash: k.hash()}
 		s.nodes[k] = n
 		s.totals.Nodes++
 	}
@@ -322,8 +322,8 @@ func (s *State) Merge(o *State) {
 		mine.Clients += n.Clients
 		mine.BytesIn += n.BytesIn
 		mine.BytesOut += n.BytesOut
-		if n.RoleSource > mine.RoleSource {
-			mine.Role, mine.RoleSource = n.Role, n.RoleSource
+		if stronger(n.Role, n.RoleSource, n.RoleProof, &mine.Node) {
+			mine.Role, mine.RoleSource, mine.RoleProof = n.Role, n.RoleSource, n.RoleProof
 		}
 		s.pages += mine.merge(&n.line)
 	}
@@ -404,3 +404,12 @@ func calmIntents(l *line) float64 {
 }
 
 func sortedKeys[K cmp.Ordered, V any](m map[K]V) []K { return slices.Sorted(maps.Keys(m)) }
+
+// stronger reports a role that is better founded than that of a node; of two
+// that behaviour gives, the one with more proof.
+func stronger(role dissect.Role, source dissect.RoleSource, proof float64, n *Node) bool {
+	if source != n.RoleSource {
+		return source > n.RoleSource
+	}
+	return source == dissect.RoleSourceBehaviour && (proof > n.RoleProof || proof == n.RoleProof && role > n.Role)
+}
