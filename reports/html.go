@@ -405,6 +405,14 @@ func (p *page) commands(r *Results, report *storm.Report, source string) {
 		}
 	}
 	v := &report.Verdict
+	add("why this verdict", "squall explain "+source)
+	for i := range report.Findings {
+		if f := &report.Findings[i]; v.FirstFrame > 0 && f.Class == v.Class && f.Service == v.Service && f.Onset == v.Onset {
+			add("the packets of the finding", fmt.Sprintf("squall extract %s --finding %d -w finding.pcapng", source, i+1))
+			add("the packets of the attempt at the onset", fmt.Sprintf("squall extract %s --attempt %s -w attempt.pcapng", source, id(v.FirstAttempt)))
+			break
+		}
+	}
 	frame("the frame at the onset", v.FirstFile, v.FirstFrame)
 	shown := 0
 	for i := range report.Nodes {
