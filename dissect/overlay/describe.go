@@ -404,7 +404,7 @@ var descriptions = map[string]Description{
 		Recognised: "the feigned TLS hellos, the login's empty records, the HTTP version check; UDP and host:port by sizes, order and fan-out",
 		Role:       "supernode, login, bootstrap",
 		Outcomes:   "accepted and refused by the size of the answer",
-		Identity:   "UDP port behind the address",
+		Identity:   "none: the UDP port that tells clients apart is not on its connections",
 		Version:    "HTTP version check",
 		Confidence: ConfidenceFair,
 	},

@@ -1,10 +1,12 @@
 package overlay
 
 import (
+	"encoding/binary"
 	"encoding/csv"
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -285,6 +287,21 @@ func TestSkype2015AgainstTruth(t *testing.T) {
 		"51318": "as 51316, and the capture ends 1.6 s later",
 		"51319": "a SYN 10 ms before the end of the capture: rule 19",
 	})
+	total, yes := 0, 0
+	for _, c := range list {
+		if c.role != "SN" && c.role != "SN443" {
+			continue
+		}
+		total++
+		for i := range rows {
+			if r := &rows[i]; r.Proto == dissect.ProtoTCP && r.Source.String() == c.src && r.Destination.String() == c.dst && r.Outcome == dissect.OutcomeAccepted {
+				yes++
+			}
+		}
+	}
+	if total != 38 || yes != 1 {
+		t.Errorf("%d of %d connections to supernodes accepted, want 1 of 38", yes, total)
+	}
 	connections, accepted, rungs := 0, 0, map[string]int{}
 	probes := map[dissect.Outcome]int{}
 	for i := range rows {
@@ -353,4 +370,60 @@ func firstTime(t *testing.T, name string) int64 {
 		t.Fatal(err)
 	}
 	return b.Packets[0].Time
+}
+
+// rawPacket is an IPv4 packet of a client at 10.0.0.1, or to it.
+func rawPacket(at int64, node bool, proto byte, own, port uint16, l4 []byte) capture.Packet {
+	src, dst := []byte{10, 0, 0, 1}, []byte{10, 0, 0, 9}
+	if node {
+		src, dst, own, port = dst, src, port, own
+	}
+	binary.BigEndian.PutUint16(l4, own)
+	binary.BigEndian.PutUint16(l4[2:], port)
+	b := []byte{0x45, 0, 0, 0, byte(at >> 8), byte(at), 0, 0, 64, proto, 0, 0}
+	b = append(append(append(b, src...), dst...), l4...)
+	binary.BigEndian.PutUint16(b[2:], uint16(len(b)))
+	return capture.Packet{Time: at * 1e6, Data: b, OrigLen: len(b), Link: capture.LinkRaw, Frame: at + 1}
+}
+
+// TestSkypeLadderIsOneIntent is rule 31: UDP is silent, host:port and 443 of the
+// same node connect and stall.
+func TestSkypeLadderIsOneIntent(t *testing.T) {
+	var packets []capture.Packet
+	probe := append(make([]byte, 8), unhex(skypeAsk)...)
+	binary.BigEndian.PutUint16(probe[4:], uint16(len(probe)))
+	packets = append(packets, rawPacket(1, false, dissect.ProtoUDP, 13021, 40008, probe))
+	// A connection: who sends what, and when; the client gives up after 15 s.
+	connection := func(from int64, own, port uint16, turns ...string) {
+		seq := [2]uint32{1000, 2000}
+		send := func(at int64, side int, flags byte, data string) {
+			b := append(make([]byte, 20), data...)
+			binary.BigEndian.PutUint32(b[4:], seq[side])
+			binary.BigEndian.PutUint32(b[8:], seq[1-side])
+			b[12], b[13] = 5<<4, flags
+			seq[side] += uint32(len(data))
+			if flags&(dissect.SYN|dissect.FIN) != 0 {
+				seq[side]++
+			}
+			packets = append(packets, rawPacket(from+at, side == 1, dissect.ProtoTCP, own, port, b))
+		}
+		send(0, 0, dissect.SYN, "")
+		send(1, 1, dissect.SYN|dissect.ACK, "")
+		send(2, 0, dissect.ACK, "")
+		for i, s := range turns {
+			send(int64(10+10*i), i%2, dissect.ACK, s)
+		}
+		send(15000, 0, dissect.FIN|dissect.ACK, "")
+	}
+	connection(5000, 51000, 40008, noise(50), noise(103), noise(8))
+	connection(21000, 51001, 443, skypeHello+noise(16))
+	rows := analyse(t, &memory{packets: packets}, All())
+	var got []string
+	for _, r := range rows {
+		got = append(got, fmt.Sprintf("%s %s %s %v", r.Service, r.Rung, r.Outcome, r.IntentID == rows[0].IntentID))
+	}
+	want := []string{"skype/supernode udp timeout true", "skype/supernode tcp stalled true", "skype/supernode tcp-443 stalled true"}
+	if !slices.Equal(got, want) {
+		t.Errorf("%q, want %q", got, want)
+	}
 }
