@@ -44,7 +44,10 @@ const { tableFromIPC } = require('apache-arrow');
     if (client === undefined || c < client) client = c;
   }
   const arrow = [t.numRows, min, max, sent, ids.size, late, client, String(col('event_start').type)].map(String);
-  console.log(JSON.stringify({ parquet, arrow }));
+  const l = await db.runAndReadAll("select count(*), count(distinct dt), min(cast(dt as varchar)), count(distinct shard) <= 4, count(distinct client_id || '/' || shard) = count(distinct client_id), " +
+    "any_value(typeof(event_start)) from read_parquet('lake/**/*.parquet', hive_partitioning = true)");
+  const lake = l.getRows()[0].map(String);
+  console.log(JSON.stringify({ parquet, arrow, lake }));
 })().catch(e => { console.error(e); process.exit(1); });
 `
 
@@ -94,6 +97,13 @@ func TestOthersReadIt(t *testing.T) {
 		}
 		h.Close()
 	}
+	table, rows, err := results.Table("attempts")
+	if err == nil {
+		_, err = reports.WriteHive(filepath.Join(dir, "lake"), table, rows, 4, reports.Options{ParquetMicros: true})
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
 	var n, first, last, sent, late int64
 	client := ""
 	for r := range a.Attempts() {
@@ -119,12 +129,15 @@ func TestOthersReadIt(t *testing.T) {
 	if err != nil {
 		t.Fatalf("%v\n%s", err, out)
 	}
-	var said struct{ Parquet, Arrow []string }
+	var said struct{ Parquet, Arrow, Lake []string }
 	if err := json.Unmarshal(out, &said); err != nil {
 		t.Fatalf("%v\n%s", err, out)
 	}
 	if got := fmt.Sprint(said.Parquet); got != want+" TIMESTAMP_NS]" {
 		t.Errorf("DuckDB reads %s, want %s", got, want)
+	}
+	if got, want := fmt.Sprint(said.Lake), fmt.Sprintf("[%d 1 2010-12-22 true true TIMESTAMP]", n); got != want {
+		t.Errorf("DuckDB reads of the lake %s, want %s", got, want)
 	}
 	if got := fmt.Sprint(said.Arrow); got != want+" Timestamp<NANOSECOND>]" {
 		t.Errorf("Arrow reads %s, want %s", got, want)

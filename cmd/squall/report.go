@@ -2,6 +2,7 @@ package main
 
 import (
 	"bufio"
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -19,6 +20,7 @@ type output struct {
 	query        reports.Query
 	options      reports.Options
 	parquetTime  string
+	hive         int
 }
 
 func (o *output) flags(cmd *cobra.Command) {
@@ -32,8 +34,24 @@ func (o *output) flags(cmd *cobra.Command) {
 	f.StringVar(&o.parquetTime, "parquet-time", "ns", "ns, or us for readers of Parquet that refuse nanoseconds")
 }
 
+// hiveFlag offers the layout of a data lake.
+func (o *output) hiveFlag(cmd *cobra.Command) {
+	cmd.Flags().IntVar(&o.hive, "hive", 0, "write Parquet in N shards a day into the directory -w: dt=YYYY-MM-DD/shard=NNNN/part-NNNN.parquet")
+}
+
 // check finds mistakes before any capture is read.
 func (o *output) check(t *reports.Table) (reports.Format, error) {
+	if o.hive != 0 {
+		switch {
+		case o.hive < 0 || o.hive > reports.MaxHiveShards:
+			return reports.Format{}, exitError{exitUsage, fmt.Errorf("--hive %d: want 1 to %d shards", o.hive, reports.MaxHiveShards)}
+		case o.format != "" && o.format != "parquet":
+			return reports.Format{}, exitError{exitUsage, fmt.Errorf("--hive writes Parquet, not %s", o.format)}
+		case o.file == "-":
+			return reports.Format{}, exitError{exitUsage, errors.New("--hive writes a directory: -w DIR")}
+		}
+		o.format = "parquet"
+	}
 	if o.format == "" {
 		o.format = "text"
 		if f, ok := reports.FormatOf(o.file); ok {
@@ -65,6 +83,12 @@ func (o *output) write(cmd *cobra.Command, f reports.Format, t *reports.Table, r
 	}
 	if f.Binary && o.file == "-" && isTerminal(cmd.OutOrStdout()) {
 		return exitError{exitUsage, fmt.Errorf("%s is not for a terminal: -w FILE, or send it to a program", f.Name)}
+	}
+	if o.hive > 0 {
+		if _, err := reports.WriteHive(o.file, narrowed, rows, o.hive, o.options); err != nil {
+			return exitError{exitFailed, err}
+		}
+		return nil
 	}
 	w, done, err := create(cmd, o.file)
 	if err != nil {
@@ -108,7 +132,8 @@ to (first, retry, failover, parallel, refresh, reattach).`,
 		Example: `  squall report attempts outage.pcapng.gz -T csv -w attempts.csv
   squall report attempts outage.pcap --where 'attempt_outcome == "refused"' --limit 20 -e event_start,source_ip,relation
   squall report nodes outage.pcap --sort -peak_rate --limit 5
-  squall report timeline outage.pcap --where 'destination_ip == nil' -w timeline.parquet`,
+  squall report timeline outage.pcap --where 'destination_ip == nil' -w timeline.parquet
+  squall report attempts outage.pcap --hive 8 -w lake/attempts`,
 		Args: cobra.MinimumNArgs(1),
 		ValidArgsFunction: func(_ *cobra.Command, args []string, _ string) ([]string, cobra.ShellCompDirective) {
 			if len(args) == 0 {
@@ -153,6 +178,7 @@ to (first, retry, failover, parallel, refresh, reattach).`,
 	}
 	in.flags(cmd)
 	out.flags(cmd)
+	out.hiveFlag(cmd)
 	return cmd
 }
 
