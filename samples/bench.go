@@ -114,3 +114,60 @@ func Bulk(packets int64, seed uint64, emit func(*capture.Packet)) {
 		}
 	}
 }
+
+// Crowd is clients of one packet each: a SYN, and no other packet of that
+// address ever.
+func Crowd(packets int64, seed uint64, emit func(*capture.Packet)) {
+	b := newBench(seed, emit)
+	for b.frame < packets {
+		n := uint32(b.frame) * 2654435761 // a permutation: no address comes twice
+		src := netip.AddrPortFrom(netip.AddrFrom4([4]byte{byte(n >> 24), byte(n >> 16), byte(n >> 8), byte(n)}), 40000)
+		b.now += int64(b.rng.ExpFloat64() * 60e3)
+		b.send(b.f.tcp(src, benchNode(b.rng.IntN(benchNodes)), syn, b.rng.Uint32(), 0, n|1, nil))
+		clear(b.f.ids) // no address is used again
+	}
+}
+
+// Names is the same with identities of a protocol: registrations of n2n edges,
+// each with an address of its own and a MAC never seen before.
+func Names(packets int64, seed uint64, emit func(*capture.Packet)) {
+	b := newBench(seed, emit)
+	super := netip.AddrPortFrom(netip.AddrFrom4([4]byte{198, 51, 100, 1}), 7654)
+	for b.frame < packets {
+		n := uint32(b.frame) * 2654435761
+		m := append(n2nHeader(n2nRegister), byte(n>>24), byte(n>>16), byte(n>>8), byte(n))
+		m = append(m, 2, 'n', byte(n>>24), byte(n>>16), byte(n>>8), byte(n))
+		m = append(m, make([]byte, 21)...)
+		m = append(n2nToken(m, int(n)), 0, 0, 0, 0)
+		b.now += int64(b.rng.ExpFloat64() * 60e3)
+		b.send(b.f.udp(netip.AddrPortFrom(netip.AddrFrom4([4]byte{byte(n >> 24), byte(n >> 16), byte(n >> 8), byte(n)}), 40000), super, m))
+		clear(b.f.ids)
+	}
+}
+
+// Sprawl is a few thousand clients that go from node to node, each node asked
+// for the first time: a SYN and its refusal.
+func Sprawl(packets int64, seed uint64, emit func(*capture.Packet)) {
+	b := newBench(seed, emit)
+	for b.frame < packets {
+		n := uint32(b.frame/2) * 2654435761
+		src := netip.AddrPortFrom(benchClient(b.rng.IntN(5000)), uint16(1024+b.rng.IntN(60000)))
+		dst := netip.AddrPortFrom(netip.AddrFrom4([4]byte{100, byte(n >> 24), byte(n >> 16), byte(n >> 8)}), 30000+uint16(n&0xff))
+		isn := b.rng.Uint32()
+		b.now += int64(b.rng.ExpFloat64() * 100e3)
+		b.send(b.f.tcp(src, dst, syn, isn, 0, 1, nil))
+		b.send(b.f.tcp(dst, src, rst|ack, 0, isn+1, 0, nil))
+		clear(b.f.ids)
+	}
+}
+
+// Year is the dense storm twice, with a year of silence between.
+func Year(packets int64, seed uint64, emit func(*capture.Packet)) {
+	const year = 365 * 24 * 3600e9
+	Dense(packets/2, seed, emit)
+	Dense(packets-packets/2, seed+1, func(p *capture.Packet) {
+		p.Time += year
+		p.Frame += packets / 2
+		emit(p)
+	})
+}

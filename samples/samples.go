@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"io"
 	"math/rand/v2"
+	"slices"
 
 	"squall/capture"
 )
@@ -14,6 +15,7 @@ import (
 type Sample struct {
 	Name, About string
 	Seed        uint64
+	Packets     int64 // of a stream for measuring; 0 = a scenario, which has its own
 }
 
 // Streams of packets without the truth of single clients, for measuring.
@@ -24,16 +26,20 @@ var streams = []struct {
 }{
 	{"bench-dense", "for measuring: 7 million packets, 3.4 million attempts", 7_000_000, Dense},
 	{"bench-bulk", "for measuring: 3 million packets of 600 bytes, a storm inside", 3_000_000, Bulk},
+	{"bench-crowd", "for measuring: 10 million clients of one packet each", 10_000_000, Crowd},
+	{"bench-names", "for measuring: 10 million identities of n2n edges, a packet each", 10_000_000, Names},
+	{"bench-sprawl", "for measuring: a million nodes, each asked once", 2_000_000, Sprawl},
+	{"bench-year", "for measuring: half a million packets, a year of silence, half a million more", 1_000_000, Year},
 }
 
 // List is every sample: the scenarios in their order, then the streams for
 // measuring.
 func List() (all []Sample) {
 	for _, s := range Scenarios() {
-		all = append(all, Sample{s.Name, s.About, 1})
+		all = append(all, Sample{s.Name, s.About, 1, 0})
 	}
 	for _, s := range streams {
-		all = append(all, Sample{s.name, s.about, 1})
+		all = append(all, Sample{s.name, s.about, 1, s.packets})
 	}
 	return all
 }
@@ -41,19 +47,32 @@ func List() (all []Sample) {
 // Write writes the named sample as a capture, in the format of the options,
 // and returns its truth, nil for a stream. An unknown name is an error.
 func Write(out io.Writer, name string, seed uint64, opt capture.WriterOptions) (*Truth, error) {
-	for _, s := range streams {
-		if s.name == name {
-			return write(out, opt, func(emit func(*capture.Packet)) (*Truth, error) {
-				s.emit(s.packets, seed, emit)
-				return nil, nil
-			})
-		}
+	if slices.ContainsFunc(List(), func(s Sample) bool { return s.Name == name && s.Packets > 0 }) {
+		return nil, WriteStream(out, name, 0, seed, opt)
 	}
 	sc, ok := Find(name)
 	if !ok {
 		return nil, fmt.Errorf("sample %q is not known; `squall sample` lists them", name)
 	}
 	return WriteScenario(out, sc, seed, opt)
+}
+
+// WriteStream writes a stream for measuring, of some packets or, with 0, of as
+// many as it is listed with.
+func WriteStream(out io.Writer, name string, packets int64, seed uint64, opt capture.WriterOptions) error {
+	for _, s := range streams {
+		if s.name == name {
+			if packets <= 0 {
+				packets = s.packets
+			}
+			_, err := write(out, opt, func(emit func(*capture.Packet)) (*Truth, error) {
+				s.emit(packets, seed, emit)
+				return nil, nil
+			})
+			return err
+		}
+	}
+	return fmt.Errorf("stream %q is not known", name)
 }
 
 // WriteScenario writes a scenario, perhaps a changed one, as one capture.

@@ -22,6 +22,7 @@ import (
 func sampleCommand() *cobra.Command {
 	var out, truth, format string
 	var seed uint64
+	var packets int64
 	var change scenarioFlags
 	cmd := &cobra.Command{
 		Use:   "sample [NAME]",
@@ -69,7 +70,7 @@ silent for a while, or set its clock. --split writes the capture in N files.`,
 			if format != "" {
 				opt.Format = format
 			}
-			facts, err := writeSample(cmd, args[0], sc, simulated, seed, out, opt)
+			facts, err := writeSample(cmd, args[0], sc, simulated, packets, seed, out, opt)
 			if err != nil || truth == "" {
 				return err
 			}
@@ -92,11 +93,12 @@ silent for a while, or set its clock. --split writes the capture in N files.`,
 	f.StringVar(&truth, "truth", "", "file for the ground truth, as JSON")
 	f.StringVarP(&format, "format", "T", "", "pcapng or pcap, whatever the ending")
 	f.Uint64Var(&seed, "seed", 1, "another seed, another outage of the same kind")
+	f.Int64Var(&packets, "packets", 0, "length of a sample for measuring; the others have a --duration")
 	change.flags(cmd)
 	return cmd
 }
 
-func writeSample(cmd *cobra.Command, name string, sc samples.Scenario, simulated bool, seed uint64, out string, opt capture.WriterOptions) (facts *samples.Truth, err error) {
+func writeSample(cmd *cobra.Command, name string, sc samples.Scenario, simulated bool, packets int64, seed uint64, out string, opt capture.WriterOptions) (facts *samples.Truth, err error) {
 	if simulated && sc.Pieces > 1 {
 		if out == "-" {
 			return nil, exitError{exitUsage, fmt.Errorf("sample %s makes %d files: -w DIR", name, sc.Pieces)}
@@ -124,7 +126,7 @@ func writeSample(cmd *cobra.Command, name string, sc samples.Scenario, simulated
 		if simulated {
 			facts, err = samples.WriteScenario(w, sc, seed, opt)
 		} else {
-			facts, err = samples.Write(w, name, seed, opt)
+			err = samples.WriteStream(w, name, packets, seed, opt)
 		}
 		return err
 	})
