@@ -14,7 +14,8 @@ import (
 )
 
 // Visit runs one visitor per partition, partitions in parallel; within one,
-// clients come in the order of their ids.
+// clients come in the order of their ids. A visitor with a method Done is told
+// when its partition is over.
 func (x *Result) Visit(workers int, newVisitor func(partition int) dissect.Visitor) error {
 	return x.parts(workers, func(number int, p *part) {
 		v := newVisitor(number)
@@ -32,6 +33,9 @@ func (x *Result) Visit(workers int, newVisitor func(partition int) dissect.Visit
 					v.Intent(&in)
 				}
 			}
+		}
+		if d, ok := v.(interface{ Done() }); ok {
+			d.Done()
 		}
 	})
 }

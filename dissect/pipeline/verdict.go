@@ -25,23 +25,31 @@ func (a *Analysis) Judge(cfg storm.Config) (*storm.Report, error) {
 // State counts everything that the run found; its Report, with what Quality
 // says, is the judgement.
 func (a *Analysis) State(cfg storm.Config) (*storm.State, error) {
-	whole := storm.NewState(cfg)
-	var mu sync.Mutex
-	var parts []*storm.State
-	err := a.Visit(func(int) dissect.Visitor {
-		s := storm.NewState(cfg)
-		mu.Lock()
-		parts = append(parts, s)
-		mu.Unlock()
-		return s
-	})
+	whole := &gathering{state: storm.NewState(cfg)}
+	err := a.Visit(func(int) dissect.Visitor { return &counting{storm.NewState(cfg), whole} })
 	if err != nil {
 		return nil, err
 	}
-	for _, s := range parts {
-		whole.Merge(s)
-	}
-	return whole, nil
+	return whole.state, nil
+}
+
+// gathering joins what was counted as soon as a partition is over, so that no
+// more states are alive than there are workers, and the sum.
+type gathering struct {
+	mu    sync.Mutex
+	state *storm.State
+}
+
+type counting struct {
+	*storm.State
+	whole *gathering
+}
+
+func (c *counting) Done() {
+	c.whole.mu.Lock()
+	defer c.whole.mu.Unlock()
+	c.whole.state.Merge(c.State)
+	c.State = nil
 }
 
 // Quality sums up what the inputs say about themselves.
