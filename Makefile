@@ -43,6 +43,7 @@ bench:
 
 # Every simulated outage against its truth; EVALUATE=-only=s1,s2 for a few.
 evaluate:
+	go test ./dissect/storm -run '^TestNoStormInHealthyCaptures$$' -v -timeout 1h -args -sweep
 	go test ./dissect/storm -run '^TestEvaluate$$' -v -timeout 6h -args -evaluate $(CURDIR)/docs/evaluation.md -seeds $(SEEDS) $(EVALUATE)
 
 # SAMPLES="s1 n2" takes these only.

@@ -20,6 +20,7 @@ func Policies() *Of[storm.Policy] {
 		str("node_order", "sticky, round_robin, random or undetermined", func(v *p) string { return v.Order }),
 		ratio("transmissions", "", "packets of an attempt that nothing answered, median", func(v *p) float64 { return v.Sends }),
 		optNum("transmission_span_ns", "ns", "from the first to the last of them, median", 0, func(v *p) int64 { return v.SendSpan }),
+		optNum("ladder_ns", "ns", "from one rung of a transport ladder to the next at a node, median", 0, func(v *p) int64 { return v.Ladder }),
 		num("gaps", "", "waits seen", func(v *p) int64 { return v.Gaps }),
 		ratio("synchrony", "", "Rayleigh R of the attempts' phase", func(v *p) float64 { return v.Synchrony }),
 		flag("herd", "attempts come in step", func(v *p) bool { return v.Herd }),

@@ -68,8 +68,11 @@ func precision(t *testing.T, b *strings.Builder) {
 		var worst errors
 		faults := map[string][]string{}
 		for seed := *firstSeed; seed < *firstSeed+*seeds; seed++ {
-			r, truth := judged(t, sc, uint64(seed))
+			r, truth, same := evaluated(t, sc, uint64(seed))
 			var wrong []string
+			if !same {
+				wrong = append(wrong, "another report than from one file")
+			}
 			if slices.Contains(e.any, r.Verdict.Class) {
 				right++
 			} else {
@@ -89,6 +92,18 @@ func precision(t *testing.T, b *strings.Builder) {
 		t.Logf("%s %d/%d %d/%d %v %s", e.name, right, *seeds, exact, *seeds, worst, said(faults))
 	}
 	fmt.Fprintf(b, "\nTogether: class right in %d of %d runs, every detail right in %d.\n", classes, runs, details)
+}
+
+// evaluated judges a scenario; one that is delivered in pieces from those, and
+// same says that they gave the report that the whole gives.
+func evaluated(t *testing.T, sc samples.Scenario, seed uint64) (r *storm.Report, truth *samples.Truth, same bool) {
+	packets, truth := simulated(t, sc, seed)
+	r = judge(t, &memory{packets: packets})
+	if sc.Pieces < 2 {
+		return r, truth, true
+	}
+	pieces := judge(t, files(t, packets, sc.Pieces, seed))
+	return pieces, truth, reflect.DeepEqual(withoutFrames(r), withoutFrames(pieces))
 }
 
 // robustness: the storms seen through bad taps.

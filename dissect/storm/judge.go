@@ -320,6 +320,21 @@ func (d *scenes) findings(name string, q *Quality, th *Thresholds) (out []Findin
 			out = graver(out, f, q)
 		}
 	}
+	// One client tries too seldom for windows of seconds: look whether it got
+	// anywhere at all.
+	if j.clientView() && len(out) == 0 {
+		for _, f := range d.judge(name, clientRung, q, th).troubles() {
+			if f.Outcomes[dissect.OutcomeAccepted]*5 > f.Outcomes.Failed() {
+				continue
+			}
+			if f.Class == RetryStorm {
+				f.Class, f.WarnedClasses = PartialOutage, append(f.WarnedClasses, RetryStorm)
+				f.Reasons = append(f.Reasons, "its retries would be a storm if others did the same")
+				f.Sentence = ""
+			}
+			out = graver(out, f, q)
+		}
+	}
 	out = j.others(out)
 	slices.SortFunc(out, func(a, b Finding) int { return cmp.Compare(a.Onset, b.Onset) })
 	for i := range out {
@@ -333,6 +348,9 @@ func (d *scenes) findings(name string, q *Quality, th *Thresholds) (out []Findin
 	}
 	return out
 }
+
+// clientRung is the window for the view of one client.
+const clientRung = 3
 
 // graver adds a finding, unless a graver one lies in the same time; lesser ones
 // in its time go.

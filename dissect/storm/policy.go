@@ -103,7 +103,10 @@ type group struct {
 	whole      [maxSteps]hist // start to start, where the failure's time is not known
 	since      [maxSteps]hist // from the failure, by number of failures since the last drop
 	dropped    hist           // from a drop
-	all        hist           // start to start
+	all        hist           // start to start,
+	early      hist           // of the first earlyTries of an intent,
+	later      hist           // and of those after
+	ladder     hist           // from one rung of a ladder to the next at a node
 	patience   hist           // from the start to the client's giving up
 	announced  int64          // gaps after an announced wait,
 	obeyed     int64          // and those that kept to it
@@ -198,6 +201,9 @@ func (g *group) merge(o *group) {
 	}
 	g.dropped.merge(o.dropped)
 	g.all.merge(o.all)
+	g.early.merge(o.early)
+	g.later.merge(o.later)
+	g.ladder.merge(o.ladder)
 	g.patience.merge(o.patience)
 	g.announced += o.announced
 	g.obeyed += o.obeyed
@@ -263,6 +269,11 @@ func (d *scenes) retry(t *thread, a *dissect.Attempt) {
 	g.goes[min(int(p.Number), maxTries)]++
 	gap := a.Start - p.Start
 	g.all.add(gap)
+	if p.Number <= earlyTries {
+		g.early.add(gap)
+	} else {
+		g.later.add(gap)
+	}
 	failed, known := p.End, false
 	switch {
 	case p.RetryAfter > 0 && p.Outcome == dissect.OutcomeThrottled:
@@ -528,11 +539,15 @@ func (g *group) policy(th *Thresholds) Policy {
 	}
 	p.Gaps = pure + whole + g.announced
 	p.Sends, p.SendSpan = g.transmissions()
+	if g.ladder.total() >= 3 {
+		p.Ladder = int64(g.ladder.quantile(0.5))
+	}
 	p.Limit = g.limit()
 	if n := g.patience.total(); n >= 10 {
 		p.Timeout = int64(g.patience.quantile(0.5))
 	}
 	if float64(p.Gaps) < th.GapsFamily {
+		g.constant(&p, th)
 		p.Waits = waits(g.pure[:], true, nil, 0)
 		if pure < whole {
 			p.Waits = waits(g.whole[:], false, nil, 0)
@@ -735,6 +750,25 @@ func (g *group) transmissions() (n float64, span int64) {
 		span = int64(g.sendSpan.quantile(0.5))
 	}
 	return n, span
+}
+
+// earlyTries of an intent are those in which a back-off would show.
+const earlyTries = 8
+
+// constant recognises few clients that try for long without backing off: the
+// waits of their later tries are those of the first ones.
+func (g *group) constant(p *Policy, th *Thresholds) {
+	if float64(g.all.total()) < th.GapsFamily || g.later.total() < 10 {
+		return
+	}
+	mid, first, then := g.all.quantile(0.5), g.early.quantile(0.5), g.later.quantile(0.5)
+	if then > 1.25*first || first > 1.5*then {
+		return
+	}
+	p.Family, p.Base, p.Gaps = "fixed", int64(mid), g.all.total()
+	if p.Limit == 0 {
+		p.Smells = append(p.Smells, "no_backoff")
+	}
 }
 
 // limit is the attempt after which more than half of those that got that far

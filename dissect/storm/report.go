@@ -326,6 +326,7 @@ type Policy struct {
 	Order          string  // sticky, round_robin, random, undetermined
 	Sends          float64 // transmissions of an attempt that nothing answered, median; 0 = none seen
 	SendSpan       int64   // ns from the first to the last of them, median
+	Ladder         int64   // ns from one rung of a transport ladder to the next at a node, median; 0 = none seen
 	Gaps           int64   // seen
 	Synchrony      float64 // Rayleigh R
 	Herd           bool

@@ -122,6 +122,7 @@ var expected = []struct {
 	{"n16", []storm.Class{storm.Calm}},
 	{"n17", []storm.Class{storm.PartialOutage}},
 	{"n18", []storm.Class{storm.Calm}},
+	{"n19", []storm.Class{storm.RetryStorm}},
 	{"n20", []storm.Class{storm.RetryStorm}},
 	{"skype-2010", []storm.Class{storm.RetryStorm}},
 }

@@ -130,6 +130,12 @@ type fan struct {
 // window spans in bins that a client stays active in, one for each rung.
 type stay [len(ladder)]struct{ from, to int64 }
 
+// step of a transport ladder.
+type step struct {
+	at   int64
+	rung string
+}
+
 // thread is the client in hand at one service.
 type thread struct {
 	s             *scene
@@ -146,10 +152,11 @@ type thread struct {
 	proto         uint8
 	sessionSeen   int64
 	sessionEnded  dissect.SessionEnd
-	open          bool              // a session was begun
-	troubled      bool              // it has failed,
-	gone          bool              // or vanished without a word before
-	stratum       uint8             // of the node that first took it
+	open          bool  // a session was begun
+	troubled      bool  // it has failed,
+	gone          bool  // or vanished without a word before
+	stratum       uint8 // of the node that first took it
+	rungs         map[dissect.Addr]step
 	bads          map[nodeKey]int64 // last bad sign by node
 }
 
@@ -208,6 +215,9 @@ func (d *scenes) attempt(a *dissect.Attempt) {
 	}
 	d.fanOut(a)
 	d.life(t, a)
+	if a.Rung != "" {
+		t.climb(a)
+	}
 	back := t.open && a.Source != t.source
 	d.sessions(t, a)
 	switch a.Relation {
@@ -308,6 +318,21 @@ func (d *scenes) counted(t *thread, a *dissect.Attempt) {
 	}
 	d.sheets += made
 	d.fit()
+}
+
+// climb notes how long the client waits at a node before it tries the next rung
+// of its ladder there.
+func (t *thread) climb(a *dissect.Attempt) {
+	at := a.Destination.Addr
+	if old, ok := t.rungs[at]; ok && old.rung != a.Rung && a.Start-old.at < 60*second {
+		t.g.ladder.add(a.Start - old.at)
+	}
+	if t.rungs == nil {
+		t.rungs = map[dissect.Addr]step{}
+	}
+	if len(t.rungs) < maxScanned {
+		t.rungs[at] = step{a.Start, a.Rung}
+	}
 }
 
 // insistWithin is how soon after its own acceptance, and the end of what that
