@@ -26,6 +26,7 @@ type actor struct {
 	tries   int   // since the back-off was reset
 	tokens  float64
 	draws   uint64 // random numbers drawn
+	dials   int    // conversations over the shared sockets
 }
 
 // session is what an accepted attempt leads to.
@@ -420,7 +421,11 @@ func (t *try) run() *session {
 		}
 		x.track(c, t.a.id)
 	}
-	t.who.Local, _ = netip.ParseAddrPort(c.LocalAddr().String())
+	if shared, ok := c.(*muxConn); ok {
+		t.who.Local = shared.local()
+	} else {
+		t.who.Local, _ = netip.ParseAddrPort(c.LocalAddr().String())
+	}
 	t.result.Source = dissect.Endpoint{Addr: dissect.AddrFrom(t.who.Local.Addr()), Port: t.who.Local.Port()}
 	if to.dialect.Transport() == dissect.TCP {
 		t.result.HandshakeRTT = int64(float64(x.now()-t.sent) * x.speed)
@@ -467,6 +472,10 @@ func (t *try) run() *session {
 func (t *try) dial(to *target, deadline time.Time) (net.Conn, error) {
 	d := net.Dialer{Deadline: deadline, KeepAlive: -1, Control: socketOptions}
 	if to.dialect.Transport() == dissect.UDP {
+		if t.x.mux != nil {
+			t.a.dials++
+			return t.x.mux.dial(t.a.dials, t.a.addr, to.at), nil
+		}
 		if t.a.addr.IsValid() {
 			d.LocalAddr = &net.UDPAddr{IP: t.a.addr.AsSlice()}
 		}
@@ -478,17 +487,24 @@ func (t *try) dial(to *target, deadline time.Time) (net.Conn, error) {
 	return d.DialContext(t.x.ctx, "tcp", to.at.String())
 }
 
+// scratch are the buffers of exchanges: on the stacks of many goroutines they
+// would make each of them grow.
+const scratchRoom = 4096
+
+var scratch = sync.Pool{New: func() any { return new([scratchRoom]byte) }}
+
 // exchange sends the request and reads until the node has said its word, or
 // the client's patience is over.
 func (t *try) exchange(c net.Conn, d Dialect, deadline time.Duration) (dissect.Outcome, dissect.Evidence, error) {
 	x := t.x
-	var room [1024]byte
-	request := d.Request(room[:0], &t.who)
+	room := scratch.Get().(*[scratchRoom]byte)
+	defer scratch.Put(room)
+	request := d.Request(room[:0:scratchRoom/2], &t.who)
 	begun := x.now()
 	if err := t.send(c, request); err != nil {
 		return 0, 0, err
 	}
-	buf := make([]byte, 0, 2048)
+	buf := room[scratchRoom/2 : scratchRoom/2]
 	udp := d.Transport() == dissect.UDP
 	for k := 1; ; {
 		until := deadline

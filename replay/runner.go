@@ -87,6 +87,11 @@ const (
 	collapseShare    = 0.05
 	collapseAttempts = 50
 	collapseSeconds  = 10
+	// muxIntents and muxAttempts are how many sockets all clients share: each
+	// attempt of a client takes the next one, so that its datagrams are told
+	// from those of the attempt before by the port, as a capture tells them.
+	muxIntents  = 64
+	muxAttempts = 8
 	// spareFiles are descriptors that a run leaves alone.
 	spareFiles = 64
 )
@@ -140,6 +145,7 @@ type running struct {
 	peers   [][]int32 // targets that can stand in for each target, itself included
 	place   []int32   // of each target among its peers
 	clients []actor
+	mux     *mux // nil: a socket for each attempt
 	bind    netip.Prefix
 	caps    Caps
 	wg      sync.WaitGroup
@@ -275,6 +281,17 @@ func (r *Runner) Run(ctx context.Context) (*Summary, error) {
 	for i := range x.open {
 		x.open[i].conns = map[net.Conn]struct{}{}
 	}
+	if x.sharesSockets() {
+		count := muxIntents
+		if r.Plan.Mode == AttemptMode.String() {
+			count = muxAttempts
+		}
+		if x.mux, err = newMux(count, x.bind.Addr().IsLoopback()); err == nil {
+			defer x.mux.close()
+		} else {
+			x.mux = nil // then each attempt opens a socket, which is slower
+		}
+	}
 	length := min(x.real(r.Plan.Duration), x.caps.MaxDuration)
 	x.seconds = make([]atomic.Int64, length/time.Second+3600)
 	x.tens = make([]int64, length/(10*time.Second)+2)
@@ -301,6 +318,24 @@ func (x *running) refusal() error {
 		return no
 	}
 	return nil
+}
+
+// sharesSockets: UDP to IPv4 targets, each client with an address.
+func (x *running) sharesSockets() bool {
+	if !x.bind.IsValid() || !x.bind.Addr().Is4() {
+		return false
+	}
+	udp := false
+	for i := range x.targets {
+		t := &x.targets[i]
+		if t.dialect.Transport() == dissect.UDP {
+			udp = true
+			if !t.at.Addr().Is4() {
+				return false
+			}
+		}
+	}
+	return udp
 }
 
 // schedule begins the items at their times.

@@ -167,7 +167,7 @@ func TestRunnerRetries(t *testing.T) {
 	if err := c.Do(replay.Event{Node: -1, Do: replay.Delay, Value: 0.3}); err != nil {
 		t.Fatal(err)
 	}
-	p := planOf(t, "udp", "fixed(100ms, limit 3, timeout 100ms)", 1, 1500*time.Millisecond, replay.Item{})
+	p := planOf(t, "udp", "fixed(100ms, limit 3, timeout 100ms)", 1, 3*time.Second, replay.Item{})
 	rows, s, err := collect(t, t.Context(), &replay.Runner{Plan: p, Targets: c.Addrs(), Guard: guard(t)})
 	if err != nil {
 		t.Fatal(err)
