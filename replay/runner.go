@@ -121,6 +121,8 @@ type Summary struct {
 	Stopped                               string   // why it ended early, "" = it did not
 	Invalid                               []string // why it says nothing about the targets, empty = it is valid
 	Work                                  string   // what the targets were made to do
+	Trust                                 string   // what proves the policies
+	Losses                                *Losses  // of this machine, where the targets are on it, too; nil = not known
 }
 
 // Valid reports whether the run says something about its targets.
@@ -146,10 +148,13 @@ type running struct {
 	place   []int32   // of each target among its peers
 	clients []actor
 	mux     *mux // nil: a socket for each attempt
-	bind    netip.Prefix
-	caps    Caps
-	wg      sync.WaitGroup
-	number  atomic.Uint64
+	losses  Losses
+	// lossesKnown: before the run, of a machine that the targets are on.
+	lossesKnown bool
+	bind        netip.Prefix
+	caps        Caps
+	wg          sync.WaitGroup
+	number      atomic.Uint64
 
 	inFlight, sessions, begun, sent, bytes, unsent, local, skipped, retries, lost, late atomic.Int64
 	outcomes                                                                            [dissect.NumOutcomes]atomic.Int64
@@ -296,6 +301,7 @@ func (r *Runner) Run(ctx context.Context) (*Summary, error) {
 	x.seconds = make([]atomic.Int64, length/time.Second+3600)
 	x.tens = make([]int64, length/(10*time.Second)+2)
 	cpu := cpuTime()
+	x.losses, x.lossesKnown = readLosses()
 	x.epoch = time.Now()
 	// Whoever waits in a read learns of the end by its deadline.
 	unblock := context.AfterFunc(inner, x.closeAll)
@@ -543,6 +549,14 @@ func (x *running) summary(cpu time.Duration) *Summary {
 		if errors.Is(cause, context.Canceled) {
 			s.Stopped = "interrupted"
 		}
+	}
+	s.Trust = x.Plan.Trust()
+	for i := range x.targets {
+		x.lossesKnown = x.lossesKnown && x.targets[i].at.Addr().IsLoopback()
+	}
+	if after, ok := readLosses(); ok && x.lossesKnown {
+		l := after.since(x.losses)
+		s.Losses = &l
 	}
 	s.Invalid = x.gates(s)
 	return s

@@ -4,53 +4,28 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"os/user"
 	"path/filepath"
-	"strconv"
-	"syscall"
 )
 
-// keepsRoot is the name for -Z that changes nothing.
-const keepsRoot = "root"
-
-// relinquish makes an ordinary user of root: whoever called sudo, else nobody,
-// else the named one. A run's directory is made before, given to that user and
-// gone into, so that nothing above it need be open to him; the path to use
-// from then on comes back. Without root it does nothing.
+// relinquish makes an ordinary user of root, see becomeWho. A run's directory
+// is made before, given to that user and gone into, so that nothing above it
+// need be open to him; the path to use from then on comes back. Without root it
+// does nothing.
 func relinquish(name, dir string) (string, error) {
-	if os.Geteuid() != 0 || name == keepsRoot {
+	if os.Geteuid() != 0 {
 		return dir, nil
 	}
-	if name == "" {
-		if name = os.Getenv("SUDO_USER"); name == "" || name == keepsRoot {
-			name = "nobody"
-		}
-	}
-	u, err := user.Lookup(name)
-	if err != nil {
-		return dir, fmt.Errorf("-Z %s: %w", name, err)
-	}
-	uid, err1 := strconv.Atoi(u.Uid)
-	gid, err2 := strconv.Atoi(u.Gid)
-	if err := errors.Join(err1, err2); err != nil || uid == 0 {
-		return dir, fmt.Errorf("-Z %s: no ordinary user", name)
+	who, err := becomeWho(name)
+	if err != nil || who.root {
+		return dir, err
 	}
 	if dir != "" {
-		if err := handOver(dir, uid, gid); err != nil {
+		if err := handOver(dir, who.uid, who.gid); err != nil {
 			return dir, err
 		}
 		dir = "."
 	}
-	if err := syscall.Setgroups(nil); err != nil {
-		return dir, fmt.Errorf("-Z %s: groups: %w", name, err)
-	}
-	if err := syscall.Setgid(gid); err != nil {
-		return dir, fmt.Errorf("-Z %s: group: %w", name, err)
-	}
-	if err := syscall.Setuid(uid); err != nil {
-		return dir, fmt.Errorf("-Z %s: user: %w", name, err)
-	}
-	return dir, nil
+	return dir, who.giveUpRoot()
 }
 
 // handOver makes a directory, or takes one that an earlier run filled, and

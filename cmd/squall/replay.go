@@ -62,7 +62,7 @@ func replayCommand() *cobra.Command {
 	var fixes bool
 	var ramp string
 	var rampStep time.Duration
-	var budget, trigger, control, dir, bind, format, asUser, credentials string
+	var budget, trigger, control, dir, bind, format, asUser, credentials, pcap string
 	var speed float64
 	var caps replay.Caps
 	var seed uint64
@@ -208,8 +208,14 @@ caps cut it, calls itself invalid and says why.`,
 			if !send {
 				return dryRun(cmd.OutOrStdout(), r, format, allow)
 			}
+			untap := func() error { return nil }
+			if pcap != "" {
+				if untap, err = tapRun(pcap, r.Targets, "replay of plan sha256 "+r.Plan.Hash()); err != nil {
+					return exitError{exitUsage, err}
+				}
+			}
 			if dir, err = relinquish(asUser, dir); err != nil {
-				return exitError{exitUsage, err}
+				return exitError{exitUsage, errors.Join(err, untap())}
 			}
 			keepRow, done, err := keepRows(dir)
 			if err != nil {
@@ -232,8 +238,10 @@ caps cut it, calls itself invalid and says why.`,
 				defer fmt.Fprint(cmd.ErrOrStderr(), "\r\x1b[K")
 			}
 			summary, err := r.Run(ctx)
-			if e := done(); err == nil && e != nil {
-				return exitError{exitFailed, e}
+			for _, e := range []error{done(), untap()} {
+				if err == nil && e != nil {
+					return exitError{exitFailed, e}
+				}
 			}
 			if summary != nil {
 				var knee *replay.Knee
@@ -288,8 +296,9 @@ caps cut it, calls itself invalid and says why.`,
 	f.StringVar(&bind, "bind", "", "network of the clients' own addresses")
 	f.Uint64Var(&seed, "seed", 1, "of everything that is drawn")
 	f.StringVarP(&dir, "output", "o", "", "directory that keeps every attempt and the manifest, for squall compare")
+	f.StringVar(&pcap, "pcap", "", "file for the packets of the run (pcapng; wants CAP_NET_RAW)")
 	f.StringVarP(&format, "format", "T", "text", "of a dry run: text, or markdown for a change ticket")
-	f.StringVarP(&asUser, "relinquish-privileges", "Z", "", "user to become when started as root; by default who called sudo, else nobody; root keeps root")
+	f.StringVarP(&asUser, "relinquish-privileges", "Z", "", userHelp)
 	f.BoolVarP(&quiet, "quiet", "q", false, "no progress")
 	return cmd
 }
@@ -523,5 +532,11 @@ func runText(s *replay.Summary) string {
 	fmt.Fprintf(&b, "accepted in p50 %v, p95 %v, p99 %v, from when the attempt was due\n", s.AcceptP50, s.AcceptP95, s.AcceptP99)
 	fmt.Fprintf(&b, "lateness    p50 %v, p99 %v, max %v\n", s.LatenessP50, s.LatenessP99, s.LatenessMax)
 	fmt.Fprintf(&b, "exercised   %s\n", s.Work)
+	if s.Losses != nil {
+		fmt.Fprintf(&b, "lost        by this machine, the targets' own: %v\n", s.Losses)
+	}
+	if s.Trust != "" {
+		fmt.Fprintf(&b, "policies    %s\n", s.Trust)
+	}
 	return b.String()
 }

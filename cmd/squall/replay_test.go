@@ -60,7 +60,7 @@ func TestReplayKeepsAnAnalysis(t *testing.T) {
 	if code != 0 || errs != "" {
 		t.Fatalf("exit %d\n%s%s", code, out, errs)
 	}
-	for _, want := range []string{"sha256 ", "outcomes    accepted ", "exercised   sip: "} {
+	for _, want := range []string{"sha256 ", "outcomes    accepted ", "exercised   sip: ", "lost        by this machine", "taken from the recording itself"} {
 		if !strings.Contains(out, want) {
 			t.Errorf("no %q in\n%s", want, out)
 		}

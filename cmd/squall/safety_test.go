@@ -114,6 +114,16 @@ func TestDryRunSendsNothing(t *testing.T) {
 	if n := w.packets(); code != 0 || n < 120 {
 		t.Errorf("exit %d, %d packets of a run that sends\n%s%s", code, n, out, errs)
 	}
+	// The packets of a run, as --pcap keeps them, are what the run says.
+	pcap := filepath.Join(t.TempDir(), "run.pcapng")
+	code, out, errs = squall(nil, append([]string{"replay", plan, "--speed", "120", "--max-rate", "20000", "--send", "-Z", "root", "--pcap", pcap}, flags...)...)
+	if code != 0 {
+		t.Errorf("--pcap: exit %d\n%s%s", code, out, errs)
+	}
+	code, rows, errs := squall(nil, "report", "attempts", pcap, "-T", "jsonl")
+	if n := strings.Count(rows, `"network_protocol":"sip"`); code != 0 || n < 110 || !strings.Contains(rows, `"attempt_outcome":"accepted"`) {
+		t.Errorf("of the packets: exit %d, %d attempts\n%s", code, n, errs)
+	}
 }
 
 // fakeNames answers name lookups of this process from a table.
