@@ -123,6 +123,17 @@ func catalogue() []entry {
 		judged(Migrations(), func(r *storm.Report) []storm.Migration { return r.Migrations }),
 		judged(Versions(), func(r *storm.Report) []storm.Version { return r.Versions }),
 		judged(Roles(), func(r *storm.Report) []storm.RoleHealth { return r.Roles }),
+		source[Event]{Events(), func(r *Results) (iter.Seq2[*Event, error], error) {
+			report, err := r.Report()
+			if err != nil {
+				return nil, err
+			}
+			return each(eventsOf(r.Analysis, report)), nil
+		}},
+		source[Source]{Sources(), func(r *Results) (iter.Seq2[*Source, error], error) {
+			list, _, err := SourcesOf(r, 0)
+			return each(list), err
+		}},
 		judged(Policies(), func(r *storm.Report) []storm.Policy { return r.Policies }),
 	}
 }

@@ -79,6 +79,9 @@ func (t *Of[T]) Rows(env *Env, items iter.Seq2[*T, error]) Rows {
 	}
 }
 
+// List reads the columns of items that refer to no input.
+func (t *Of[T]) List(items []T) Rows { return t.Rows(&Env{}, each(items)) }
+
 // each makes a stream of a slice's elements.
 func each[T any](items []T) iter.Seq2[*T, error] {
 	return func(yield func(*T, error) bool) {
