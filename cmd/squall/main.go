@@ -104,6 +104,8 @@ Try it on a simulated outage:
 		testnodeCommand(),
 		whatifCommand(),
 		verifyCommand(),
+		watchCommand(),
+		hookCommand(),
 	)
 	return root
 }

@@ -570,3 +570,37 @@ func (e *Engine) internString(s string) Name {
 	}
 	return e.intern([]byte(s))
 }
+
+// each visits everything that is under way.
+func (e *Engine) each(visit func(*flow, *txn)) {
+	for i := range e.flows.n {
+		if f := e.flows.at(i); f.used {
+			for ti := f.head; ti != none; ti = e.txns.at(ti).next {
+				visit(f, e.txns.at(ti))
+			}
+		}
+	}
+}
+
+// peek gives what is under way as if it ended now, and leaves it as it is. What
+// has had no answer for patience counts as timed out.
+func (e *Engine) peek(now, patience int64, visit func(*Record)) {
+	e.each(func(f *flow, t *txn) {
+		seen := *t
+		e.expire(f, &seen, now)
+		if seen.state == stateOpen && now-seen.rec.Start >= patience {
+			e.decide(&seen, dissect.OutcomeTimeout, dissect.EvidenceSilence, seen.rec.Start+patience)
+		}
+		e.leaveOpen(&seen, now)
+		visit(&seen.rec)
+	})
+}
+
+// renamed goes over to other names; those of records are changed already.
+func (e *Engine) renamed(names *Names) {
+	e.names = names
+	clear(e.cache)
+	for i, p := range e.cfg.Protocols {
+		e.protos[i] = names.Intern([]byte(p.Name()))
+	}
+}

@@ -64,6 +64,13 @@ func (n *Names) String(id Name) string {
 	return n.list[id]
 }
 
+// Len is how many strings there are.
+func (n *Names) Len() int {
+	n.mu.RLock()
+	defer n.mu.RUnlock()
+	return len(n.list)
+}
+
 // Refused counts the strings that found the interner full.
 func (n *Names) Refused() int64 {
 	n.mu.RLock()

@@ -138,6 +138,9 @@ func (c *Counts) count(a *dissect.Attempt) {
 	}
 }
 
+// Add adds another sum.
+func (c *Counts) Add(o *Counts) { c.add(o) }
+
 func (c *Counts) add(o *Counts) {
 	c.Attempts += o.Attempts
 	c.Retries += o.Retries

@@ -1,0 +1,612 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"net/netip"
+	"os"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"squall/capture"
+	"squall/dissect"
+	"squall/dissect/pipeline"
+	"squall/dissect/storm"
+)
+
+func watchCommand() *cobra.Command {
+	var l live
+	var in source
+	var horizon, before, after time.Duration
+	var format, metrics, hook, trigger, file, exitOn string
+	var room int
+	cmd := &cobra.Command{
+		Use:   "watch -i INTERFACE | - | NAME=PIPE...",
+		Short: "the analysis runs along: a screen, lines or JSON while it happens",
+		Long: `watch analyses packets while they come: of interfaces (-i), of standard input, or
+of several named pipes at once, each a tap of its own. Every two seconds, in the
+time of the packets, it judges the last --horizon: a finding is told as
+provisional after a few bad seconds, as confirmed once it meets the thresholds
+of squall analyze, and when it is over. A provisional one may be withdrawn.
+
+On a terminal it draws a screen; elsewhere it prints a line for each ten seconds
+and for each change of a finding, or, with -T jsonl, an object each.
+
+--trigger CLASS keeps the packets of a finding of that class or a graver one in
+the file of -w: from --before its onset until --after its end, out of the last
+--trigger-buffer MiB. --on-finding CMD runs a command at each change, split at
+blanks and never given to a shell: the finding is in SQUALL_CLASS,
+SQUALL_SERVICE, SQUALL_SIGHT, SQUALL_ONSET, SQUALL_END and, as JSON, on its
+standard input. --exit-on CLASS ends with status 99 when one is confirmed.
+--metrics serves Prometheus on a loopback address; else nothing listens.
+
+Root and capabilities are given up before the first packet is looked at, and the
+process can no longer open a file, start a program or connect to anything.`,
+		Example: `  ssh node 'tcpdump -i eth0 -U -s 512 -w - not port 22' | squall watch -
+  squall watch -i eth0 --trigger retry_storm -w storm.pcapng
+  mkfifo a b; squall watch fra=a ams=b -T jsonl
+  squall watch -i any --metrics 127.0.0.1:9753 --on-finding '/usr/local/bin/page overlay'`,
+		RunE: func(cmd *cobra.Command, args []string) error {
+			if len(l.interfaces) > 0 && len(args) > 0 || len(l.interfaces)+len(args) == 0 {
+				return exitError{exitUsage, errors.New("want -i INTERFACE, or - for standard input, or NAME=PIPE...")}
+			}
+			in.filter = l.filter
+			if len(l.interfaces) > 0 {
+				in.filter = "" // the kernel filters
+			}
+			base, err := in.config()
+			if err != nil {
+				return err
+			}
+			v := &viewer{out: cmd.OutOrStdout(), words: cmd.ErrOrStderr(), quiet: in.quiet, exit: storm.NumClasses}
+			switch format {
+			case "text":
+				v.screen = isTerminal(v.out) && os.Getenv("TERM") != "dumb"
+			case "jsonl":
+				v.lines = json.NewEncoder(v.out)
+			default:
+				return exitError{exitUsage, fmt.Errorf("-T %q: want text or jsonl", format)}
+			}
+			if exitOn != "" {
+				if v.exit, err = classOf("--exit-on", exitOn); err != nil {
+					return err
+				}
+			}
+			if horizon < time.Minute || horizon > 24*time.Hour || before < 0 || after < 0 || room < 2 {
+				return exitError{exitUsage, errors.New("--horizon: want 1m to 24h; --before and --after not below 0; --trigger-buffer at least 2")}
+			}
+			cfg := pipeline.WatchConfig{Config: base, Horizon: int64(horizon), Look: v.look}
+			who, err := becomeWho(l.user)
+			if err != nil {
+				return err
+			}
+			// Everything is opened here; from confine on nothing can be.
+			opened := time.Now()
+			var src capture.Source
+			var names []capture.WriterInterface
+			switch {
+			case len(l.interfaces) > 0:
+				nic, err := l.open(v.say)
+				if err != nil {
+					return err
+				}
+				src, names, cfg.Behind = nic, l.describe(nic.Taps()), true
+				cfg.Elapsed = func() int64 { return int64(time.Since(opened)) }
+				stop := context.AfterFunc(cmd.Context(), nic.Stop)
+				defer stop()
+			default:
+				var whole bool
+				if src, names, whole, err = openTaps(cmd, args); err != nil {
+					return exitError{exitUsage, err}
+				}
+				if !whole {
+					cfg.Elapsed = func() int64 { return int64(time.Since(opened)) }
+				}
+			}
+			defer src.Close()
+			if trigger != "" || file != "" {
+				class, err := classOf("--trigger", trigger)
+				if err == nil && file == "" {
+					err = exitError{exitUsage, errors.New("--trigger needs -w FILE for the packets")}
+				}
+				if err != nil {
+					return err
+				}
+				opt := capture.RingOptions{Writer: capture.WriterOptions{Application: "squall " + version(), Interfaces: names,
+					Comment: fmt.Sprintf("squall watch --trigger %s: packets from %v before the onset of a finding to %v after its end", class, before, after)}}
+				if who.drop && !who.root {
+					opt.Owner = &[2]int{who.uid, who.gid}
+				}
+				w, err := capture.NewRing(file, opt)
+				if err != nil {
+					return exitError{exitFailed, err}
+				}
+				v.trigger = &trap{class: class, before: int64(before), after: int64(after), w: w, say: v.say,
+					recent: capture.NewRecent(int64(before+time.Minute), room<<20)}
+				cfg.Packet = v.trigger.packet
+			}
+			var server net.Listener
+			if metrics != "" {
+				if server, err = listenLoopback(metrics); err != nil {
+					return err
+				}
+				defer server.Close()
+			}
+			if err := who.giveUpRoot(); err != nil {
+				return exitError{exitFailed, err}
+			}
+			if hook != "" {
+				if v.hook, err = startHook(strings.Fields(hook)); err != nil {
+					return exitError{exitUsage, err}
+				}
+				defer v.hook.close(v.say)
+			}
+			note, err := who.confine(false)
+			if err != nil {
+				return err
+			}
+			if note != "" {
+				v.say("%s", note)
+			}
+			if server != nil {
+				go (&http.Server{Handler: v, ReadHeaderTimeout: 5 * time.Second}).Serve(server)
+			}
+			err = pipeline.Watch(cmd.Context(), cfg, src)
+			if v.trigger != nil {
+				if e := v.trigger.w.Close(); err == nil {
+					err = e
+				}
+			}
+			if live, ok := src.(*capture.Live); ok && !in.quiet {
+				printStatistics(v.words, live, l.stamps == "adapter")
+			}
+			switch {
+			case errors.Is(err, errExitOn):
+				return exitError{exitThreshold, fmt.Errorf("%s: --exit-on %s was met", v.met, exitOn)}
+			case err != nil && cmd.Context().Err() != nil:
+				return nil // it was told to stop
+			case err != nil:
+				return exitError{exitFailed, err}
+			}
+			for _, f := range src.Files() {
+				if d := f.Damage; d != nil && !d.Tail {
+					return exitError{exitDamaged, fmt.Errorf("%s: offset %d, frame %d: %s", f.Path, d.Offset, d.Frame, d.Reason)}
+				}
+			}
+			return nil
+		},
+	}
+	l.flags(cmd)
+	f := cmd.Flags()
+	f.StringVar(&in.hints, "hints", "", "YAML file that names nodes, fixes roles, groups services, adds protocols")
+	f.BoolVar(&in.keepDuplicates, "keep-duplicates", false, "count frames that a tap saw twice as packets of their own")
+	f.BoolVarP(&in.quiet, "quiet", "q", false, "no remarks on standard error")
+	f.StringVarP(&format, "format", "T", "text", "text, or jsonl for an object a line")
+	f.DurationVar(&horizon, "horizon", 15*time.Minute, "how much of the past is judged")
+	f.StringVar(&metrics, "metrics", "", "loopback ADDRESS:PORT that serves Prometheus at /metrics")
+	f.StringVar(&hook, "on-finding", "", "command to run when a finding appears, changes or ends")
+	f.StringVar(&exitOn, "exit-on", "", "exit 99 when a finding of this class or a graver one is confirmed")
+	f.StringVar(&trigger, "trigger", "", "keep the packets of findings of this class or a graver one in the file of -w")
+	f.StringVarP(&file, "write", "w", "", "file for the packets of --trigger")
+	f.DurationVar(&before, "before", time.Minute, "with --trigger: from this long before the onset")
+	f.DurationVar(&after, "after", time.Minute, "with --trigger: until this long after the end")
+	f.IntVar(&room, "trigger-buffer", 256, "MiB of packets that are held for --trigger")
+	return cmd
+}
+
+func classOf(flag, text string) (storm.Class, error) {
+	c, ok := storm.ParseClass(text)
+	if !ok {
+		return c, exitError{exitUsage, fmt.Errorf("%s %q: no such class; there are %s", flag, text, classes())}
+	}
+	return c, nil
+}
+
+// openTaps opens standard input, pipes and files, each with its name; whole
+// says that they are files alone, so that no clock is needed.
+func openTaps(cmd *cobra.Command, args []string) (src capture.Source, names []capture.WriterInterface, whole bool, err error) {
+	var taps []capture.Tap
+	var files []string
+	for _, a := range args {
+		name, path, ok := strings.Cut(a, "=")
+		if !ok {
+			name, path = a, a
+		}
+		names = append(names, capture.WriterInterface{Name: name, Link: capture.LinkEthernet})
+		if path == "-" {
+			r := cmd.InOrStdin()
+			if isTerminal(r) {
+				return nil, nil, false, errors.New("-: standard input is a terminal; ssh node tcpdump -U -w - | squall watch -")
+			}
+			taps = append(taps, capture.Tap{Name: name, R: r})
+			continue
+		}
+		if info, err := os.Stat(path); err == nil && !info.IsDir() && info.Mode().IsRegular() {
+			files = append(files, path)
+			continue
+		}
+		// A pipe is opened for both ways, so that this does not wait for its
+		// writer, nor end with the first one.
+		h, err := os.OpenFile(path, os.O_RDWR, 0)
+		if err != nil {
+			return nil, nil, false, err
+		}
+		taps = append(taps, capture.Tap{Name: name, R: h})
+	}
+	if len(files) > 0 {
+		if len(taps) > 0 {
+			return nil, nil, false, errors.New("files and pipes cannot be watched together")
+		}
+		src, err = capture.Open(files, capture.Options{})
+		return src, names, true, err
+	}
+	return capture.OpenTaps(taps), names, false, nil
+}
+
+func listenLoopback(at string) (net.Listener, error) {
+	a, err := netip.ParseAddrPort(at)
+	if err != nil || !a.Addr().IsLoopback() {
+		return nil, exitError{exitUsage, fmt.Errorf("--metrics %q: want a loopback ADDRESS:PORT, such as 127.0.0.1:9753", at)}
+	}
+	l, err := net.Listen("tcp", at)
+	if err != nil {
+		return nil, exitError{exitFailed, err}
+	}
+	return l, nil
+}
+
+var errExitOn = errors.New("a finding")
+
+// viewer shows what is known.
+type viewer struct {
+	out, words io.Writer
+	quiet      bool
+	screen     bool
+	lines      *json.Encoder
+	exit       storm.Class
+	met        string
+	hook       *hook
+	trigger    *trap
+	printed    int64 // window of the last line
+	recent     []string
+
+	mu     sync.Mutex // guards what the metrics read
+	last   *pipeline.Look
+	totals [pipeline.NumSights]int64
+}
+
+func (v *viewer) say(format string, args ...any) {
+	if !v.quiet {
+		fmt.Fprintf(v.words, "squall: "+format+"\n", args...)
+	}
+}
+
+func utc(ns int64) string {
+	if ns == 0 {
+		return ""
+	}
+	return time.Unix(0, ns).UTC().Format(time.RFC3339Nano)
+}
+
+// sighting is a finding in JSON lines and for hooks.
+type sighting struct {
+	Type       string   `json:"type"`
+	Time       string   `json:"time"`
+	ID         int      `json:"id"`
+	Sight      string   `json:"sight"`
+	Class      string   `json:"class"`
+	Cascade    bool     `json:"cascade"`
+	Service    string   `json:"service"`
+	Onset      string   `json:"onset"`
+	End        string   `json:"end,omitempty"`
+	Nodes      []string `json:"nodes"`
+	Clients    int64    `json:"clients"`
+	Attempts   int64    `json:"attempts"`
+	Intents    int64    `json:"intents"`
+	A          float64  `json:"amplification"`
+	RetryShare float64  `json:"retry_share"`
+	Surge      float64  `json:"intent_surge"`
+	Failures   float64  `json:"failure_ratio"`
+	Sentence   string   `json:"sentence"`
+}
+
+func sightingOf(s *pipeline.Sighting) sighting {
+	f := &s.Finding
+	o := sighting{Type: "finding", Time: utc(s.At), ID: s.ID, Sight: s.Sight.String(), Class: f.Class.String(), Cascade: f.Cascade, Service: f.Service,
+		Onset: utc(f.Onset), End: utc(f.End), Nodes: []string{}, Clients: f.Clients, Attempts: f.Attempts, Intents: f.Intents, A: f.Amplification(),
+		RetryShare: f.RetryShare(), Surge: f.Surge, Failures: f.FailureRatio(), Sentence: f.Sentence}
+	for _, n := range f.Nodes {
+		o.Nodes = append(o.Nodes, n.String())
+	}
+	return o
+}
+
+// window is ten seconds in JSON lines.
+type window struct {
+	Type       string           `json:"type"`
+	Time       string           `json:"time"`
+	Rate       float64          `json:"attempts_per_second"`
+	Outcomes   map[string]int64 `json:"outcomes"`
+	Attempts   int64            `json:"attempts"`
+	Intents    int64            `json:"intents"`
+	Retries    int64            `json:"retries"`
+	Refreshes  int64            `json:"refreshes"`
+	A          float64          `json:"amplification"`
+	RetryShare float64          `json:"retry_share"`
+	Surge      float64          `json:"intent_surge"`
+	Late       float64          `json:"late_ratio"`
+	Attached   int64            `json:"attached"`
+	Packets    int64            `json:"packets"`
+	Dropped    int64            `json:"dropped"`
+}
+
+func windowOf(l *pipeline.Look) window {
+	c := &l.Last
+	w := window{Type: "window", Time: utc(l.LastStart), Rate: float64(c.Attempts) / (float64(storm.WindowLength) / 1e9), Outcomes: map[string]int64{},
+		Attempts: c.Attempts, Intents: c.Intents, Retries: c.Retries, Refreshes: c.Refreshes, A: c.Amplification(), RetryShare: c.RetryShare(),
+		Surge: l.Surge, Late: c.LateRatio(), Attached: l.Attached, Packets: l.Packets}
+	for o, n := range c.Outcomes {
+		if n > 0 {
+			w.Outcomes[dissect.Outcome(o).String()] = n
+		}
+	}
+	for _, f := range l.Files {
+		w.Dropped += max(f.Drops, 0)
+	}
+	return w
+}
+
+// outcomes in the order of their numbers, "accepted 93, timeout 5".
+func outcomes(c *storm.Counts) string {
+	var list []string
+	for o, n := range c.Outcomes {
+		if n > 0 {
+			list = append(list, fmt.Sprintf("%s %d", dissect.Outcome(o), n))
+		}
+	}
+	return strings.Join(list, ", ")
+}
+
+func (w *window) line(l *pipeline.Look) string {
+	surge := "-"
+	if w.Surge > 0 {
+		surge = fmt.Sprintf("%.1f", w.Surge)
+	}
+	return fmt.Sprintf("%8.1f/s  A %.2f  retries %.2f  surge %s  late %.2f  attached %d  %s", w.Rate, w.A, w.RetryShare, surge, w.Late, w.Attached, outcomes(&l.Last))
+}
+
+func (s *sighting) line() string {
+	return fmt.Sprintf("%s #%d %s: %s", strings.ToUpper(s.Sight), s.ID, s.Class, s.Sentence)
+}
+
+func clockOf(ns int64) string { return time.Unix(0, ns).UTC().Format("15:04:05") }
+
+// look shows a look, and does what findings call for.
+func (v *viewer) look(l *pipeline.Look) error {
+	v.mu.Lock()
+	v.last = l
+	v.mu.Unlock()
+	if v.trigger != nil {
+		if err := v.trigger.look(l); err != nil {
+			return err
+		}
+	}
+	w := windowOf(l)
+	fresh := l.LastStart > v.printed && l.Last.Attempts+l.Last.Refreshes > 0
+	if fresh {
+		v.printed = l.LastStart
+		switch {
+		case v.lines != nil:
+			if err := v.lines.Encode(&w); err != nil {
+				return err
+			}
+		case !v.screen:
+			if _, err := fmt.Fprintf(v.out, "%s %s\n", clockOf(l.LastStart), w.line(l)); err != nil {
+				return err
+			}
+		}
+	}
+	met := false
+	for i := range l.Findings {
+		s := &l.Findings[i]
+		if !s.Changed {
+			continue
+		}
+		v.mu.Lock()
+		v.totals[s.Sight]++
+		v.mu.Unlock()
+		o := sightingOf(s)
+		switch {
+		case v.lines != nil:
+			if err := v.lines.Encode(&o); err != nil {
+				return err
+			}
+		case v.screen:
+			v.recent = append(v.recent, clockOf(s.At)+" "+o.line())
+			v.recent = v.recent[max(len(v.recent)-8, 0):]
+		default:
+			if _, err := fmt.Fprintf(v.out, "%s %s\n", clockOf(s.At), o.line()); err != nil {
+				return err
+			}
+		}
+		if v.hook != nil {
+			v.hook.run(&o)
+		}
+		if s.Sight == pipeline.Confirmed && s.Finding.Class >= v.exit {
+			met, v.met = true, s.Finding.Class.String()
+		}
+	}
+	if v.screen {
+		if err := v.draw(l, &w); err != nil {
+			return err
+		}
+	}
+	if met {
+		return errExitOn
+	}
+	return nil
+}
+
+// draw paints the whole screen.
+func (v *viewer) draw(l *pipeline.Look, w *window) error {
+	width := max(terminal(v.out), 40)
+	var b strings.Builder
+	line := func(format string, args ...any) {
+		s := fmt.Sprintf(format, args...)
+		if r := []rune(s); len(r) > width {
+			s = string(r[:width])
+		}
+		b.WriteString(s + "\x1b[K\r\n")
+	}
+	b.WriteString("\x1b[H")
+	line("squall watch   %s   %d packets, %d dropped   horizon %v%s", time.Unix(0, l.Time).UTC().Format(time.DateTime), l.Packets, w.Dropped,
+		time.Duration(l.Report.End-l.Report.Begin).Round(time.Second), map[bool]string{true: " (shortened for lack of room)"}[l.Shrunk])
+	line("")
+	line("last 10 s %s", w.line(l))
+	line("")
+	line("%-44s %10s %8s %8s %9s", "NODE", "ATTEMPTS", "FAILED", "CLIENTS", "PEAK/S")
+	for i := range l.Report.Nodes[:min(len(l.Report.Nodes), 8)] {
+		n := &l.Report.Nodes[i]
+		line("%-44s %10d %8d %8d %9.1f  %s", n.At, n.Attempts, n.Outcomes.Failed(), n.Clients, n.PeakRate, n.Service)
+	}
+	line("")
+	line("%-44s %10s %8s %8s", "CLIENT", "ATTEMPTS", "FAILED", "RETRIES")
+	for i := range l.Report.Clients[:min(len(l.Report.Clients), 5)] {
+		c := &l.Report.Clients[i]
+		line("%-44s %10d %8d %8d  %s", c.ID, c.Counts.Attempts, c.Outcomes.Failed(), c.Retries, c.Service)
+	}
+	line("")
+	open := 0
+	for i := range l.Findings {
+		if s := &l.Findings[i]; s.Sight <= pipeline.Confirmed {
+			o := sightingOf(s)
+			line("%s since %s", o.line(), clockOf(s.Finding.Onset))
+			open++
+		}
+	}
+	if open == 0 {
+		line("calm")
+	}
+	line("")
+	for _, s := range v.recent {
+		line("%s", s)
+	}
+	b.WriteString("\x1b[J")
+	_, err := io.WriteString(v.out, b.String())
+	return err
+}
+
+// ServeHTTP gives Prometheus the last look.
+func (v *viewer) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	if r.URL.Path != "/metrics" {
+		http.NotFound(w, r)
+		return
+	}
+	v.mu.Lock()
+	l, totals := v.last, v.totals
+	v.mu.Unlock()
+	w.Header().Set("Content-Type", "text/plain; version=0.0.4")
+	for s, n := range totals {
+		fmt.Fprintf(w, "squall_findings_total{sight=%q} %d\n", pipeline.Sight(s), n)
+	}
+	if l == nil {
+		return
+	}
+	o := windowOf(l)
+	fmt.Fprintf(w, "squall_packets_total %d\nsquall_dropped_packets_total %d\nsquall_time_seconds %.3f\n", l.Packets, o.Dropped, float64(l.Time)/1e9)
+	for i := range dissect.NumOutcomes {
+		fmt.Fprintf(w, "squall_attempts_per_second{outcome=%q} %g\n", i, float64(l.Last.Outcomes[i])/(float64(storm.WindowLength)/1e9))
+	}
+	fmt.Fprintf(w, "squall_amplification %g\nsquall_retry_share %g\nsquall_intent_surge %g\nsquall_late_ratio %g\nsquall_attached_clients %d\n", o.A, o.RetryShare, o.Surge, o.Late, o.Attached)
+	for i := range l.Findings {
+		if s := &l.Findings[i]; s.Sight <= pipeline.Confirmed {
+			fmt.Fprintf(w, "squall_finding{class=%q,service=%q,sight=%q} 1\n", s.Finding.Class, s.Finding.Service, s.Sight)
+		}
+	}
+}
+
+// trap keeps the packets around findings.
+type trap struct {
+	class         storm.Class
+	before, after int64
+	recent        *capture.Recent
+	w             *capture.Ring
+	say           func(string, ...any)
+	on            bool
+	comment       string
+	until         int64 // 0 = the finding goes on
+	written       int64
+	err           error
+}
+
+func (t *trap) packet(p *capture.Packet) {
+	if !t.on {
+		t.recent.Add(p)
+		return
+	}
+	if t.until != 0 && p.Time >= t.until {
+		t.on = false
+		t.say("--trigger: %d packets kept so far", t.written)
+		t.recent.Add(p)
+		return
+	}
+	t.write(p)
+}
+
+func (t *trap) write(p *capture.Packet) error {
+	if t.err == nil {
+		t.err = t.w.WritePacket(p, t.comment)
+		t.comment = ""
+		t.written++
+	}
+	return t.err
+}
+
+func (t *trap) look(l *pipeline.Look) error {
+	going, end := false, int64(0)
+	for i := range l.Findings {
+		s := &l.Findings[i]
+		if s.Finding.Class < t.class || s.Sight == pipeline.Withdrawn {
+			continue
+		}
+		if s.Sight == pipeline.Ended {
+			end = max(end, s.Finding.End)
+			continue
+		}
+		if s.Sight != pipeline.Confirmed {
+			continue
+		}
+		going = true
+		if t.on {
+			continue
+		}
+		from := s.Finding.Onset - t.before
+		if begin := t.recent.Begin(); begin > from && t.recent.Lost > 0 {
+			t.say("--trigger: the buffer reaches back to %s only; --trigger-buffer makes it larger", clockOf(begin))
+		}
+		t.on, t.comment = true, fmt.Sprintf("squall: %s of %s, onset %s", s.Finding.Class, s.Finding.Service, utc(s.Finding.Onset))
+		if err := t.recent.Take(from, t.write); err != nil {
+			return err
+		}
+	}
+	switch {
+	case going:
+		t.until = 0
+	case t.on && end > 0:
+		t.until = end + t.after
+	case t.on && t.until == 0: // it became something lesser
+		t.until = l.Time + t.after
+	}
+	if t.err == nil {
+		t.err = t.w.Flush()
+	}
+	return t.err
+}

@@ -1,0 +1,108 @@
+package pipeline_test
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"slices"
+	"testing"
+	"testing/iotest"
+	"time"
+
+	"squall/capture"
+	"squall/dissect/overlay"
+	"squall/dissect/pipeline"
+	"squall/dissect/storm"
+	"squall/samples"
+)
+
+// sight is a change of a finding, as Watch told it.
+type sight struct {
+	at    int64
+	sight pipeline.Sight
+	f     storm.Finding
+}
+
+func watchAll(t *testing.T, src capture.Source) (changes []sight, looks int) {
+	t.Helper()
+	defer src.Close()
+	err := pipeline.Watch(context.Background(), pipeline.WatchConfig{Config: pipeline.Config{Protocols: overlay.All()}, Look: func(l *pipeline.Look) error {
+		looks++
+		for _, s := range l.Findings {
+			if s.Changed {
+				changes = append(changes, sight{s.At, s.Sight, s.Finding})
+			}
+		}
+		return nil
+	}}, src)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return changes, looks
+}
+
+// TestWatchStorm: the storm is told as provisional within 10 s of its true
+// onset, as confirmed within 30 s, and its end within 30 s; the same however
+// the packets come.
+func TestWatchStorm(t *testing.T) {
+	var b bytes.Buffer
+	truth, err := samples.Write(&b, "outage", 1, capture.WriterOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	src, err := capture.Open([]string{"-"}, capture.Options{Stdin: bytes.NewReader(b.Bytes())})
+	if err != nil {
+		t.Fatal(err)
+	}
+	changes, looks := watchAll(t, src)
+	if looks < 50 {
+		t.Errorf("%d looks", looks)
+	}
+	outage := truth.Outages(30*time.Second, 0)[0]
+	onset, end := samples.Epoch+int64(outage.First), samples.Epoch+int64(outage.Last)
+	first := func(s pipeline.Sight) int64 {
+		for _, c := range changes {
+			if c.sight == s && c.f.Class >= storm.PartialOutage {
+				return c.at
+			}
+		}
+		return 0
+	}
+	for _, tc := range []struct {
+		s     pipeline.Sight
+		after int64
+		limit time.Duration
+	}{{pipeline.Provisional, onset, 10 * time.Second}, {pipeline.Confirmed, onset, 30 * time.Second}, {pipeline.Ended, end, 30 * time.Second}} {
+		if d := time.Duration(first(tc.s) - tc.after); d < 0 || d > tc.limit {
+			t.Errorf("%v: told %v after, want within %v: %v", tc.s, d, tc.limit, changes)
+		}
+	}
+	if last := changes[len(changes)-1]; last.sight != pipeline.Ended || last.f.Class != storm.RetryStorm {
+		t.Errorf("in the end: %v %v", last.sight, last.f.Class)
+	}
+	again, _ := watchAll(t, capture.OpenTaps([]capture.Tap{{Name: "pipe", R: iotest.OneByteReader(bytes.NewReader(b.Bytes()))}}))
+	text := func(c sight) string { return fmt.Sprint(c.at, c.sight, c.f.Class, c.f.Onset, c.f.End, c.f.Sentence) }
+	if !slices.EqualFunc(changes, again, func(a, b sight) bool { return text(a) == text(b) }) {
+		t.Errorf("through a pipe, byte by byte: %v, want %v", again, changes)
+	}
+}
+
+// TestWatchCalm: of a healthy hour nothing is told, and nothing ever confirmed.
+func TestWatchCalm(t *testing.T) {
+	sc, ok := samples.Find("n1")
+	if !ok {
+		t.Fatal("no n1")
+	}
+	sc.Clients, sc.Duration = min(sc.Clients, 200), min(sc.Duration, 4*time.Minute)
+	var b bytes.Buffer
+	if _, err := samples.WriteScenario(&b, sc, 1, capture.WriterOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	src, err := capture.Open([]string{"-"}, capture.Options{Stdin: &b})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if changes, looks := watchAll(t, src); len(changes) > 0 || looks < 30 {
+		t.Errorf("%d looks, told %v", looks, changes)
+	}
+}
