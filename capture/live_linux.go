@@ -43,7 +43,6 @@ type Live struct {
 	opt   LiveOptions
 	taps  []*liveTap
 	socks []*liveSocket
-	ready chan *Batch // of a single socket, or merged
 	stop  chan struct{}
 	once  sync.Once
 	wg    sync.WaitGroup

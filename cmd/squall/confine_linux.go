@@ -37,10 +37,11 @@ func (b *becoming) giveUpRoot() error {
 	}
 	if !b.root {
 		header := unix.CapUserHeader{Version: unix.LINUX_CAPABILITY_VERSION_3}
-		var none [2]unix.CapUserData
-		if _, _, e := syscall.AllThreadsSyscall(unix.SYS_CAPSET, uintptr(unsafe.Pointer(&header)), uintptr(unsafe.Pointer(&none)), 0); e != 0 &&
-			(e != syscall.ENOTSUP || !b.drop) { // built with cgo it cannot; leaving root has done it
-			return fmt.Errorf("capabilities cannot be given up: %w", e)
+		var have, none [2]unix.CapUserData
+		if err := unix.Capget(&header, &have[0]); err == nil && have != none {
+			if _, _, e := syscall.AllThreadsSyscall(unix.SYS_CAPSET, uintptr(unsafe.Pointer(&header)), uintptr(unsafe.Pointer(&none)), 0); e != 0 {
+				return fmt.Errorf("capabilities cannot be given up: %w", e)
+			}
 		}
 		unix.Prctl(unix.PR_CAP_AMBIENT, unix.PR_CAP_AMBIENT_CLEAR_ALL, 0, 0, 0) // went with the permitted ones
 		if os.Geteuid() == 0 || os.Getuid() == 0 {

@@ -10,6 +10,7 @@ import (
 	"io"
 	"os"
 	"os/exec"
+	"runtime"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -42,9 +43,11 @@ func startHook(argv []string) (*hook, error) {
 	if err != nil {
 		return nil, fmt.Errorf("--on-finding: %w", err)
 	}
-	self, err := os.Executable()
-	if err != nil {
-		return nil, err
+	self := "/proc/self/exe" // who is no longer root may not reach it by its name
+	if runtime.GOOS != "linux" {
+		if self, err = os.Executable(); err != nil {
+			return nil, err
+		}
 	}
 	h := &hook{cmd: exec.Command(self, append([]string{hookVerb, "--", path}, argv[1:]...)...), queue: make(chan []byte, hookQueue), done: make(chan struct{})}
 	h.cmd.Stderr = os.Stderr

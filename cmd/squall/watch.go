@@ -56,7 +56,7 @@ process can no longer open a file, start a program or connect to anything.`,
   squall watch -i any --metrics 127.0.0.1:9753 --on-finding '/usr/local/bin/page overlay'`,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if len(l.interfaces) > 0 && len(args) > 0 || len(l.interfaces)+len(args) == 0 {
-				return exitError{exitUsage, errors.New("want -i INTERFACE, or - for standard input, or NAME=PIPE...")}
+				return exitError{exitUsage, errors.New("want -i INTERFACE, - for standard input, or named pipes: NAME=PIPE")}
 			}
 			in.filter = l.filter
 			if len(l.interfaces) > 0 {

@@ -1,0 +1,229 @@
+package main
+
+import (
+	"bufio"
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"runtime"
+	"strings"
+	"testing"
+	"time"
+
+	"squall/capture"
+	"squall/samples"
+)
+
+// live runs a command line in a process of its own: these give up what this
+// process needs.
+func runLive(t *testing.T, stdin []byte, args ...string) (code int, stdout, stderr string) {
+	t.Helper()
+	self, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	cmd := exec.Command(self, args...)
+	cmd.Env = append(os.Environ(), "SQUALL_AS_COMMAND=1")
+	cmd.Stdin = bytes.NewReader(stdin)
+	var out, errs bytes.Buffer
+	cmd.Stdout, cmd.Stderr = &out, &errs
+	err = cmd.Run()
+	var exit *exec.ExitError
+	if err != nil && !errors.As(err, &exit) {
+		t.Fatal(err)
+	}
+	return cmd.ProcessState.ExitCode(), out.String(), errs.String()
+}
+
+// TestWatchCommand: JSON lines, the hook, and the packets of the trigger.
+func TestWatchCommand(t *testing.T) {
+	var b bytes.Buffer
+	truth, err := samples.Write(&b, "outage", 1, capture.WriterOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	kept := filepath.Join(t.TempDir(), "kept.pcapng")
+	code, out, errs := runLive(t, b.Bytes(), "watch", "-", "-T", "jsonl", "--trigger", "partial_outage", "-w", kept, "--before", "20s", "--after", "5s", "--on-finding", "cat")
+	if code != 0 {
+		t.Fatalf("exit %d: %s", code, errs)
+	}
+	var windows, findings []map[string]any
+	for line := range strings.Lines(out) {
+		var o map[string]any
+		if err := json.Unmarshal([]byte(line), &o); err != nil {
+			t.Fatalf("%q: %v", line, err)
+		}
+		if o["type"] == "window" {
+			windows = append(windows, o)
+		} else {
+			findings = append(findings, o)
+		}
+	}
+	if len(windows) < 8 || len(findings) < 3 || findings[0]["sight"] != "provisional" || findings[len(findings)-1]["sight"] != "ended" {
+		t.Errorf("%d windows, findings %v", len(windows), findings)
+	}
+	if n := strings.Count(errs, `"type":"finding"`); n != len(findings) {
+		t.Errorf("the hook ran %d times for %d findings: %s", n, len(findings), errs)
+	}
+	outage := truth.Outages(30*time.Second, 0)[0]
+	from, to := samples.Epoch+int64(outage.First-20*time.Second), samples.Epoch+int64(outage.Last+5*time.Second)
+	count := func(data []byte, name string, from, to int64) (n int, first, last int64) {
+		src, err := capture.Open([]string{name}, capture.Options{Stdin: bytes.NewReader(data)})
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer src.Close()
+		for {
+			batch, err := src.Next()
+			if err != nil {
+				return n, first, last
+			}
+			for _, p := range batch.Packets {
+				if p.Time >= from && p.Time < to {
+					if n++; n == 1 {
+						first = p.Time
+					}
+					last = p.Time
+				}
+			}
+			batch.Release()
+		}
+	}
+	// The node's clock differs from the client's by a delay: a second of slack.
+	want, _, _ := count(b.Bytes(), "-", from+1e9, to-1e9)
+	got, _, _ := count(nil, kept, from+1e9, to-1e9)
+	all, first, last := count(nil, kept, 0, 1<<62)
+	if got != want || want == 0 || first < from-1e9 || last > to+15e9 {
+		t.Errorf("%d of %d packets kept in the time that was asked for, %d in all, from %v to %v", got, want, all,
+			time.Duration(first-samples.Epoch), time.Duration(last-samples.Epoch))
+	}
+	if info, err := os.Stat(kept); err != nil || info.Mode().Perm() != 0o600 {
+		t.Errorf("%v, %v", info, err)
+	}
+
+	code, out, errs = runLive(t, b.Bytes(), "watch", "-", "--exit-on", "partial_outage")
+	if code != exitThreshold || !strings.Contains(out, "CONFIRMED #1") || !strings.Contains(errs, "--exit-on") {
+		t.Errorf("--exit-on: exit %d, %s, %s", code, out, errs)
+	}
+}
+
+func TestLiveRefused(t *testing.T) {
+	for _, tc := range []struct {
+		want string
+		args []string
+	}{
+		{"-i INTERFACE", []string{"watch"}},
+		{"-i INTERFACE", []string{"watch", "-i", "lo", "-"}},
+		{"no such class", []string{"watch", "-", "--exit-on", "hurricane"}},
+		{"needs -w", []string{"watch", "-", "--trigger", "retry_storm"}},
+		{"loopback", []string{"watch", "-", "--metrics", "0.0.0.0:9753"}},
+		{"loopback", []string{"watch", "-", "--metrics", "9753"}},
+		{"--on-finding", []string{"watch", "-", "--on-finding", "/no/such/command"}},
+		{"text or jsonl", []string{"watch", "-", "-T", "xml"}},
+		{"column 5", []string{"watch", "-", "-f", "tcp nonsense"}},
+		{"-w FILE", []string{"capture", "-i", "lo"}},
+		{"-i INTERFACE", []string{"capture", "-w", "x.pcapng"}},
+		{"there are filesize", []string{"capture", "-i", "lo", "-w", "x.pcapng", "-b", "size:5"}},
+		{"opposites", []string{"capture", "-i", "lo", "-w", "x.pcapng", "-p", "--promiscuous"}},
+		{"host or adapter", []string{"capture", "-i", "lo", "-w", "x.pcapng", "--time-stamp-type", "sundial"}},
+		{"column 1", []string{"capture", "-i", "lo", "-w", "x.pcapng", "-f", "gateway x"}},
+	} {
+		code, _, errs := runLive(t, nil, tc.args...)
+		if code != exitUsage && code != exitFailed || !strings.Contains(errs, tc.want) {
+			t.Errorf("%v: exit %d, %s, want %q", tc.args, code, errs, tc.want)
+		}
+	}
+}
+
+// TestConfined: behind confine there is no root, no capability and no way out:
+// what a broken parser could be made to do fails. It runs in a process of its
+// own, which is the same test once more.
+func TestConfined(t *testing.T) {
+	if runtime.GOOS != "linux" || runtime.GOARCH != "amd64" && runtime.GOARCH != "arm64" {
+		t.Skip("the sandbox is of Linux on amd64 and arm64")
+	}
+	if os.Getenv("SQUALL_ESCAPE") == "" {
+		for _, files := range []string{"no", "yes"} {
+			cmd := exec.Command(os.Args[0], "-test.run", "^TestConfined$", "-test.v")
+			cmd.Env = append(os.Environ(), "SQUALL_ESCAPE="+files)
+			if out, err := cmd.CombinedOutput(); err != nil || !bytes.Contains(out, []byte("--- PASS")) {
+				t.Errorf("files %s: %v\n%s", files, err, out)
+			}
+		}
+		return
+	}
+	files := os.Getenv("SQUALL_ESCAPE") == "yes"
+	who, err := becomeWho("")
+	if err != nil {
+		t.Fatal(err)
+	}
+	before, err := os.Open("/proc/self/status")
+	if err != nil {
+		t.Fatal(err)
+	}
+	out, in, err := os.Pipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	note, err := who.confine(files)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if note != "" {
+		t.Skip(note)
+	}
+	status := map[string]string{}
+	for s := bufio.NewScanner(before); s.Scan(); {
+		k, v, _ := strings.Cut(s.Text(), ":")
+		status[k] = strings.TrimSpace(v)
+	}
+	if strings.HasPrefix(status["Uid"], "0\t") || status["CapEff"] != "0000000000000000" || status["CapPrm"] != "0000000000000000" ||
+		status["NoNewPrivs"] != "1" || status["Seccomp"] != "2" {
+		t.Errorf("%v", status)
+	}
+	tries := map[string]func() error{
+		"run a program":   func() error { return exec.Command("/bin/true").Run() },
+		"connect":         func() error { _, err := net.DialTimeout("tcp", "127.0.0.1:1", time.Second); return notRefused(err) },
+		"listen":          func() error { _, err := net.Listen("tcp", "127.0.0.1:0"); return err },
+		"signal a parent": func() error { p, _ := os.FindProcess(os.Getppid()); return p.Signal(os.Kill) },
+		"make a link":     func() error { return os.Symlink("/etc/passwd", "/tmp/squall-escape") },
+	}
+	if !files {
+		tries["read a file"] = func() error { _, err := os.ReadFile("/etc/passwd"); return err }
+		tries["write a file"] = func() error { return os.WriteFile("/tmp/squall-escape", nil, 0o600) }
+	}
+	for what, try := range tries {
+		if try() == nil {
+			t.Errorf("a confined process could %s", what)
+		}
+	}
+	// What it needs still works: memory, threads, pipes, waiting.
+	done := make(chan int)
+	for i := range 20 {
+		go func() {
+			b := make([]byte, 1<<20)
+			time.Sleep(time.Millisecond)
+			done <- len(b) + i
+		}()
+	}
+	for range 20 {
+		<-done
+	}
+	fmt.Fprintln(in, "through")
+	if line, err := bufio.NewReader(out).ReadString('\n'); err != nil || line != "through\n" {
+		t.Errorf("%q, %v", line, err)
+	}
+}
+
+// notRefused hides the answer of the network: to get one is to be out.
+func notRefused(err error) error {
+	if err != nil && strings.Contains(err.Error(), "refused") {
+		return nil
+	}
+	return err
+}
