@@ -15,6 +15,7 @@ help:
 	@echo 'evaluate  docs/evaluation.md anew: every scenario, SEEDS (10) seeds, bad taps, thresholds; takes half an hour'
 	@echo 'integration real nodes from the distribution, outages on real sockets'
 	@echo 'golden the generated pages, written anew'
+	@echo 'tshark its reading of the real captures against the goldens'
 	@echo 'browser the HTML reports of the samples in headless Chromium; screenshots in build/browser'
 	@echo 'lint   gofmt, go vet, staticcheck'
 	@echo 'check  build, lint, test, race, fuzz, and a clean tree: what CI runs'
@@ -58,6 +59,11 @@ integration:
 golden:
 	go test ./cmd/squall -run "ReferencePage|Docs" -args -update
 	go test ./reports ./dissect/overlay -run 'Page' -update
+
+# What tshark says of the real captures beside the repository, where both are here.
+tshark:
+	go test ./dissect/overlay -run Tshark -tshark
+	git diff --exit-code dissect/overlay/testdata/tshark
 
 $(STATICCHECK):
 	GOBIN=$(CURDIR)/build/bin go install honnef.co/go/tools/cmd/staticcheck@v0.8.2
