@@ -119,8 +119,16 @@ type command struct{ About, Line string }
 // flows and tables can be read without the script; the lines over time, zoom,
 // sorting and filters need it.
 func WriteHTML(w io.Writer, r *Results, opt HTMLOptions) error {
+	report, err := r.Report()
+	if err != nil {
+		return err
+	}
+	rows, err := newFirstRows(r, report, fullBudget.rows/2)
+	if err != nil {
+		return err
+	}
 	for b := fullBudget; ; b = b.halved() {
-		p, err := newPage(r, opt, b)
+		p, err := newPage(r, report, rows, opt, b)
 		if err != nil {
 			return err
 		}
@@ -135,11 +143,7 @@ func WriteHTML(w io.Writer, r *Results, opt HTMLOptions) error {
 	}
 }
 
-func newPage(r *Results, opt HTMLOptions, b budget) (*page, error) {
-	report, err := r.Report()
-	if err != nil {
-		return nil, err
-	}
+func newPage(r *Results, report *storm.Report, rows *firstRows, opt HTMLOptions, b budget) (*page, error) {
 	p := &page{budget: b, Version: opt.Version, Method: method()}
 	p.Title = "squall: " + words(report.Verdict.Class.String())
 	if report.Verdict.Service != "" {
@@ -163,11 +167,12 @@ func newPage(r *Results, opt HTMLOptions, b budget) (*page, error) {
 			scoreBar(h.Score), clipAll(h.For, maxEvidence), clipAll(h.Against, maxEvidence)})
 	}
 	source := shellSource(r, opt)
-	if err := p.tables(r, report, source); err != nil {
+	if err := p.tables(r, report, rows, source); err != nil {
 		return nil, err
 	}
 	p.blind(r, report)
 	p.commands(r, report, source)
+	var err error
 	p.Style, p.Script, p.Policy, err = dress()
 	return p, err
 }

@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"io"
 	"math"
+	"reflect"
 	"regexp"
 	"slices"
 	"strings"
@@ -453,6 +454,43 @@ func TestGapPlotFollowsTheFamily(t *testing.T) {
 	q.Family = "undetermined"
 	if plot, _ := gapPlot(q); strings.Contains(string(plot), "model") {
 		t.Error("a line without a family")
+	}
+}
+
+// TestFirstRows: they are those that all rows in order begin with.
+func TestFirstRows(t *testing.T) {
+	r := analysed(t, "outage")
+	report, err := r.Report()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, limit := range []int{1, 7, 200, 1_000_000} {
+		got, err := newFirstRows(r, report, limit)
+		if err != nil {
+			t.Fatal(err)
+		}
+		var attempts []dissect.Attempt
+		var intents []dissect.Intent
+		var all int64
+		for a, err := range r.Analysis.Attempts() {
+			if err != nil {
+				t.Fatal(err)
+			}
+			if all++; a.Start >= report.Verdict.Onset && len(attempts) < limit {
+				attempts = append(attempts, *a)
+			}
+		}
+		for i, err := range r.Analysis.Intents() {
+			if err != nil {
+				t.Fatal(err)
+			}
+			if i.Start >= report.Verdict.Onset && len(intents) < limit {
+				intents = append(intents, *i)
+			}
+		}
+		if !reflect.DeepEqual(got.attempts, attempts) || !reflect.DeepEqual(got.intents, intents) || got.allAttempts != all {
+			t.Errorf("limit %d: %d attempts and %d intents of %d, want %d and %d of %d, or others", limit, len(got.attempts), len(got.intents), got.allAttempts, len(attempts), len(intents), all)
+		}
 	}
 }
 

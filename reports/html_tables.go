@@ -1,12 +1,14 @@
 package reports
 
 import (
+	"cmp"
 	"fmt"
 	"html/template"
-	"iter"
 	"math"
+	"slices"
 	"strconv"
 	"strings"
+	"sync"
 
 	"squall/dissect"
 	"squall/dissect/storm"
@@ -42,20 +44,26 @@ var leading = map[string]string{
 }
 
 // tables shows every table of the analysis as far as there is room.
-func (p *page) tables(r *Results, report *storm.Report, source string) error {
+func (p *page) tables(r *Results, report *storm.Report, rows *firstRows, source string) error {
 	env := &Env{}
 	for _, c := range r.Analysis.Captures() {
 		env.Files = append(env.Files, c.Path)
 	}
 	for _, t := range Schemas() {
-		var rows Rows
+		var shown Rows
 		total, note := int64(-1), ""
 		v := &report.Verdict
-		switch {
-		case t.Name == "clients":
-			rows, total = Clients().Rows(env, each(report.Clients)), report.Totals.Clients
+		switch t.Name {
+		case "attempts":
+			shown, total = Attempts().Rows(env, each(rows.attempts)), rows.allAttempts
+			note = rows.note
+		case "intents":
+			shown, total = Intents().Rows(env, each(rows.intents)), rows.allIntents
+			note = rows.note
+		case "clients":
+			shown, total = Clients().Rows(env, each(report.Clients)), report.Totals.Clients
 			note = "the busiest"
-		case t.Name == "timeline":
+		case "timeline":
 			var windows []storm.Window
 			for _, w := range report.Timeline {
 				if w.Node == (dissect.Endpoint{}) && (len(report.Timeline) < p.budget.rows || w.Service == v.Service || v.Service == "") {
@@ -68,24 +76,15 @@ func (p *page) tables(r *Results, report *storm.Report, source string) error {
 					windows = windows[1:]
 				}
 			}
-			rows, total = Timeline().Rows(env, each(windows)), int64(len(report.Timeline))
+			shown, total = Timeline().Rows(env, each(windows)), int64(len(report.Timeline))
 			note = "of the service of the verdict, around the onset"
 		default:
 			var err error
-			if _, rows, err = r.Table(t.Name); err != nil {
+			if _, shown, err = r.Table(t.Name); err != nil {
 				return err
 			}
-			// Long tables begin at the onset.
-			switch onset := v.Onset; {
-			case v.Class == storm.Calm || onset <= report.Begin:
-			case t.Name == "attempts":
-				rows, note = Attempts().Rows(env, skip(r.Analysis.Attempts(), func(a *dissect.Attempt) bool { return a.Start < onset })), "from the onset on"
-				total = report.Totals.Attempts + report.Totals.Refreshes + report.Totals.Parallels
-			case t.Name == "intents":
-				rows, note = Intents().Rows(env, skip(r.Analysis.Intents(), func(i *dissect.Intent) bool { return i.Start < onset })), "from the onset on"
-			}
 		}
-		h, err := p.table(t, rows, total, note)
+		h, err := p.table(t, shown, total, note)
 		if err != nil {
 			return fmt.Errorf("table %s: %w", t.Name, err)
 		}
@@ -95,17 +94,81 @@ func (p *page) tables(r *Results, report *storm.Report, source string) error {
 	return nil
 }
 
-// skip leaves items out before their columns are read.
-func skip[T any](items iter.Seq2[*T, error], out func(*T) bool) iter.Seq2[*T, error] {
-	return func(yield func(*T, error) bool) {
-		for v, err := range items {
-			if err == nil && out(v) {
-				continue
-			}
-			if !yield(v, err) {
-				return
-			}
-		}
+// firstRows are the attempts and intents that begin first from the onset on,
+// found without sorting all of them.
+type firstRows struct {
+	note                    string
+	attempts                []dissect.Attempt
+	intents                 []dissect.Intent
+	allAttempts, allIntents int64
+}
+
+func newFirstRows(r *Results, report *storm.Report, limit int) (*firstRows, error) {
+	all := &firstRows{}
+	from := int64(math.MinInt64)
+	if v := &report.Verdict; v.Class != storm.Calm && v.Onset > report.Begin {
+		from, all.note = v.Onset, "from the onset on"
+	}
+	var guard sync.Mutex
+	var parts []*firstVisitor
+	err := r.Analysis.Visit(func(int) dissect.Visitor {
+		v := &firstVisitor{from: from, limit: limit, lastAttempt: math.MaxInt64, lastIntent: math.MaxInt64}
+		guard.Lock()
+		parts = append(parts, v)
+		guard.Unlock()
+		return v
+	})
+	for _, v := range parts {
+		all.attempts = append(all.attempts, v.attempts...)
+		all.intents = append(all.intents, v.intents...)
+		all.allAttempts += v.allAttempts
+		all.allIntents += v.allIntents
+	}
+	slices.SortFunc(all.attempts, firstAttempt)
+	slices.SortFunc(all.intents, firstIntent)
+	all.attempts = all.attempts[:min(len(all.attempts), limit)]
+	all.intents = all.intents[:min(len(all.intents), limit)]
+	return all, err
+}
+
+func firstAttempt(a, b dissect.Attempt) int {
+	return cmp.Or(cmp.Compare(a.Start, b.Start), cmp.Compare(a.ID, b.ID))
+}
+func firstIntent(a, b dissect.Intent) int {
+	return cmp.Or(cmp.Compare(a.Start, b.Start), cmp.Compare(a.ID, b.ID))
+}
+
+// firstVisitor keeps some more rows than the limit, and from time to time cuts
+// them; what begins after the last of them then is not looked at again.
+type firstVisitor struct {
+	firstRows
+	from, lastAttempt, lastIntent int64
+	limit                         int
+}
+
+func (v *firstVisitor) Client(*dissect.Client) {}
+
+func (v *firstVisitor) Attempt(a *dissect.Attempt) {
+	v.allAttempts++
+	if a.Start < v.from || a.Start > v.lastAttempt {
+		return
+	}
+	if v.attempts = append(v.attempts, *a); len(v.attempts) >= 4*v.limit+4 {
+		slices.SortFunc(v.attempts, firstAttempt)
+		v.attempts = v.attempts[:v.limit]
+		v.lastAttempt = v.attempts[len(v.attempts)-1].Start
+	}
+}
+
+func (v *firstVisitor) Intent(i *dissect.Intent) {
+	v.allIntents++
+	if i.Start < v.from || i.Start > v.lastIntent {
+		return
+	}
+	if v.intents = append(v.intents, *i); len(v.intents) >= 4*v.limit+4 {
+		slices.SortFunc(v.intents, firstIntent)
+		v.intents = v.intents[:v.limit]
+		v.lastIntent = v.intents[len(v.intents)-1].Start
 	}
 }
 
