@@ -266,9 +266,10 @@ func (e *Engine) request(fi int32, d *dissect.Datagram, clientA bool) dissect.Bu
 }
 
 // dropped turns an acceptance into one that the node took back at once: within
-// 5 s, and nothing was exchanged in between.
+// 5 s, and nothing was exchanged in between. A refresh that was answered was;
+// what ended then is the session.
 func (e *Engine) dropped(t *txn, ev dissect.Evidence, at int64) {
-	if t.rec.Outcome == dissect.OutcomeAccepted && t.rec.Evidence == dissect.EvidenceApp && !t.used && at-t.doneAt <= dropWithin {
+	if t.rec.Flags&FlagRefresh == 0 && t.rec.Outcome == dissect.OutcomeAccepted && t.rec.Evidence == dissect.EvidenceApp && !t.used && at-t.doneAt <= dropWithin {
 		e.decide(t, dissect.OutcomeDropped, ev, at)
 	}
 }
