@@ -18,11 +18,6 @@ func skypeNode(share float64) replay.NodeConfig {
 	return replay.NodeConfig{Capacity: 3 * share, Queue: int(60 * share), ProtectAt: 7 * share, Window: time.Duration(float64(time.Second) / share), Recovery: 50 * time.Second}
 }
 
-// megaNode is one of those that ended the outage.
-func megaNode(share float64) replay.NodeConfig {
-	return replay.NodeConfig{Capacity: 90 * share}
-}
-
 // again replays the Skype sample against eight supernodes, of which the
 // trigger silences two, and further nodes.
 type again struct {

@@ -485,6 +485,11 @@ func count(yes bool) int {
 	return 0
 }
 
+// megaNode is one of those that ended the outage.
+func megaNode(share float64) replay.NodeConfig {
+	return replay.NodeConfig{Capacity: 90 * share}
+}
+
 // TestSkypeAgain is the outage of the sample on real sockets, six times as
 // fast: against eight supernodes and the trigger it happens again, and every
 // measure of compare passes; with a retry budget, or with two of the
