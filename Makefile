@@ -55,6 +55,7 @@ browser:
 # installed are skipped, by name.
 integration:
 	go test -tags integration -run 'TestRealNodes|TestSkypeAgain|TestTableOfReplayOnSockets' -v -timeout 20m ./replay
+	go test -tags integration -run 'TestLiveInNamespace' -v -timeout 10m ./cmd/squall
 
 golden:
 	go test ./cmd/squall -run "ReferencePage|Docs" -args -update
