@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"slices"
 	"strings"
 
 	"github.com/klauspost/compress/gzip"
@@ -308,6 +309,42 @@ func (w *Writer) WritePacket(p *Packet, comment string) error {
 		return w.room()
 	}
 	id := w.iface(ifaceKey{p.File, p.Iface, p.Link})
+	if comment != "" {
+		w.commented(p, id, comment)
+		return w.room()
+	}
+	// The common case, in one piece: this is what a live capture spends its time on.
+	padded := (len(p.Data) + 3) &^ 3
+	n := 28 + padded + 4
+	if p.Flags != 0 {
+		n += 12
+	}
+	at := len(w.raw)
+	w.raw = slices.Grow(w.raw, n)[:at+n]
+	b := w.raw[at:]
+	put := binary.LittleEndian.PutUint32
+	put(b[24:], uint32(p.OrigLen))
+	put(b[20:], uint32(len(p.Data)))
+	put(b[16:], uint32(p.Time))
+	put(b[12:], uint32(uint64(p.Time)>>32))
+	put(b[8:], id)
+	put(b[4:], uint32(n))
+	put(b, blockEnhanced)
+	b = b[28:]
+	clear(b[copy(b, p.Data):padded])
+	b = b[padded:]
+	if p.Flags != 0 {
+		put(b[8:], 0)
+		put(b[4:], p.Flags)
+		put(b, 2|4<<16)
+		b = b[12:]
+	}
+	put(b, uint32(n))
+	return w.room()
+}
+
+// commented writes a packet with a comment.
+func (w *Writer) commented(p *Packet, id uint32, comment string) {
 	w.block(blockEnhanced)
 	w.raw = le32(w.raw, id)
 	w.raw = le32(le32(w.raw, uint32(uint64(p.Time)>>32)), uint32(p.Time))
@@ -316,14 +353,9 @@ func (w *Writer) WritePacket(p *Packet, comment string) error {
 	if p.Flags != 0 {
 		w.raw = le32(le16(le16(w.raw, 2), 4), p.Flags)
 	}
-	if comment != "" {
-		w.option(1, comment)
-	}
-	if comment != "" || p.Flags != 0 {
-		w.raw = le32(w.raw, 0)
-	}
+	w.option(1, comment)
+	w.raw = le32(w.raw, 0)
 	w.end()
-	return w.room()
 }
 
 // WriteStatistics writes the counters of an interface; pcap has no place for
