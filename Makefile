@@ -4,7 +4,7 @@ STATICCHECK = build/bin/staticcheck
 FUZZTIME ?= 5s
 SEEDS ?= 10
 
-.PHONY: help build test race fuzz bench evaluate integration golden browser lint check clean-tree
+.PHONY: help build test race fuzz bench evaluate integration golden tshark browser lint check clean-tree
 
 help:
 	@echo 'build  bin/squall, where cmd/squall exists, and every package'
