@@ -130,6 +130,40 @@ var disputes = map[string]string{
 	"overlay/openvpn-spicy.pcap openvpn":                            "a sound reset and its answer at port 1198, which tshark does not connect with OpenVPN",
 }
 
+// ndpi is what nDPI calls the overlays that it knows; the carriers are not among
+// them, for it names what they carry.
+var ndpi = map[string][]string{
+	"bittorrent": {"BitTorrent"}, "bt-dht": {"BitTorrent"}, "bt-tracker": {"BitTorrent"}, "bt-utp": {"BitTorrent"},
+	"edonkey": {"eDonkey"}, "kad": {"eDonkey"}, "gnutella": {"Gnutella"},
+	"discv4": {"ETHEREUM"}, "discv5": {"ETHEREUM"}, "rlpx": {"ETHEREUM"},
+	"bitcoin": {"BITCOIN"}, "sip": {"SIP"}, "stun": {"STUN", "SignalVoip", "WhatsAppCall"}, "tinc": {"TINC"}, "wireguard": {"WireGuard"},
+	"skype": {"Skype_Teams"}, "openvpn": {"OpenVPN"}, "tor": {"Tor"}, "tailscale": {"Tailscale"}, "mqtt": {"MQTT"},
+	"ikev2": {"IPSec"}, "radius": {"Radius"}, "diameter": {"Diameter"}, "nats": {"NATS"}, "zerotier": {"ZeroTier"},
+	"n2n": {}, "nebula": {}, "libp2p": {}, "derp": {}, "fasttrack": {}, "ares": {}, "yggdrasil": {},
+}
+
+// ndpiDisputes are the names that nDPI does not give, as disputes.
+var ndpiDisputes = map[string]string{
+	"overlay/stun_classic.pcap stun": "one flow of classic STUN and the RTP after it, by which nDPI names the flow",
+}
+
+// ndpiSays reads testdata/ndpi.tsv: the protocols that nDPI finds in captures of
+// its own tests, which some of ours are.
+func ndpiSays(t *testing.T) map[string][]string {
+	t.Helper()
+	b, err := os.ReadFile("testdata/ndpi.tsv")
+	if err != nil {
+		t.Fatal(err)
+	}
+	says := map[string][]string{}
+	for _, l := range strings.Split(strings.TrimSpace(string(b)), "\n") {
+		if file, list, ok := strings.Cut(l, "\t"); ok && l[0] != '#' {
+			says[file] = strings.Split(list, ",")
+		}
+	}
+	return says
+}
+
 // attemptsOf hands out the attempts of a capture; false for a file that holds
 // no packets to read.
 func attemptsOf(t *testing.T, path string, f func(*dissect.Attempt)) bool {
@@ -240,8 +274,8 @@ func TestCalls(t *testing.T) {
 }
 
 // TestNames runs all protocols over the real captures: files that bear the name
-// of a protocol are named so, and nothing is named that tshark disputes, but
-// for the table of disputes.
+// of a protocol are named so, and nothing is named that tshark or nDPI disputes,
+// but for the tables of disputes.
 func TestNames(t *testing.T) {
 	h, err := os.Open(filepath.Join(captures, "MANIFEST.tsv"))
 	if errors.Is(err, os.ErrNotExist) {
@@ -262,7 +296,7 @@ func TestNames(t *testing.T) {
 		names = append(names, p.Name())
 	}
 	column := slices.Index(lines[0], "protocols")
-	files, settled := 0, map[string]bool{}
+	files, settled, says := 0, map[string]bool{}, ndpiSays(t)
 	for _, l := range lines[1:] {
 		file := l[0]
 		dir, _, _ := strings.Cut(file, "/")
@@ -277,6 +311,14 @@ func TestNames(t *testing.T) {
 		}
 		words := strings.FieldsFunc(l[column], func(r rune) bool { return r == ',' || r == ':' })
 		for _, name := range slices.Sorted(maps.Keys(found)) {
+			if list, ok := says[file]; ok {
+				if words, overlay := ndpi[name]; overlay && !slices.ContainsFunc(words, func(w string) bool { return slices.Contains(list, w) }) {
+					settled["ndpi "+file+" "+name] = true
+					if ndpiDisputes[file+" "+name] == "" {
+						t.Errorf("%s: %d attempts named %s; nDPI has %v", file, found[name], name, list)
+					}
+				}
+			}
 			known := tshark[name]
 			if name == "" || slices.ContainsFunc(known, func(w string) bool { return slices.Contains(words, w) }) {
 				continue
@@ -305,6 +347,11 @@ func TestNames(t *testing.T) {
 	}
 	if testing.Short() {
 		return
+	}
+	for d := range ndpiDisputes {
+		if !settled["ndpi "+d] {
+			t.Errorf("the dispute %q with nDPI is over: take it off the table", d)
+		}
 	}
 	for d := range disputes {
 		if !settled[d] {
