@@ -83,7 +83,8 @@ func (d *scenes) judge(name string, rung int, q *Quality, th *Thresholds) *judge
 func (s *scene) gap() (mid float64, n int64) {
 	var gaps hist
 	for _, g := range s.groups {
-		gaps.merge(g.all)
+		gaps.merge(g.early)
+		gaps.merge(g.later)
 	}
 	return gaps.quantile(0.5), gaps.total()
 }

@@ -28,11 +28,15 @@ const spellGap = 60 * second
 // life notes what an attempt shows of its node, each sign at the time at which
 // the wire carried it.
 func (d *scenes) life(t *thread, a *dissect.Attempt) {
-	p := d.pulse(t.s, a)
+	k := nodeKey{a.Service, a.Destination, a.Proto}
+	p := t.pulse
+	if p == nil || t.pulseAt != a.Destination || t.pulseProto != a.Proto || p.hash > d.keep.pulses {
+		p = d.pulse(t.s, a)
+		t.pulse, t.pulseAt, t.pulseProto = p, a.Destination, a.Proto
+	}
 	if p == nil {
 		return
 	}
-	k := nodeKey{a.Service, a.Destination, a.Proto}
 	if t.bads == nil {
 		t.bads = map[nodeKey]int64{}
 	}
@@ -110,7 +114,10 @@ func (d *scenes) move(t *thread, a *dissect.Attempt) {
 	from := nodeKey{a.Service, t.prev.Destination, t.prev.Proto}
 	to := nodeKey{a.Service, a.Destination, a.Proto}
 	e := edge{from, to}
-	f := t.s.edges[e]
+	f := t.flow
+	if f == nil || t.flowAlong != e || f.hash > d.keep.edges {
+		f = t.s.edges[e]
+	}
 	if f == nil {
 		h := from.hash() ^ to.hash()*3
 		if h > d.keep.edges {
@@ -120,6 +127,7 @@ func (d *scenes) move(t *thread, a *dissect.Attempt) {
 		t.s.edges[e] = f
 		d.edges++
 	}
+	t.flow, t.flowAlong = f, e
 	f.n++
 	f.first, f.last = min(f.first, a.Start), max(f.last, a.Start)
 	if from != to {

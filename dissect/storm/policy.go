@@ -103,8 +103,7 @@ type group struct {
 	whole      [maxSteps]hist // start to start, where the failure's time is not known
 	since      [maxSteps]hist // from the failure, by number of failures since the last drop
 	dropped    hist           // from a drop
-	all        hist           // start to start,
-	early      hist           // of the first earlyTries of an intent,
+	early      hist           // start to start, of the first earlyTries of an intent,
 	later      hist           // and of those after
 	ladder     hist           // from one rung of a ladder to the next at a node
 	patience   hist           // from the start to the client's giving up
@@ -200,7 +199,6 @@ func (g *group) merge(o *group) {
 		g.since[k].merge(o.since[k])
 	}
 	g.dropped.merge(o.dropped)
-	g.all.merge(o.all)
 	g.early.merge(o.early)
 	g.later.merge(o.later)
 	g.ladder.merge(o.ladder)
@@ -268,7 +266,6 @@ func (d *scenes) retry(t *thread, a *dissect.Attempt) {
 	k := min(int(p.Number), maxSteps) - 1
 	g.goes[min(int(p.Number), maxTries)]++
 	gap := a.Start - p.Start
-	g.all.add(gap)
 	if p.Number <= earlyTries {
 		g.early.add(gap)
 	} else {
@@ -752,20 +749,28 @@ func (g *group) transmissions() (n float64, span int64) {
 	return n, span
 }
 
+// gaps from the start of an attempt to that of the next one of its intent.
+func (g *group) gaps() (all hist) {
+	all.merge(g.early)
+	all.merge(g.later)
+	return all
+}
+
 // earlyTries of an intent are those in which a back-off would show.
 const earlyTries = 8
 
 // constant recognises few clients that try for long without backing off: the
 // waits of their later tries are those of the first ones.
 func (g *group) constant(p *Policy, th *Thresholds) {
-	if float64(g.all.total()) < th.GapsFamily || g.later.total() < 10 {
+	all := g.gaps()
+	if float64(all.total()) < th.GapsFamily || g.later.total() < 10 {
 		return
 	}
-	mid, first, then := g.all.quantile(0.5), g.early.quantile(0.5), g.later.quantile(0.5)
+	mid, first, then := all.quantile(0.5), g.early.quantile(0.5), g.later.quantile(0.5)
 	if then > 1.25*first || first > 1.5*then {
 		return
 	}
-	p.Family, p.Base, p.Gaps = "fixed", int64(mid), g.all.total()
+	p.Family, p.Base, p.Gaps = "fixed", int64(mid), all.total()
 	if p.Limit == 0 {
 		p.Smells = append(p.Smells, "no_backoff")
 	}
@@ -852,11 +857,12 @@ func (s *scene) order() string {
 // nothing.
 func (s *scene) synchrony(d *scenes, g *group, th *Thresholds) (r float64, herd bool) {
 	length := float64(int64(1) << d.shift)
-	mid := g.all.quantile(0.5) / 1e9
-	if mid < 2*length || g.all.total() < 50 {
+	all := g.gaps()
+	mid := all.quantile(0.5) / 1e9
+	if mid < 2*length || all.total() < 50 {
 		return 0, false
 	}
-	if g.all.quantile(0.75) > 1.3*g.all.quantile(0.25) {
+	if all.quantile(0.75) > 1.3*all.quantile(0.25) {
 		return 0, false // no common gap
 	}
 	bins := s.line.list()

@@ -157,7 +157,13 @@ type thread struct {
 	gone          bool  // or vanished without a word before
 	stratum       uint8 // of the node that first took it
 	rungs         map[dissect.Addr]step
-	bads          map[nodeKey]int64 // last bad sign by node
+	// The node and the edge in hand; no longer good once over their threshold.
+	pulse      *pulse
+	pulseAt    dissect.Endpoint
+	pulseProto uint8
+	flow       *flow
+	flowAlong  edge
+	bads       map[nodeKey]int64 // last bad sign by node
 }
 
 func newScenes() *scenes {
