@@ -442,7 +442,7 @@ func (b *builder) wishes() {
 		before[in.client] = last{in}
 		restart := false
 		if prev != nil && prev.outcome == dissect.OutcomeAccepted {
-			lost := prev.ended == dissect.SessionByNode || prev.ended == dissect.SessionLost || prev.aborted
+			lost := prev.ended == dissect.SessionByNode || prev.ended == dissect.SessionLost || prev.ended == dissect.SessionUnreachable || prev.aborted
 			if lost {
 				b.leave(leftLoop)
 				continue

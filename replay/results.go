@@ -110,7 +110,7 @@ func ReadResults(r io.Reader) (list []Result, err error) {
 			Proto: dissect.ProtoTCP, Protocol: w.Protocol, Service: w.Service, RoleSource: dissect.RoleSourceUser, ClientID: w.Client, ClientIDLevel: dissect.IDProtocol,
 			ClientVersion: w.Version, Relation: relations[w.Relation], Number: w.Number, Outcome: outcomes[w.Outcome], Evidence: evidences[w.Evidence],
 			Answer: answers[w.Answer], Late: w.Late, Transmissions: w.Sends, HandshakeRTT: w.RTT, RetryGap: w.Gap, RetryAfter: w.RetryAfter, AnsweredAt: w.AnsweredAt,
-			SessionEnd: w.SessionEnd, SessionEnded: min(dissect.SessionEnd(w.SessionEnded), dissect.SessionExpired), SourcePackets: w.SourceP, SourceBytes: w.SourceB,
+			SessionEnd: w.SessionEnd, SessionEnded: min(dissect.SessionEnd(w.SessionEnded), dissect.NumSessionEnds-1), SourcePackets: w.SourceP, SourceBytes: w.SourceB,
 			DestinationPackets: w.DestP, DestinationBytes: w.DestB}
 		if w.Transport == "udp" {
 			a.Proto = dissect.ProtoUDP

@@ -153,6 +153,9 @@ func (g *given) Visit(_ int, newVisitor func(partition int) dissect.Visitor) err
 			}
 		}
 	}
+	if d, ok := v.(interface{ Done() }); ok {
+		d.Done()
+	}
 	return nil
 }
 
