@@ -4,7 +4,7 @@ STATICCHECK = build/bin/staticcheck
 FUZZTIME ?= 5s
 SEEDS ?= 10
 
-.PHONY: help build test race fuzz bench evaluate integration golden tshark browser lint check clean-tree
+.PHONY: help build test race fuzz bench bounds oracle evaluate integration golden tshark browser lint check clean-tree
 
 help:
 	@echo 'build  bin/squall, where cmd/squall exists, and every package'
@@ -12,6 +12,8 @@ help:
 	@echo 'race   the same under the race detector (needs a C compiler)'
 	@echo 'fuzz   each fuzz target for FUZZTIME (5s)'
 	@echo 'bench  ratios to tcpdump, then the benchmarks of every package'
+	@echo 'bounds peak memory of captures that grow: ten million clients, a million nodes, a year'
+	@echo 'oracle rows against a second implementation of the rules, SEEDS (10) seeds'
 	@echo 'evaluate  docs/evaluation.md anew: every scenario, SEEDS (10) seeds, bad taps, thresholds; takes half an hour'
 	@echo 'integration real nodes from the distribution, outages on real sockets'
 	@echo 'golden the generated pages, written anew'
@@ -41,6 +43,13 @@ fuzz:
 bench:
 	go test -tags bench -run '^TestBudgets$$' -v -timeout 60m ./cmd/squall $(if $(UPDATE),-args $(UPDATE))
 	go test -run '^$$' -bench . -benchmem ./...
+
+# SQUALL_BOUNDS=10 takes a tenth of everything.
+bounds:
+	go test -tags bench -run '^TestBounds$$' -v -timeout 60m ./cmd/squall
+
+oracle:
+	SQUALL_SEEDS=$(SEEDS) go test -run 'RowsAsTheRulesDemand|ServerModel' -timeout 60m ./dissect/pipeline ./samples
 
 # Every simulated outage against its truth; EVALUATE=-only=s1,s2 for a few.
 evaluate:

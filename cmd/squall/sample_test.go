@@ -85,3 +85,19 @@ func TestSplitSample(t *testing.T) {
 		t.Errorf("n19 to standard output: exit %d: %s", code, errs)
 	}
 }
+
+// TestEvictionsAreSaid: flows that had to give way are in the notes.
+func TestEvictionsAreSaid(t *testing.T) {
+	_, crowd, _ := squall(nil, "sample", "bench-crowd", "--packets", "5000", "-T", "pcap", "-w", "-")
+	for flows, said := range map[string]bool{"320": true, "100000": false} {
+		code, out, errs := squall([]byte(crowd), "analyze", "-", "--max-flows", flows)
+		if code != 0 || strings.Contains(out, "flows were given up early") != said || !strings.Contains(strings.ReplaceAll(out, ",", ""), "5000") {
+			t.Errorf("--max-flows %s: exit %d %s\n%s", flows, code, errs, out)
+		}
+	}
+	_, year, _ := squall(nil, "sample", "bench-year", "--packets", "4000", "-T", "pcap", "-w", "-")
+	code, out, errs := squall([]byte(year), "report", "timeline", "-", "-T", "csv")
+	if code != 0 || strings.Count(out, "\n") > 100 || !strings.Contains(out, "2011-12-22") {
+		t.Errorf("a year of silence: exit %d %s, %d lines", code, errs, strings.Count(out, "\n"))
+	}
+}

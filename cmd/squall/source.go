@@ -29,6 +29,7 @@ type source struct {
 	after, before  string
 	hints          string
 	keepDuplicates bool
+	maxFlows       int
 	workers        int
 	quiet, verbose bool
 	numeric        bool
@@ -43,6 +44,7 @@ func (s *source) flags(cmd *cobra.Command) {
 	f.StringVar(&s.after, "after", "", "only packets from this time on: RFC 3339, seconds of the epoch, or 10m from the first packet")
 	f.StringVar(&s.before, "before", "", "only packets before this time")
 	f.StringVar(&s.hints, "hints", "", "YAML file that names nodes, fixes roles, groups services, adds protocols")
+	f.IntVar(&s.maxFlows, "max-flows", pipeline.DefaultFlows, "flows followed at the same time, some 700 bytes each; the idlest gives way, and is counted")
 	f.BoolVar(&s.keepDuplicates, "keep-duplicates", false, "count frames that a tap saw twice as packets of their own")
 	f.IntVarP(&s.workers, "jobs", "j", 0, "workers; the results are the same for any number")
 	f.BoolVarP(&s.quiet, "quiet", "q", false, "no progress and no remarks on standard error")
@@ -90,7 +92,7 @@ func parseFilter(text string) (capture.Expr, error) {
 
 // config checks the flags before anything is read.
 func (s *source) config() (cfg pipeline.Config, err error) {
-	cfg = pipeline.Config{Workers: s.workers, KeepDuplicates: s.keepDuplicates, Protocols: overlay.All(), CountOnly: s.countOnly, Shard: s.shard}
+	cfg = pipeline.Config{Workers: s.workers, KeepDuplicates: s.keepDuplicates, Protocols: overlay.All(), CountOnly: s.countOnly, Shard: s.shard, MaxFlows: s.maxFlows}
 	expr, err := parseFilter(s.filter)
 	if err != nil {
 		return cfg, err

@@ -29,6 +29,8 @@ type piece struct {
 	First, Last int64
 	Gaps        []storm.Span
 	Captures    []Capture
+	Evicted     int64
+	Unnamed     int64
 }
 
 const pieceVersion = 1
@@ -36,7 +38,7 @@ const pieceVersion = 1
 // Save writes what Join needs of an analysis: its inputs, and its attempts as
 // they were before anything was related.
 func (a *Analysis) Save(w io.Writer) error {
-	head, err := json.Marshal(piece{pieceVersion, a.shard, a.first, a.last, a.gaps, a.captures})
+	head, err := json.Marshal(piece{pieceVersion, a.shard, a.first, a.last, a.gaps, a.captures, a.evicted, a.unnamed})
 	if err != nil {
 		return err
 	}
@@ -80,6 +82,8 @@ func Join(cfg Config, pieces []io.Reader) (*Analysis, error) {
 	shardsOf := map[uint32][]Shard{}
 	packets := false
 	for _, p := range all {
+		a.evicted += p.Evicted
+		a.unnamed += p.Unnamed
 		for _, c := range p.Captures {
 			k := keyOf(&c.FileStats)
 			n, ok := seen[k]

@@ -20,8 +20,8 @@ import (
 const (
 	// shards is fixed: which engine sees a packet never depends on -j.
 	shards       = 32
-	flowsByShard = 1 << 15
-	queued       = 4 // batches before each worker
+	flowsByShard = 1 << 15 // DefaultFlows / shards
+	queued       = 4       // batches before each worker
 )
 
 // Config of a run.
@@ -40,8 +40,21 @@ type Config struct {
 	// AfterFirst and BeforeFirst are the same, counted from the first packet.
 	AfterFirst, BeforeFirst int64
 	Hints                   dissect.Hints
+	MaxFlows                int            // followed at the same time, 0 = DefaultFlows
 	Progress                func(Progress) // called once for each batch; nil = none
 	RecordMemory            int64          // bytes of attempts kept in memory before the rest goes to a temporary file; 0 = 96 MiB
+}
+
+// DefaultFlows is how many flows are followed at the same time, some 700 bytes
+// each. One more, and the idlest of a few gives way: what was open of it is
+// unknown, and counted.
+const DefaultFlows = shards * flowsByShard
+
+func (c *Config) flowsByShard() int {
+	if c.MaxFlows <= 0 {
+		return flowsByShard
+	}
+	return max(c.MaxFlows/shards, 1)
 }
 
 // Progress of a run.
@@ -63,6 +76,8 @@ type Analysis struct {
 	gaps        []storm.Span
 	shard       Shard
 	workers     int
+	evicted     int64 // flows given up early
+	unnamed     int64 // strings that were one too many
 	result      rows
 }
 
@@ -113,7 +128,7 @@ func Run(ctx context.Context, cfg Config, src capture.Source) (*Analysis, error)
 	}
 	engines := make([]*attempt.Engine, shards)
 	for i := range engines {
-		engines[i] = attempt.NewEngine(attempt.Config{Protocols: cfg.Protocols, KeepDuplicates: cfg.KeepDuplicates, MaxFlows: flowsByShard},
+		engines[i] = attempt.NewEngine(attempt.Config{Protocols: cfg.Protocols, KeepDuplicates: cfg.KeepDuplicates, MaxFlows: cfg.flowsByShard()},
 			names, func(r *attempt.Record) { add(i, r) })
 	}
 	queues := make([]chan *work, n)
@@ -199,7 +214,9 @@ func Run(ctx context.Context, cfg Config, src capture.Source) (*Analysis, error)
 	}
 	for _, e := range engines {
 		e.Finish(a.last)
+		a.evicted += e.Stats().Evicted
 	}
+	a.unnamed = names.Refused()
 	for i, f := range files {
 		c := Capture{FileStats: f}
 		for _, e := range engines {

@@ -47,7 +47,7 @@ func (m *memory) Close() error               { return nil }
 // samples, which reads the same packets by the same rules and shares no code:
 // attempt by attempt, outcome, transmissions, lateness, relation, number and
 // the grouping into intents. One seed of each scenario, another one for each;
-// SQUALL_SEEDS=10, as make evaluate sets it, asks for more.
+// SQUALL_SEEDS=10, as make oracle sets it, asks for more.
 func TestRowsAsTheRulesDemand(t *testing.T) {
 	seeds := 1
 	if n, err := strconv.Atoi(os.Getenv("SQUALL_SEEDS")); err == nil {

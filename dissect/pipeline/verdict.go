@@ -54,7 +54,7 @@ func (c *counting) Done() {
 
 // Quality sums up what the inputs say about themselves.
 func (a *Analysis) Quality() storm.Quality {
-	q := storm.Quality{Begin: a.first, End: a.last, Gaps: a.gaps}
+	q := storm.Quality{Begin: a.first, End: a.last, Gaps: a.gaps, Evicted: a.evicted, Unnamed: a.unnamed}
 	for i := range a.captures {
 		c := &a.captures[i]
 		q.Packets += c.Packets

@@ -282,6 +282,8 @@ func (d *scenes) notes(r *Report, q *Quality) {
 	note(q.Dropped > 0, "the tap dropped %d packets by its own counters", q.Dropped)
 	note(q.Duplicates > 0, "%d duplicate packets were left out", q.Duplicates)
 	note(q.Cut > 0, "%d packets were cut too short to be classified", q.Cut)
+	note(q.Evicted > 0, "%d flows were given up early, too many lived at once: what was open of them is unknown (--max-flows)", q.Evicted)
+	note(q.Unnamed > 0, "%d identities and versions were too many to be kept by name", q.Unnamed)
 	note(q.Damaged, "an input is damaged; the results cover what could be read")
 	note(r.Totals.NATSuspects > 0, "%d addresses seem to hold several clients each (NAT): their attempts cannot be told apart", r.Totals.NATSuspects)
 	note(d.shift > 0, "the capture is long: bins are %d s instead of 1 s", 1<<d.shift)

@@ -365,6 +365,8 @@ type Quality struct {
 	OutOfOrder int64
 	Cut        int64 // packets the snapshot length made unreadable
 	Truncated  int64 // packets it cut at all
+	Evicted    int64 // flows that were given up early because too many lived at once
+	Unnamed    int64 // identities and versions too many to be kept by name
 	Damaged    bool
 }
 
