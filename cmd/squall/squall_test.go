@@ -174,11 +174,14 @@ func TestPiecesAreTheWhole(t *testing.T) {
 		}
 		var columns []string
 		for _, c := range table.Columns {
-			if c.Name != "capture_file" && !strings.HasSuffix(c.Name, "frame") {
+			if c.Name != "capture_file" && !strings.HasSuffix(c.Name, "frame") && c.Name != "observer_name" && c.Name != "filter" {
 				columns = append(columns, c.Name)
 			}
 		}
 		args := []string{"report", table.Name, "-T", "csv", "-e", strings.Join(columns, ",")}
+		if table.Name == "events" { // the beginnings and ends of the captures are theirs
+			args = append(args, "--where", `not (what startsWith "capture ")`)
+		}
 		_, want, _ := squall(nil, append(args, whole)...)
 		code, got, errs := squall(nil, append(args, parts)...)
 		if code != 0 || got != want || strings.Count(got, "\n") < 1 {
