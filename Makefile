@@ -42,6 +42,7 @@ fuzz:
 # The budgets first: ratios to tcpdump on the two captures that squall makes.
 bench:
 	go test -tags bench -run '^TestBudgets$$' -v -timeout 60m ./cmd/squall $(if $(UPDATE),-args $(UPDATE))
+	go test -tags bench -run '^TestPacketBudget$$' -v -timeout 20m ./replay
 	go test -run '^$$' -bench . -benchmem ./...
 
 # SQUALL_BOUNDS=10 takes a tenth of everything.
@@ -55,6 +56,7 @@ oracle:
 evaluate:
 	go test ./dissect/storm -run '^TestNoStormInHealthyCaptures$$' -v -timeout 1h -args -sweep
 	go test ./dissect/storm -run '^TestEvaluate$$' -v -timeout 6h -args -evaluate $(CURDIR)/docs/evaluation.md -seeds $(SEEDS) $(EVALUATE)
+	go test -tags evaluate ./replay -run '^TestWhatIfCoverage$$' -v -timeout 2h
 
 # SAMPLES="s1 n2" takes these only.
 browser:
@@ -63,8 +65,12 @@ browser:
 # Real nodes and outages on loopback: some five minutes. Servers that are not
 # installed are skipped, by name.
 integration:
+<<<<<<< HEAD
 	go test -tags integration -run 'TestRealNodes|TestSkypeAgain|TestTableOfReplayOnSockets' -v -timeout 20m ./replay
 	go test -tags integration -run 'TestLiveInNamespace' -v -timeout 10m ./cmd/squall
+=======
+	go test -tags integration -run 'TestRealNodes|TestSkypeAgain|TestTableOfReplayOnSockets|TestPacketsOnWire' -v -timeout 20m ./replay
+>>>>>>> ff50da2 (squall replay packets: captures rewritten as a whole, on an interface or to a file; docs: what if)
 
 golden:
 	go test ./cmd/squall -run "ReferencePage|Docs" -args -update

@@ -128,7 +128,7 @@ its time, whatever becomes of it: good for a load at a known rate, wrong for
 				return err
 			}
 			if p.options.Mode == replay.PacketMode {
-				return exitError{exitUsage, errors.New("packet mode replays the capture itself and has no plan: squall replay --packets")}
+				return exitError{exitUsage, errors.New("packet mode replays the capture itself and has no plan: squall replay packets")}
 			}
 			plan, results, err := p.plan(cmd, &in, args)
 			if err != nil {

@@ -300,6 +300,7 @@ caps cut it, calls itself invalid and says why.`,
 	f.StringVarP(&format, "format", "T", "text", "of a dry run: text, or markdown for a change ticket")
 	f.StringVarP(&asUser, "relinquish-privileges", "Z", "", userHelp)
 	f.BoolVarP(&quiet, "quiet", "q", false, "no progress")
+	cmd.AddCommand(packetsCommand())
 	return cmd
 }
 

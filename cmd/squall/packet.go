@@ -1,0 +1,292 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/netip"
+	"strconv"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"squall/capture"
+	"squall/replay"
+)
+
+// packetsCommand is packet mode: a form of replay that takes captures instead
+// of a plan.
+func packetsCommand() *cobra.Command {
+	var maps, allow, ports, vlans []string
+	var iface, out, srcMAC, dstMAC, filter, format, asUser string
+	var pace replay.Pace
+	var caps replay.Caps
+	var limit int64
+	var send, residual bool
+	cmd := &cobra.Command{
+		Use:   "packets FILE... --map OLD=NEW (-w FILE | -i IF [--send])",
+		Short: "packet mode: the bytes themselves, rewritten, on an interface or to a file",
+		Long: `replay packets takes captures as they are and rewrites every address: at every
+layer, inside tunnels and in what ICMP errors quote, with ports, hardware
+addresses, VLAN ids and all checksums. An address that no --map covers ends it;
+so does a map that makes one address of two. Packets that cannot be rewritten as
+a whole, cut ones, and those to multicast or broadcast are left out and counted.
+Payloads are not changed: packets that name a recorded address in theirs are
+counted as residual, and are sent with --keep-residual only.
+
+-w writes the result with its times. -i says what would be sent; --send sends.
+Loopback is free, private addresses need --allow CIDR (at most /24, IPv6 /64),
+for sources too; addresses of the capture, public, multicast and broadcast ones
+are never sent to. Refusals exit with 4. It takes CAP_NET_RAW; root becomes an
+ordinary user (-Z) once the interface is open.
+
+Nobody reacts to what comes back: this is for parsers, counters and IDS. Whether
+it would happen again is a question for squall plan and squall replay.`,
+		Example: `  squall sample s2 -w s2.pcapng
+  squall replay packets s2.pcapng -w moved.pcapng --map 10.1.0.0/16=10.77.0.0/16 --map 198.51.100.0/24=10.78.0.0/24
+  squall replay packets s2.pcapng -i veth0 --map 198.51.100.0/24=10.78.0.0/24 --map 10.1.0.0/24=10.77.0.0/24 --allow 10.77.0.0/24 --allow 10.78.0.0/24 --dst-mac 02:00:00:00:00:02 -f 'net 10.1.0.0/24' -x 10`,
+		RunE: func(cmd *cobra.Command, args []string) error {
+			usage := func(err error) error { return exitError{exitUsage, err} }
+			opt := replay.PacketOptions{Limit: limit, Bytes: caps.MaxBytes}
+			var err error
+			if err = pace.Check(); err != nil {
+				return usage(err)
+			}
+			if pace.Loops < 1 {
+				return usage(errors.New("--loop: want 1 or more; nothing goes on for ever"))
+			}
+			if (iface == "") == (out == "") {
+				return usage(errors.New("where to? either -w FILE or -i INTERFACE"))
+			}
+			if send && iface == "" {
+				return usage(errors.New("--send wants -i INTERFACE, by name"))
+			}
+			if format != "text" && format != "json" {
+				return usage(fmt.Errorf("format %q: want text or json", format))
+			}
+			for _, text := range maps {
+				m, err := replay.ParseMove(text)
+				if err != nil {
+					return usage(err)
+				}
+				opt.Moves = append(opt.Moves, m)
+			}
+			if opt.Ports, err = parsePairs("--port", ports, 65535); err != nil {
+				return usage(err)
+			}
+			if opt.VLANs, err = parsePairs("--vlan", vlans, 4094); err != nil {
+				return usage(err)
+			}
+			for _, m := range []struct {
+				flag, text string
+				to         *[6]byte
+			}{{"--src-mac", srcMAC, &opt.SrcMAC}, {"--dst-mac", dstMAC, &opt.DstMAC}} {
+				if m.text == "" {
+					continue
+				}
+				a, err := net.ParseMAC(m.text)
+				if err != nil || len(a) != 6 || a[0]&1 == 1 {
+					return usage(fmt.Errorf("%s %q: want a unicast hardware address such as 02:00:00:00:00:02", m.flag, m.text))
+				}
+				*m.to = [6]byte(a)
+			}
+			nets, err := parsePrefixes("--allow", allow)
+			if err != nil {
+				return usage(err)
+			}
+			expr, err := parseFilter(filter)
+			if err != nil {
+				return err
+			}
+			if len(args) == 0 {
+				return usage(errors.New("no capture was named"))
+			}
+			recorded, err := addressesOf(cmd, args)
+			if err != nil {
+				return usage(err)
+			}
+			var wire *replay.Wire
+			if iface != "" {
+				if opt.Guard, err = replay.NewGuard(nets, recorded); err != nil {
+					return refused(err)
+				}
+				if send {
+					if wire, err = replay.OpenWire(iface); err != nil {
+						return exitError{exitFailed, err}
+					}
+					defer wire.Close()
+					if dstMAC == "" && !wire.Loopback {
+						return usage(fmt.Errorf("-i %s: whose hardware address? --dst-mac", iface))
+					}
+					if router, is := replay.Gateway(opt.DstMAC); is {
+						return refused(&replay.Refusal{Reason: fmt.Sprintf("--dst-mac %s is the router %s: packets for a test network do not leave it", dstMAC, router)})
+					}
+					if srcMAC == "" {
+						opt.SrcMAC = wire.MAC
+					}
+				}
+			}
+			src, err := openPackets(cmd, args, expr)
+			if err != nil {
+				return usage(err)
+			}
+			defer src.Close()
+			if wire != nil { // what needed root is open
+				if _, err := relinquish(asUser, ""); err != nil {
+					return usage(err)
+				}
+			}
+			p, err := replay.LoadPackets(src, recorded, opt)
+			if err != nil {
+				return refused(err)
+			}
+			talk := cmd.OutOrStdout()
+			if out == "-" {
+				talk = cmd.ErrOrStderr()
+			}
+			if format == "text" {
+				io.WriteString(talk, p.Summary(pace))
+			}
+			if out != "" {
+				if err := writePackets(cmd, p, out, pace); err != nil {
+					return err
+				}
+				if format == "json" {
+					return encode(talk, struct {
+						replay.PacketPlan
+						Residual int64            `json:"residual"`
+						LeftOut  map[string]int64 `json:"left_out"`
+					}{p.Plan(pace), p.Residual, p.LeftOut})
+				}
+				return nil
+			}
+			plan := p.Plan(pace)
+			if err := plan.Within(caps); err != nil {
+				return refused(err)
+			}
+			if pace.Top && !cmd.Flags().Changed("max-rate") {
+				return refused(&replay.Refusal{Reason: "--top-speed knows no rate: lift the cap with --max-rate"})
+			}
+			if p.Residual > 0 && !residual {
+				return refused(&replay.Refusal{Reason: fmt.Sprintf("%d packets name a recorded address in their payload, the first is frame %d; --keep-residual sends them all the same", p.Residual, p.ResidualAt)})
+			}
+			if !send {
+				fmt.Fprintf(talk, "dry run: nothing was sent; --send sends this on %s\n", iface)
+				return nil
+			}
+			report, err := wire.Send(cmd.Context(), p, pace, caps)
+			if report != nil {
+				if format == "json" {
+					encode(talk, report)
+				} else {
+					io.WriteString(talk, report.Text())
+				}
+			}
+			switch {
+			case cmd.Context().Err() != nil:
+				return exitError{exitSignal, errors.New("interrupted")}
+			case err != nil && errors.Is(err, context.Canceled):
+				return exitError{exitSignal, err}
+			case err != nil:
+				return exitError{exitFailed, err}
+			}
+			return nil
+		},
+	}
+	f := cmd.Flags()
+	f.StringArrayVar(&maps, "map", nil, "OLD=NEW: addresses of a network become those of another, host part kept")
+	f.StringArrayVar(&ports, "port", nil, "OLD=NEW: a port becomes another")
+	f.StringArrayVar(&vlans, "vlan", nil, "OLD=NEW: a VLAN id becomes another")
+	f.StringVar(&srcMAC, "src-mac", "", "of every frame; default that of the interface")
+	f.StringVar(&dstMAC, "dst-mac", "", "of every frame; needed to send, except on loopback")
+	f.StringVarP(&filter, "filter", "f", "", "capture filter: only these packets")
+	f.StringVarP(&iface, "interface", "i", "", "interface to send on, by name")
+	f.StringVarP(&out, "write", "w", "", "capture to write instead; its ending chooses format and compression")
+	f.BoolVar(&send, "send", false, "really send; without it nothing leaves")
+	f.StringArrayVar(&allow, "allow", nil, "private network that may be sent to, at most /24 (IPv6 /64)")
+	f.BoolVar(&residual, "keep-residual", false, "send packets whose payload names a recorded address")
+	f.Float64VarP(&pace.Multiplier, "multiplier", "x", 0, "times as fast as recorded")
+	f.Float64VarP(&pace.PPS, "pps", "p", 0, "packets per second")
+	f.Float64VarP(&pace.Mbps, "mbps", "M", 0, "million bits per second of frames")
+	f.BoolVar(&pace.Top, "top-speed", false, "as fast as it goes")
+	f.IntVarP(&pace.Loops, "loop", "l", 1, "how often")
+	f.Int64VarP(&limit, "limit", "L", 0, "packets of the capture that are taken, 0 = all")
+	f.Float64Var(&caps.MaxRate, "max-rate", replay.DefaultMaxRate, "packets per second")
+	f.DurationVar(&caps.MaxDuration, "max-duration", replay.DefaultMaxDuration, "of the run")
+	f.Int64Var(&caps.MaxBytes, "max-bytes", replay.DefaultMaxBytes, "that are sent")
+	f.StringVarP(&format, "format", "T", "text", "text or json")
+	f.StringVarP(&asUser, "relinquish-privileges", "Z", "", "user to become when started as root; by default who called sudo, else nobody; root keeps root")
+	return cmd
+}
+
+func encode(w io.Writer, v any) error {
+	enc := json.NewEncoder(w)
+	enc.SetIndent("", "  ")
+	return enc.Encode(v)
+}
+
+// parsePairs reads OLD=NEW numbers.
+func parsePairs(flag string, list []string, most uint64) (map[uint16]uint16, error) {
+	m := map[uint16]uint16{}
+	for _, s := range list {
+		was, is, _ := strings.Cut(s, "=")
+		a, err1 := strconv.ParseUint(was, 10, 16)
+		b, err2 := strconv.ParseUint(is, 10, 16)
+		if err1 != nil || err2 != nil || a == 0 || b == 0 || a > most || b > most {
+			return nil, fmt.Errorf("%s %q: want OLD=NEW, from 1 to %d", flag, s, most)
+		}
+		m[uint16(a)] = uint16(b)
+	}
+	return m, nil
+}
+
+// openPackets opens captures with a filter over them.
+func openPackets(cmd *cobra.Command, args []string, expr capture.Expr) (capture.Source, error) {
+	for _, a := range args {
+		if a == "-" {
+			return nil, errors.New("-: packet mode reads a capture twice; give it a file")
+		}
+	}
+	src, err := capture.Open(args, capture.Options{})
+	if err != nil || expr == nil {
+		return src, err
+	}
+	return replay.Filtered(src, expr), nil
+}
+
+// addressesOf is every address of the captures, looked at before anything is
+// rewritten: none of them is sent to, and none may stand in a payload.
+func addressesOf(cmd *cobra.Command, args []string) ([]netip.Addr, error) {
+	src, err := openPackets(cmd, args, nil)
+	if err != nil {
+		return nil, err
+	}
+	defer src.Close()
+	return replay.AddressesOf(src)
+}
+
+func writePackets(cmd *cobra.Command, p *replay.Packets, path string, pace replay.Pace) error {
+	h, done, err := create(cmd, path)
+	if err != nil {
+		return err
+	}
+	opt := capture.WriterOptionsFor(path)
+	opt.Link = p.Link
+	w, err := capture.NewWriter(h, opt)
+	if err == nil {
+		err = p.WriteTo(cmd.Context(), w, pace)
+		if e := w.Close(); err == nil {
+			err = e
+		}
+	}
+	if e := done(); err == nil {
+		err = e
+	}
+	if err != nil {
+		return exitError{exitFailed, err}
+	}
+	return nil
+}
