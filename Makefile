@@ -65,12 +65,8 @@ browser:
 # Real nodes and outages on loopback: some five minutes. Servers that are not
 # installed are skipped, by name.
 integration:
-<<<<<<< HEAD
-	go test -tags integration -run 'TestRealNodes|TestSkypeAgain|TestTableOfReplayOnSockets' -v -timeout 20m ./replay
-	go test -tags integration -run 'TestLiveInNamespace' -v -timeout 10m ./cmd/squall
-=======
 	go test -tags integration -run 'TestRealNodes|TestSkypeAgain|TestTableOfReplayOnSockets|TestPacketsOnWire' -v -timeout 20m ./replay
->>>>>>> ff50da2 (squall replay packets: captures rewritten as a whole, on an interface or to a file; docs: what if)
+	go test -tags integration -run 'TestLiveInNamespace' -v -timeout 10m ./cmd/squall
 
 golden:
 	go test ./cmd/squall -run "ReferencePage|Docs" -args -update

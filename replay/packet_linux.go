@@ -30,13 +30,6 @@ const (
 	longestNap = 20 * time.Millisecond
 )
 
-// mmsghdr of sendmmsg(2).
-type mmsghdr struct {
-	hdr unix.Msghdr
-	n   uint32
-	_   [4]byte
-}
-
 // Wire is an interface that packets are sent on.
 type Wire struct {
 	Name     string
