@@ -417,6 +417,14 @@ func (l *Live) wait(s *liveSocket, down *bool) bool {
 		l.say("%s: %v", s.tap.Name, err)
 		return false
 	}
+	if fds[0].Revents&unix.POLLIN != 0 {
+		// The kernel says so as long as the block before is not back, too, which
+		// would make this a busy loop while a consumer works.
+		desc := (*unix.TpacketBlockDesc)(s.at(s.next * liveBlock))
+		if head := (*unix.TpacketHdrV1)(unsafe.Pointer(&desc.Hdr[0])); atomic.LoadUint32(&head.Block_status)&unix.TP_STATUS_USER == 0 {
+			time.Sleep(time.Millisecond)
+		}
+	}
 	if fds[0].Revents&unix.POLLERR != 0 {
 		if v, err := unix.GetsockoptInt(s.fd, unix.SOL_SOCKET, unix.SO_ERROR); err == nil && v == int(unix.ENETDOWN) && !*down {
 			*down = true
