@@ -46,7 +46,6 @@ type sigNumber struct {
 	at, bytes int
 	little    bool
 	plus      int64 // added to the value
-	unit      int64 // ns, of waits
 }
 
 // sigField is some bytes of a message.
