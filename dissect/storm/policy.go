@@ -590,7 +590,7 @@ func (g *group) policy(th *Thresholds) Policy {
 	}
 	path := pathOffset(kind, steps[0])
 	if path > 0 {
-		m, n, used = medians(steps, offset+path)
+		m, n, _ = medians(steps, offset+path)
 		f = families(m, n)
 	}
 	p.Waits = waits(steps, &steps[0] != &g.whole[0], f.predicted, offset+path)
