@@ -160,9 +160,7 @@ func (c *changeFlags) list() ([]replay.WhatIf, error) {
 		texts = append(texts[:len(texts):len(texts)], "policy: "+c.policy)
 		name = append(name, c.policy)
 	}
-	for _, o := range c.overrides {
-		name = append(name, o)
-	}
+	name = append(name, c.overrides...)
 	if c.upgrade != "" && len(texts) == 0 && c.budget == "" {
 		texts = []string{replay.Gentle}
 		name = append(name, "full jitter, cap 60s")
