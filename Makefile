@@ -66,7 +66,8 @@ browser:
 # installed are skipped, by name.
 integration:
 	go test -tags integration -run 'TestRealNodes|TestSkypeAgain|TestTableOfReplayOnSockets|TestPacketsOnWire' -v -timeout 20m ./replay
-	go test -tags integration -run 'TestLiveInNamespace' -v -timeout 10m ./cmd/squall
+	go test -tags integration -run "TestLiveInNamespace|TestCookbookSQL" -v -timeout 10m ./cmd/squall
+	go test -tags integration -run "TestOthersReadIt" -v -timeout 10m ./reports
 
 golden:
 	go test ./cmd/squall -run "ReferencePage|Docs" -args -update

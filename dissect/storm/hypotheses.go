@@ -117,7 +117,7 @@ func hypotheses(r *Report) []Hypothesis {
 	})
 	add("overload", "The nodes answer, but more slowly than the clients wait; the retries keep it so.", func(w *weighing) {
 		w.ask(2, late >= 0.3, fmt.Sprintf("%.0f %% of the answers came after the client had given up", 100*late), fmt.Sprintf("only %.0f %% of the answers were late", 100*late))
-		w.ask(1, overloaded > 0, fmt.Sprintf("%d nodes were overloaded", overloaded), "no node answered too late to most")
+		w.ask(1, overloaded > 0, fmt.Sprintf("nodes that were overloaded: %d", overloaded), "no node answered too late to most")
 		w.ask(1, f.Metastable || f.RetryShare() >= 0.5, "retries are most of the load", "retries are not most of the load")
 	})
 	add("attack", "Somebody floods the service.", func(w *weighing) {

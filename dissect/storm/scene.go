@@ -280,7 +280,8 @@ func (d *scenes) counted(t *thread, a *dissect.Attempt) {
 	if a.OneSided {
 		made += l.add(b, fOneSided, 1)
 	}
-	if a.Proto == dissect.ProtoTCP && a.DestinationPackets > 0 && a.SourcePackets > int64(a.Transmissions) && a.Outcome == dissect.OutcomeAccepted {
+	// Rows that no packets are behind, as those of a replay, have no history.
+	if a.Proto == dissect.ProtoTCP && a.History != "" && a.DestinationPackets > 0 && a.SourcePackets > int64(a.Transmissions) && a.Outcome == dissect.OutcomeAccepted {
 		made += l.add(b, fShook, 1)
 		if strings.IndexByte(a.History, 'h') < 0 {
 			made += l.add(b, fMissed, 1)
