@@ -215,6 +215,9 @@ func TestHints(t *testing.T) {
 // TestShardsAreTheWhole: what several runs kept of the same inputs joins to
 // what one run finds, in any order; two captures of different times join too.
 func TestShardsAreTheWhole(t *testing.T) {
+	if testing.Short() {
+		t.Skip("takes minutes under the race detector; without -short it runs")
+	}
 	dir := t.TempDir()
 	at := func(name string) string { return filepath.Join(dir, name) }
 	squall(nil, "sample", stormSample(), "-w", at("s.pcap"))

@@ -45,6 +45,9 @@ func watchAll(t *testing.T, src capture.Source) (changes []sight, looks int) {
 // onset, as confirmed within 30 s, and its end within 30 s; the same however
 // the packets come.
 func TestWatchStorm(t *testing.T) {
+	if testing.Short() {
+		t.Skip("takes minutes under the race detector; without -short it runs")
+	}
 	var b bytes.Buffer
 	truth, err := samples.Write(&b, "outage", 1, capture.WriterOptions{})
 	if err != nil {
