@@ -195,6 +195,9 @@ func (u *unpacker) record(r *Record) {
 	r.Answer = min(dissect.Answer(u.byte()), dissect.NumAnswers-1)
 	r.Flags = RecordFlags(u.byte())
 	copy(r.History[:], u.take(min(int(u.byte()), len(r.History))))
+	if i := bytes.IndexByte(r.History[:], 0); i >= 0 { // letters end at the first zero, whatever a damaged file says
+		clear(r.History[i:])
+	}
 	if has&hasAnswered != 0 {
 		r.AnsweredAt = r.Start + u.signed()
 	}
