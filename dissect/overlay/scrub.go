@@ -24,9 +24,10 @@ type Scrubber struct {
 	// in the capture; such bytes are replaced wherever they stand.
 	Known func(dissect.Addr) bool
 
-	msg   dissect.Message
-	whole []byte
-	done  []bool // bytes of whole that hold another address already
+	readers map[string]dissect.Protocol
+	msg     dissect.Message
+	whole   []byte
+	done    []bool // bytes of whole that hold another address already
 }
 
 // Scrub cleans the payload of one datagram or segment of a flow of the protocol.
@@ -65,27 +66,34 @@ func (s *Scrubber) Scrub(protocol string, d *dissect.Datagram) {
 	s.known(b)
 }
 
-// identity overwrites the name that the protocol's own reader finds, where it
-// is text.
+// identity overwrites the name that the protocol's own reader finds in a
+// datagram, where it is text. Readers are asked only for what their probe takes.
 func (s *Scrubber) identity(protocol string, d *dissect.Datagram) {
-	for _, p := range All() {
-		if p.Name() != protocol || protocol == "sip" {
-			continue
+	if s.readers == nil {
+		s.readers = map[string]dissect.Protocol{}
+		for _, p := range All() {
+			if p.Transports()&dissect.UDP != 0 && p.Name() != "sip" { // its lines are cleaned already
+				s.readers[p.Name()] = p
+			}
 		}
-		s.msg = dissect.Message{}
-		f := dissect.Flow{FromClient: true, SegLen: len(d.Payload), Established: true}
-		if _, err := p.Dissect(d, &f, &s.msg); err != nil || len(s.msg.ClientID) < 3 || !printable(s.msg.ClientID) {
+	}
+	p := s.readers[protocol]
+	if p == nil || p.Probe(d) == dissect.No {
+		return
+	}
+	s.msg = dissect.Message{}
+	f := dissect.Flow{FromClient: true, SegLen: len(d.Payload), Established: true}
+	if _, err := p.Dissect(d, &f, &s.msg); err != nil || len(s.msg.ClientID) < 3 || !printable(s.msg.ClientID) {
+		return
+	}
+	id := bytes.Clone(s.msg.ClientID)
+	for at := 0; ; {
+		i := bytes.Index(d.Payload[at:], id)
+		if i < 0 {
 			return
 		}
-		id := bytes.Clone(s.msg.ClientID)
-		for at := 0; ; {
-			i := bytes.Index(d.Payload[at:], id)
-			if i < 0 {
-				return
-			}
-			s.Name(d.Payload[at+i : at+i+len(id)])
-			at += i + len(id)
-		}
+		s.Name(d.Payload[at+i : at+i+len(id)])
+		at += i + len(id)
 	}
 }
 
