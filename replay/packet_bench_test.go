@@ -18,7 +18,7 @@ import (
 func TestPacketBudget(t *testing.T) {
 	tcpreplay, err := exec.LookPath("tcpreplay")
 	if err != nil {
-		t.Skip("tcpreplay is not installed")
+		t.Skip("needs tcpreplay (Debian: apt-get install tcpreplay)")
 	}
 	squall, in, inside := wire(t)
 	maps := []string{"--map", "198.51.100.0/24=10.78.0.0/24", "--map", "10.1.0.0/24=10.77.0.0/24", "--dst-mac", "02:00:00:00:00:12", "--src-mac", "02:00:00:00:00:11",

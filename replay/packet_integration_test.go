@@ -81,7 +81,7 @@ func TestPacketsOnWire(t *testing.T) {
 	}
 	tshark, err := exec.LookPath("tshark")
 	if err != nil {
-		t.Skip("no tshark: checksums not looked at")
+		t.Skip("needs tshark to look at checksums (Debian: apt-get install tshark)")
 	}
 	bad, err := exec.Command(tshark, "-r", file, "-o", "ip.check_checksum:TRUE", "-o", "tcp.check_checksum:TRUE", "-o", "udp.check_checksum:TRUE",
 		"-Y", "ip.checksum.status==0 or tcp.checksum.status==0 or udp.checksum.status==0").Output()
@@ -95,7 +95,7 @@ func TestPacketsOnWire(t *testing.T) {
 func wire(t testing.TB) (squall, in string, inside func(string, ...string) *exec.Cmd) {
 	t.Helper()
 	if os.Geteuid() != 0 {
-		t.Skip("network namespaces take root")
+		t.Skip("network namespaces take root: run the tests as root")
 	}
 	for _, tool := range []string{"ip", "tcpdump"} {
 		if _, err := exec.LookPath(tool); err != nil {

@@ -56,7 +56,7 @@ const { tableFromIPC } = require('apache-arrow');
 func TestOthersReadIt(t *testing.T) {
 	npm, err := exec.LookPath("npm")
 	if err != nil {
-		t.Skip("needs npm")
+		t.Skip("needs npm (Debian: apt-get install npm)")
 	}
 	dir := t.TempDir()
 	install := exec.Command(npm, "install", "--no-audit", "--no-fund", "--prefix", dir, "@duckdb/node-api@1.5.6-r.1", "apache-arrow@21.2.0")

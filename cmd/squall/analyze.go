@@ -94,11 +94,7 @@ Exit status: 0 done, 2 unreadable input, 3 done but an input was damaged,
 					return exitError{exitFailed, err}
 				}
 			}
-			w, done, err := create(cmd, out.file)
-			if err != nil {
-				return err
-			}
-			if err := finish(w, done, func(w io.Writer) error { return write(w, results) }); err != nil {
+			if err := emit(cmd, out.file, func(w io.Writer) error { return write(w, results) }); err != nil {
 				return err
 			}
 			if err := interrupted(cmd); err != nil {

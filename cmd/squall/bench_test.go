@@ -34,7 +34,7 @@ func TestBudgets(t *testing.T) {
 	}
 	peer, err := exec.LookPath("tcpdump")
 	if err != nil {
-		t.Skip("needs tcpdump, the peer that the budgets name")
+		t.Skip("needs tcpdump, the peer that the budgets name (Debian: apt-get install tcpdump)")
 	}
 	var table strings.Builder
 	table.WriteString("| capture | command | wall, median of 5 | least to most | peak RSS | ratio to tcpdump | budget |\n|---|---|---|---|---|---|---|\n")

@@ -160,11 +160,7 @@ Exit status 99 when a measure is beyond its limit; --limit NAME=VALUE sets one,
 			}
 			c := replay.Compare(profiles[0], profiles[1:], changed)
 			c.Notes = append(c.Notes, runNotes(sides[1:])...)
-			w, done, err := create(cmd, file)
-			if err != nil {
-				return err
-			}
-			if err := finish(w, done, func(w io.Writer) error { return write(w, c) }); err != nil {
+			if err := emit(cmd, file, func(w io.Writer) error { return write(w, c) }); err != nil {
 				return err
 			}
 			if !c.Pass() {

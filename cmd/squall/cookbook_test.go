@@ -15,7 +15,7 @@ import (
 func TestCookbookSQL(t *testing.T) {
 	npm, err := exec.LookPath("npm")
 	if err != nil {
-		t.Skip("needs npm, to install DuckDB")
+		t.Skip("needs npm, to install DuckDB (Debian: apt-get install npm)")
 	}
 	page, err := os.ReadFile("../../docs/cookbook.md")
 	if err != nil {

@@ -96,11 +96,7 @@ sources it hurts.`,
 				return exitError{exitFailed, err}
 			}
 			if export != nil {
-				w, done, err := create(cmd, out.file)
-				if err != nil {
-					return err
-				}
-				return finish(w, done, func(w io.Writer) error { return export(w, list) })
+				return emit(cmd, out.file, func(w io.Writer) error { return export(w, list) })
 			}
 			t := reports.Sources()
 			if err := out.write(cmd, f, &t.Table, t.List(list)); err != nil {

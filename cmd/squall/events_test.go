@@ -51,7 +51,7 @@ func TestEvents(t *testing.T) {
 	}
 	tshark, err := exec.LookPath("tshark")
 	if err != nil {
-		t.Skip("needs tshark to count the frames again")
+		t.Skip("needs tshark to count the frames again (Debian: apt-get install tshark)")
 	}
 	counted := 0
 	for _, r := range rows {

@@ -53,15 +53,11 @@ of it, who came from where, what its role cost it.`,
 			if err != nil {
 				return exitError{exitUsage, err}
 			}
-			w, done, err := create(cmd, out)
-			if err != nil {
-				return err
-			}
 			write := func(w io.Writer) error { return e.Write(w, look) }
 			if format == "json" {
 				write = func(w io.Writer) error { return e.JSON(w, results) }
 			}
-			if err := finish(w, done, write); err != nil {
+			if err := emit(cmd, out, write); err != nil {
 				return err
 			}
 			if err := interrupted(cmd); err != nil {

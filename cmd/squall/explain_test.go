@@ -108,7 +108,7 @@ func TestExplain(t *testing.T) {
 	}
 	tshark, err := exec.LookPath("tshark")
 	if err != nil {
-		t.Skip("needs tshark to try the filters")
+		t.Skip("needs tshark to try the filters (Debian: apt-get install tshark)")
 	}
 	distinct := map[int64]bool{}
 	for _, f := range e.Frames {

@@ -81,6 +81,9 @@ protocol encrypts stays as it is, and so does the timing.`,
 				if !sel.rows() {
 					return exitError{exitUsage, errors.New("--anonymize keeps only packets of attempts: say which; --where true takes all")}
 				}
+				if out == "-" {
+					return exitError{exitUsage, errors.New("--anonymize wants -w FILE: what went to standard output could not be taken back if an address were left")}
+				}
 				secret, err := os.ReadFile(keyFile)
 				if err != nil {
 					return exitError{exitUsage, fmt.Errorf("--anonymize: %w", err)}
@@ -173,16 +176,11 @@ func extract(cmd *cobra.Command, in *source, args []string, sel *selection, out 
 		return exitError{exitUsage, err}
 	}
 	defer src.Close()
-	to, done, err := create(cmd, out)
-	if err != nil {
+	if err := notRead(src, out); err != nil {
 		return err
 	}
 	opt := capture.WriterOptionsFor(out)
 	opt.Comment = fmt.Sprintf("squall extract: packets of %d attempts", n)
-	w, err := capture.NewWriter(to, opt)
-	if err != nil {
-		return exitError{exitUsage, err}
-	}
 	keep := func(p *capture.Packet, file string) (string, bool) {
 		if cfg.Filter != nil {
 			var d dissect.Datagram
@@ -214,24 +212,26 @@ func extract(cmd *cobra.Command, in *source, args []string, sel *selection, out 
 			return words, true
 		}
 	}
-	packets, err := copyPackets(cmd, src, w, keep)
 	if !sel.rows() {
 		last = min(last, end)
 	}
-	w.Ended(last)
-	if e := w.Close(); err == nil {
-		err = e
-	}
-	if e := done(); err == nil {
-		err = e
-	}
-	if err != nil {
-		return exitError{exitFailed, err}
+	var packets int64
+	if err := emit(cmd, out, func(to io.Writer) error {
+		w, err := capture.NewWriter(to, opt)
+		if err != nil {
+			return err
+		}
+		packets, err = copyPackets(cmd, src, w, keep)
+		w.Ended(last)
+		if e := w.Close(); err == nil {
+			err = e
+		}
+		return err
+	}); err != nil {
+		return err
 	}
 	if anon != nil && anon.Residual > 0 {
-		if out != "-" {
-			os.Remove(out)
-		}
+		os.Remove(out)
 		return exitError{exitFailed, fmt.Errorf("%d original addresses are left in payloads: %s is not written", anon.Residual, out)}
 	}
 	if !in.quiet {

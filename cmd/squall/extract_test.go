@@ -158,6 +158,8 @@ func TestExtractErrors(t *testing.T) {
 		{[]string{file, "-w", "x.pcap", "--node", "there"}, 2, "ADDRESS:PORT"},
 		{[]string{file, "-w", "x.pcap", "--from", "onset-1m"}, 2, "--finding N"},
 		{[]string{file, "-w", "x.pcap", "--attempt", "nonesuch"}, 1, "no attempt fits"},
+		{[]string{file, "-w", file, "--where", "true"}, 2, "cannot be written"},
+		{[]string{file, "-w", "-", "--where", "true", "--anonymize", file}, 2, "-w FILE"},
 	} {
 		code, _, errs := squall(nil, append([]string{"extract", "-q"}, c.args...)...)
 		if code != c.code || !strings.Contains(errs, c.says) {

@@ -47,11 +47,7 @@ damaged; one that ends inside its last record is only noted.`,
 			defer results.Analysis.Close()
 			all := results.Analysis.Captures()
 			if f.Name == "text" && len(out.query.Columns) == 0 {
-				w, done, err := create(cmd, out.file)
-				if err != nil {
-					return err
-				}
-				err = finish(w, done, func(w io.Writer) error {
+				err := emit(cmd, out.file, func(w io.Writer) error {
 					for i := range all {
 						describe(w, &all[i])
 					}

@@ -63,11 +63,7 @@ analyze, or in shards, decides it.`,
 			if err := keep(results, dir, reports.Options{}, page); err != nil {
 				return exitError{exitFailed, err}
 			}
-			w, done, err := create(cmd, "-")
-			if err != nil {
-				return err
-			}
-			if err := finish(w, done, func(w io.Writer) error { return write(w, results) }); err != nil {
+			if err := emit(cmd, "-", func(w io.Writer) error { return write(w, results) }); err != nil {
 				return err
 			}
 			return damaged(a.Captures())

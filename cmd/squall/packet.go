@@ -269,24 +269,17 @@ func addressesOf(cmd *cobra.Command, args []string) ([]netip.Addr, error) {
 }
 
 func writePackets(cmd *cobra.Command, p *replay.Packets, path string, pace replay.Pace) error {
-	h, done, err := create(cmd, path)
-	if err != nil {
-		return err
-	}
 	opt := capture.WriterOptionsFor(path)
 	opt.Link = p.Link
-	w, err := capture.NewWriter(h, opt)
-	if err == nil {
+	return emit(cmd, path, func(h io.Writer) error {
+		w, err := capture.NewWriter(h, opt)
+		if err != nil {
+			return err
+		}
 		err = p.WriteTo(cmd.Context(), w, pace)
 		if e := w.Close(); err == nil {
 			err = e
 		}
-	}
-	if e := done(); err == nil {
-		err = e
-	}
-	if err != nil {
-		return exitError{exitFailed, err}
-	}
-	return nil
+		return err
+	})
 }

@@ -140,11 +140,7 @@ its time, whatever becomes of it: good for a load at a known rate, wrong for
 				if out == "-" {
 					summary = cmd.ErrOrStderr()
 				}
-				w, done, err := create(cmd, out)
-				if err != nil {
-					return err
-				}
-				if err := finish(w, done, plan.Write); err != nil {
+				if err := emit(cmd, out, plan.Write); err != nil {
 					return err
 				}
 			}

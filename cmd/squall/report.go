@@ -90,14 +90,19 @@ func (o *output) write(cmd *cobra.Command, f reports.Format, t *reports.Table, r
 		}
 		return nil
 	}
-	w, done, err := create(cmd, o.file)
-	if err != nil {
-		return err
-	}
-	return finish(w, done, func(w io.Writer) error {
+	return emit(cmd, o.file, func(w io.Writer) error {
 		_, err := reports.Write(w, f, narrowed, rows, o.options)
 		return err
 	})
+}
+
+// emit writes an output that - sends to standard output.
+func emit(cmd *cobra.Command, path string, write func(io.Writer) error) error {
+	w, done, err := create(cmd, path)
+	if err != nil {
+		return err
+	}
+	return finish(w, done, write)
 }
 
 // finish writes through a buffer and closes, reporting the first error.

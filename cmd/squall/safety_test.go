@@ -49,7 +49,7 @@ func inNamespace(t *testing.T) bool {
 		return true
 	}
 	if os.Geteuid() != 0 {
-		t.Skip("a network namespace wants root")
+		t.Skip("a network namespace wants root: run the tests as root")
 	}
 	cmd := exec.Command(os.Args[0], "-test.run=^"+t.Name()+"$", "-test.v", "-test.short="+fmt.Sprint(testing.Short()))
 	cmd.Env = append(os.Environ(), "SQUALL_NAMESPACE=1")
@@ -267,7 +267,7 @@ func TestConsentEnds(t *testing.T) {
 		return
 	}
 	if testing.Short() {
-		t.Skip("takes five seconds")
+		t.Skip("takes five seconds; without -short it runs")
 	}
 	if out, err := exec.Command("ip", "address", "add", "10.77.0.1/24", "dev", "lo").CombinedOutput(); err != nil {
 		t.Skipf("ip: %v: %s", err, out)
@@ -308,7 +308,7 @@ func TestConsentEnds(t *testing.T) {
 // results are that user's, and a directory with other files is left alone.
 func TestRootBecomesNobody(t *testing.T) {
 	if os.Geteuid() != 0 {
-		t.Skip("not root")
+		t.Skip("gives up root, so it has to be run as root")
 	}
 	_, plan := outagePlan(t)
 	_, flags := nodes(t, "sip", 3, replay.NodeConfig{})

@@ -77,11 +77,7 @@ silent for a while, or set its clock. --split writes the capture in N files.`,
 			if facts == nil {
 				return exitError{exitUsage, fmt.Errorf("sample %s is for measuring and has no truth to write", args[0])}
 			}
-			w, done, err := create(cmd, truth)
-			if err != nil {
-				return err
-			}
-			return finish(w, done, func(w io.Writer) error {
+			return emit(cmd, truth, func(w io.Writer) error {
 				enc := json.NewEncoder(w)
 				enc.SetIndent("", " ")
 				return enc.Encode(facts)
@@ -118,11 +114,7 @@ func writeSample(cmd *cobra.Command, name string, sc samples.Scenario, simulated
 		}
 		return facts, nil
 	}
-	w, done, err := create(cmd, out)
-	if err != nil {
-		return nil, err
-	}
-	err = finish(w, done, func(w io.Writer) (err error) {
+	err = emit(cmd, out, func(w io.Writer) (err error) {
 		if simulated {
 			facts, err = samples.WriteScenario(w, sc, seed, opt)
 		} else {

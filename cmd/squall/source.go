@@ -188,6 +188,21 @@ func (s *source) analyse(cmd *cobra.Command, args []string) (*reports.Results, e
 	return reports.NewResults(a, storm.Config{}), nil
 }
 
+// notRead refuses to write a file that is an input: it would be emptied before
+// it is read.
+func notRead(src capture.Source, out string) error {
+	there, err := os.Stat(out)
+	if err != nil {
+		return nil
+	}
+	for _, f := range src.Files() {
+		if in, err := os.Stat(f.Path); err == nil && os.SameFile(in, there) {
+			return exitError{exitUsage, fmt.Errorf("%s is read and cannot be written: another name after -w", out)}
+		}
+	}
+	return nil
+}
+
 // progress draws a line on a terminal, and nothing anywhere else.
 func (s *source) progress(w io.Writer, src capture.Source, cfg *pipeline.Config) (done func()) {
 	if s.quiet || !isTerminal(w) {

@@ -3,6 +3,7 @@ package main
 import (
 	"errors"
 	"fmt"
+	"io"
 	"path/filepath"
 	"strconv"
 	"strings"
@@ -110,16 +111,8 @@ Exit status: 0 done, 1 no storm or the hindcast failed, 2 unreadable input.`,
 				}
 				return exitError{exitFailed, err}
 			}
-			w, done, err := create(cmd, out)
-			if err != nil {
+			if err := emit(cmd, out, func(w io.Writer) error { return reports.WriteForecast(w, f, format, look) }); err != nil {
 				return err
-			}
-			err = reports.WriteForecast(w, f, format, look)
-			if e := done(); err == nil {
-				err = e
-			}
-			if err != nil {
-				return exitError{exitFailed, err}
 			}
 			if !f.Hindcast.Passed {
 				return exitError{exitFailed, errors.New("the hindcast failed, so there is no forecast: " + strings.Join(f.Hindcast.Reasons, "; "))}

@@ -71,7 +71,7 @@ func packetsOf(t *testing.T, src capture.Source, err error) []capture.Packet {
 func TestFilterAgainstTcpdump(t *testing.T) {
 	tcpdump, err := exec.LookPath("tcpdump")
 	if err != nil {
-		t.Skip("needs tcpdump in the path")
+		t.Skip("needs tcpdump in the path (Debian: apt-get install tcpdump)")
 	}
 	dir := filepath.Join("..", "..", "..", "shared", "captures")
 	if names, _ := filepath.Glob(filepath.Join(dir, "formats", "*")); len(names) == 0 {

@@ -325,7 +325,7 @@ func (c *comparison) ask(t *testing.T, path string) {
 	t.Helper()
 	program, err := exec.LookPath("tshark")
 	if err != nil {
-		t.Skip("needs tshark")
+		t.Skip("needs tshark (Debian: apt-get install tshark)")
 	}
 	version, err := exec.Command(program, "--version").Output()
 	if err != nil {

@@ -68,7 +68,7 @@ func TestRowsAsTheRulesDemand(t *testing.T) {
 		}
 		t.Run(name, func(t *testing.T) {
 			if testing.Short() && !slices.Contains(quick, name) {
-				t.Skip("left out with -short")
+				t.Skip("takes long; without -short it runs")
 			}
 			if !read(sc.Protocol) {
 				t.Skipf("%s is not read", sc.Protocol)

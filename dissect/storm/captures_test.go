@@ -147,7 +147,7 @@ var stormy = []string{"lab/n2n3-supernode-loss-a.pcap", "lab/nebula-lighthouses-
 // megabytes and runs with -args -sweep, as `make evaluate` does.
 func TestNoStormInHealthyCaptures(t *testing.T) {
 	if !*sweep {
-		t.Skip("run with -args -sweep")
+		t.Skip("reads all real captures: run by make evaluate, or with -args -sweep")
 	}
 	judged := 0
 	err := filepath.WalkDir(captures, func(path string, e fs.DirEntry, err error) error {
