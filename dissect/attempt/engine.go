@@ -31,6 +31,10 @@ const (
 	orphanSlots = 1 << 10
 	wheelSlots  = 1 << 9
 	wheelShift  = 30 // a slot is 2^30 ns, about a second
+	// clockBack is how far time may go back before the clock counts as set anew,
+	// and clockCredit bounds the flows and slots that following it may visit.
+	clockBack   = 2 * second
+	clockCredit = 1 << 20
 	none        = int32(-1)
 	unknown     = int16(-1)
 	never       = int64(1<<63 - 1)
@@ -139,6 +143,7 @@ type Engine struct {
 	tick    int64
 	now     int64
 	started bool
+	backs   int // visits that clocks set back may have caused
 
 	dups       duplicates
 	orphans    [orphanSlots]orphan
@@ -224,6 +229,9 @@ func (e *Engine) advance(t int64) {
 		return
 	}
 	if t <= e.now {
+		if t < e.now-clockBack {
+			e.setBack(t)
+		}
 		return
 	}
 	e.now = t
@@ -244,6 +252,18 @@ func (e *Engine) advance(t int64) {
 			fi = next
 		}
 	}
+}
+
+// setBack follows a clock that was set back, or a file that others were appended
+// to: with the later time kept, all that comes would be overdue at once. The
+// flows stay where they are in the wheel, which looks at each once a turn.
+func (e *Engine) setBack(t int64) {
+	turn := wheelSlots + e.index.n
+	if e.backs+turn > clockCredit {
+		return // it goes to and fro
+	}
+	e.backs += turn
+	e.now, e.tick = t, t>>wheelShift
 }
 
 // serve expires what is due in a flow, and the flow itself. The flow is not in

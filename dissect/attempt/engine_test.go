@@ -361,6 +361,25 @@ func TestClock(t *testing.T) {
 	if len(rows) != 1 || rows[0].Outcome != dissect.OutcomeRefused || rows[0].End < rows[0].Start {
 		t.Errorf("%+v", rows)
 	}
+	// A file that an older one was appended to: each keeps its own time.
+	older := func(at int64, d *dissect.Datagram) *dissect.Datagram {
+		d.Time, d.SrcPort, d.DstPort = d.Time-at*1e6, d.SrcPort+1, d.DstPort+1
+		return d
+	}
+	rows, _ = run(t, Config{}, year+20000, pk(year, true, dissect.SYN, 1, 0, ""), pk(year+10, false, ra, 0, 2, ""),
+		older(year, pk(year, true, dissect.SYN, 7, 0, "")), older(year, pk(year+9000, false, ra, 0, 8, "")))
+	if len(rows) != 2 || rows[0].Outcome != dissect.OutcomeRefused || rows[1].Outcome != dissect.OutcomeRefused {
+		t.Errorf("two times in one file: %+v", rows)
+	}
+	// One that goes to and fro for ever is not followed for ever.
+	var e *Engine
+	var many []*dissect.Datagram
+	for i := range int64(1 << 13) {
+		many = append(many, pk(i%2*year+i, true, dissect.SYN, uint32(i+1), 0, ""))
+	}
+	if _, e = run(t, Config{}, 2*year, many...); e.backs > clockCredit {
+		t.Errorf("%d visits", e.backs)
+	}
 }
 
 func TestICMPKinds(t *testing.T) {
