@@ -38,7 +38,7 @@ func (a Addr) IP() netip.Addr { return netip.AddrFrom16(a).Unmap() }
 func (a Addr) String() string { return a.IP().String() }
 
 // Multicast reports a multicast destination, or the IPv4 limited broadcast.
-// A subnet's own broadcast address cannot be told without its mask.
+// For a subnet's own broadcast address see Datagram.ToMany.
 func (a Addr) Multicast() bool {
 	if a.Is4() {
 		return a[12]&0xf0 == 0xe0 || binary.BigEndian.Uint32(a[12:]) == 0xffffffff

@@ -84,6 +84,8 @@ type Datagram struct {
 	Cut    bool // the snapshot length removed bytes of this packet
 	First  bool // first fragment of a datagram that was not reassembled
 	Tunnel Tunnel
+	// Broadcast: the link header that is nearest to the datagram is addressed to all.
+	Broadcast bool
 
 	Src, Dst         Addr
 	SrcPort, DstPort uint16
@@ -111,6 +113,14 @@ type Quoted struct {
 	HasSeq           bool   // the quotation reached the TCP sequence number
 	Seq              uint32 // TCP sequence number: the ISN of the SYN that is refused
 	Payload          []byte // what was quoted after the transport header, may be empty
+}
+
+// ToMany reports a datagram to a group or to all of a subnet. A subnet's own
+// broadcast address cannot be told without its mask; one that ends in ones, in a
+// frame to all, is one. The frame alone does not do: packet generators that know
+// no better address unicast like that.
+func (d *Datagram) ToMany() bool {
+	return d.Dst.Multicast() || d.Broadcast && d.Dst.Is4() && d.Dst[15]&0x1f == 0x1f
 }
 
 // Source and Destination are the two endpoints of the datagram.

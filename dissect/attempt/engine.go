@@ -352,8 +352,9 @@ func (e *Engine) idle(f *flow) int64 {
 		return at + sessionIdle
 	}
 	for ti := f.head; ti != none; ti = e.txns.at(ti).next {
-		if t := e.txns.at(ti); t.rec.Outcome != dissect.OutcomeRefused || t.rec.Evidence != dissect.EvidenceRST {
-			return at + lateWithin + 1
+		t := e.txns.at(ti)
+		if t.rec.Outcome != dissect.OutcomeRefused || t.rec.Evidence != dissect.EvidenceRST || t.lastSend >= f.last {
+			return at + lateWithin + 1 // also where a repeat got no RST: it is followed by others
 		}
 	}
 	return at + refusedLinger

@@ -123,6 +123,8 @@ func TestRules(t *testing.T) {
 			[]row{{dissect.OutcomeRefused, dissect.EvidenceRST, dissect.AnswerRST, 3}}},
 		{"2 accepted", Config{}, 60000, open(pk(110, true, A, 2, 51, "hi"), pk(200, false, A, 51, 4, "x")),
 			[]row{{dissect.OutcomeAccepted, dissect.EvidenceSynAck, dissect.AnswerSynAck, 1}}},
+		{"3 refused, the last repeat is not", Config{}, 60000, []P{pk(0, true, S, 1, 0, ""), pk(9, false, ra, 0, 2, ""), pk(500, true, S, 1, 0, ""), pk(12500, true, S, 1, 0, ""), pk(12509, false, ra, 0, 2, "")},
+			[]row{{dissect.OutcomeRefused, dissect.EvidenceRST, dissect.AnswerRST, 3}}},
 		{"3 refused", Config{}, 60000, []P{pk(0, true, S, 1, 0, ""), pk(9, false, ra, 0, 2, "")},
 			[]row{{dissect.OutcomeRefused, dissect.EvidenceRST, dissect.AnswerRST, 1}}},
 		{"4 odd RST", Config{}, 60000, append([]P{pk(0, true, S, 1, 0, ""), pk(5, false, ra, 0, 99, "")}, open(pk(110, true, A, 2, 51, "hi"), pk(200, false, A, 51, 4, "x"))[1:]...),

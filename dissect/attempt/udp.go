@@ -7,7 +7,7 @@ import "squall/dissect"
 const maxProbes = 6
 
 func (e *Engine) udpDatagram(d *dissect.Datagram) dissect.Bucket {
-	if d.Dst.Multicast() || d.Src.Multicast() {
+	if d.ToMany() || d.Src.Multicast() {
 		return dissect.BucketOther // rule 25
 	}
 	k := makeKey(d.Source(), d.Destination(), dissect.ProtoUDP, d)

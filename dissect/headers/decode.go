@@ -22,9 +22,13 @@ const (
 	typeMPLSMC  = 0x8848
 	typePPPoE   = 0x8864
 	typeTEB     = 0x6558 // Ethernet in GRE
+	typeDCE     = 0x8903 // Cisco FabricPath: a tag of two bytes, then Ethernet
 	typeERSPAN  = 0x88be // type II, and type I without sequence number
 	typeERSPAN3 = 0x22eb
 )
+
+// sllBroadcast is the packet type that LINKTYPE_LINUX_SLL has for broadcasts.
+const sllBroadcast = 1
 
 // IP protocol numbers beyond those of package dissect.
 const (
@@ -99,12 +103,14 @@ func (dec *Decoder) link(link capture.LinkType, b []byte, d *dissect.Datagram) {
 			dec.short(d)
 			return
 		}
+		d.Broadcast = be16(b) == sllBroadcast
 		dec.payload(be16(b[14:]), b[16:], d)
 	case capture.LinkLinuxSLL2:
 		if len(b) < 20 {
 			dec.short(d)
 			return
 		}
+		d.Broadcast = b[10] == sllBroadcast
 		dec.payload(be16(b), b[20:], d)
 	case capture.LinkNull, capture.LinkLoop:
 		// The address family, in the byte order of the capturing host or, for
@@ -146,6 +152,7 @@ func (dec *Decoder) ethernet(b []byte, d *dissect.Datagram) {
 		dec.short(d)
 		return
 	}
+	d.Broadcast = be32(b) == 0xffffffff && be16(b[4:]) == 0xffff
 	dec.payload(be16(b[12:]), b[14:], d)
 }
 
@@ -179,6 +186,13 @@ func (dec *Decoder) payload(kind uint16, b []byte, d *dissect.Datagram) {
 			return
 		case typeTEB:
 			dec.ethernet(b, d)
+			return
+		case typeDCE:
+			if len(b) < 2 {
+				dec.short(d)
+				return
+			}
+			dec.ethernet(b[2:], d)
 			return
 		default:
 			if kind < 1536 && len(b) >= 8 && b[0] == 0xaa && b[1] == 0xaa && b[2] == 3 {

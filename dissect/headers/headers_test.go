@@ -58,6 +58,7 @@ var stacks = []struct {
 	{"vlan", 1, macs + "8100 0064 0800" + ip4 + seg, 0, 0, 100},
 	{"qinq", 1, macs + "88a8 0001 8100 0002 0800" + ip4 + seg, 0, 0, 2},
 	{"snap", 1, macs + "0030 aaaa03 000000 0800" + ip4 + seg, 0, 0, 0},
+	{"fabricpath", 1, "0200abd00000 0200abc00000 8903 4020" + macs + "8100 0007 0800" + ip4 + seg, 0, 0, 7},
 	{"sll", 113, "0000 0001 0006 020000000001 0000 0800" + ip4 + seg, 0, 0, 0},
 	{"sll2", 276, "0800 0000 00000001 0001 00 06 0200000000010000" + ip4 + seg, 0, 0, 0},
 	{"raw", 101, ip4 + seg, 0, 0, 0},
@@ -116,6 +117,36 @@ func TestStacks(t *testing.T) {
 			if d.Class == dissect.ClassTCP && (d.SrcPort != 1234 || !d.Cut) {
 				t.Errorf("%s cut at %d: %+v", s.name, n, d)
 			}
+		}
+	}
+}
+
+// TestBroadcast: a subnet's broadcast address is told by the frame.
+func TestBroadcast(t *testing.T) {
+	packet := func(last string) string {
+		return "4500001c 00010000 4011 0000 c0000201 c00002" + last + "0089 0089 0008 0000"
+	}
+	for _, c := range []struct {
+		name  string
+		link  capture.LinkType
+		bytes string
+		want  bool
+	}{
+		{"to all of a /24", 1, "ffffffffffff 020000000002 0800" + packet("ff"), true},
+		{"to all of a /27", 1, "ffffffffffff 020000000002 8100 0007 0800" + packet("3f"), true},
+		{"a generator that knows no neighbour", 1, "ffffffffffff 020000000002 0800" + packet("02"), false},
+		{"a host whose number ends in ones", 1, macs + "0800" + packet("ff"), false},
+		{"cooked", 113, "0001 0001 0006 020000000001 0000 0800" + packet("ff"), true},
+		{"cooked 2", 276, "0800 0000 00000001 0001 01 06 0200000000010000" + packet("ff"), true},
+		{"cooked, to this host", 113, "0000 0001 0006 020000000001 0000 0800" + packet("ff"), false},
+		{"no link header", 101, packet("ff"), false},
+	} {
+		var dec headers.Decoder
+		var d dissect.Datagram
+		b := unhex(t, c.bytes)
+		dec.Decode(&capture.Packet{Data: b, OrigLen: len(b), Link: c.link}, &d)
+		if d.Class != dissect.ClassUDP || d.ToMany() != c.want {
+			t.Errorf("%s: class %d, to many %v", c.name, d.Class, d.ToMany())
 		}
 	}
 }

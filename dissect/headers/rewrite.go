@@ -152,6 +152,11 @@ func (r *Rewriter) payload(kind uint16, b []byte) error {
 			return r.pppoe(b)
 		case typeTEB:
 			return r.ethernet(b)
+		case typeDCE:
+			if len(b) < 2 {
+				return opaque("a FabricPath tag")
+			}
+			return r.ethernet(b[2:])
 		default:
 			if kind < 1536 && len(b) >= 8 && b[0] == 0xaa && b[1] == 0xaa && b[2] == 3 {
 				kind, b = be16(b[6:]), b[8:]

@@ -20,8 +20,9 @@ import (
 // Classic STUN has a transaction of 16 bytes instead of the cookie; it is told
 // by attributes of known lengths that fill the message.
 //
-// A Binding asks a server for an address (bootstrap); with a USERNAME it is an
-// ICE check of a peer, whose consent lasts 30 s (RFC 7675). Allocate attaches to
+// A Binding asks a server for an address (bootstrap); one that proves itself or
+// carries what ICE adds (RFC 8445 section 7.1) is a check of a peer, whose consent
+// lasts 30 s (RFC 7675). Allocate attaches to
 // a relay, Refresh keeps the allocation, and with a lifetime of 0 gives it back.
 // 401 and 438 are legs of their attempt, unless the request had proven itself
 // and 401 comes again; 300 sends elsewhere; 486 and 508 are throttled; 437 about
@@ -30,8 +31,8 @@ import (
 //
 // A client is its address: USERNAME is not in the first leg, and is shared by
 // all users of an application or drawn for each call. The version is SOFTWARE of
-// the request. STUN in the frames of RFC 4571 (ICE over TCP) and in
-// TLS is not read.
+// the request. ICE over TCP puts a length2 before each message (RFC 4571, RFC 6544
+// section 10.1); between them there may be media. STUN in TLS is not read.
 type stun struct{}
 
 const (
@@ -56,16 +57,24 @@ const (
 	stunErrorCode   = 0x0009
 	stunLifetime    = 0x000d
 	stunIntegrity2  = 0x001c // MESSAGE-INTEGRITY-SHA256
+	stunPriority    = 0x0024 // RFC 8445 section 16.1, and the next
+	stunCandidate   = 0x0025 // USE-CANDIDATE
+	stunControlled  = 0x8029
+	stunControlling = 0x802a
 	stunSoftware    = 0x8022
 	stunFingerprint = 0x8028
 )
 
 // Bits of Flow.Flags: the newest Allocate or Refresh of the opener, of the other
-// side, carried credentials.
+// side, carried credentials; the stream has the frames of RFC 4571.
 const (
 	stunProven = 1 << iota
 	stunProvenOther
+	stunFramed
 )
+
+// stunFrame is the length before a message over a framed stream.
+const stunFrame = 2
 
 var errSTUN = errors.New("not a stun message")
 
@@ -110,7 +119,9 @@ func stunClassic(b []byte, n int) (ok, sure bool) {
 func (stun) Gates(transport dissect.Transport) []dissect.Gate {
 	cookie := dissect.Gate{Least: stunHeader, At: 4, Mask: 0xff, Want: stunCookie >> 24}
 	if transport == dissect.TCP {
-		return []dissect.Gate{cookie}
+		framed := cookie
+		framed.Least, framed.At = stunFrame+stunHeader, stunFrame+4
+		return []dissect.Gate{cookie, framed}
 	}
 	return []dissect.Gate{cookie, {Starts: "\x00\x01", Least: stunHeader, At: 1, Mask: 0xec}} // classic: types 1 and 2
 }
@@ -127,6 +138,9 @@ func (stun) Probe(d *dissect.Datagram) dissect.Verdict {
 		}
 		return dissect.Yes
 	}
+	if d.Proto == dissect.ProtoTCP && stunIsFramed(b) {
+		return dissect.Yes
+	}
 	if d.Proto != dissect.ProtoUDP || b[0] > 1 || n != d.PayloadLen {
 		return dissect.No
 	}
@@ -139,6 +153,12 @@ func (stun) Probe(d *dissect.Datagram) dissect.Verdict {
 	return dissect.No
 }
 
+// stunIsFramed reports a message after its length.
+func stunIsFramed(b []byte) bool {
+	return len(b) >= stunFrame+stunHeader && b[stunFrame]&0xc0 == 0 && binary.BigEndian.Uint32(b[stunFrame+4:]) == stunCookie &&
+		binary.BigEndian.Uint16(b) == stunHeader+binary.BigEndian.Uint16(b[stunFrame+2:])
+}
+
 // stunFields are the attributes that are read.
 type stunFields struct {
 	username, software []byte
@@ -146,6 +166,7 @@ type stunFields struct {
 	hasLifetime        bool
 	code               int
 	proven             bool // carries credentials
+	ice                bool
 }
 
 // readSTUN walks the attributes of a message; it is an error if the fingerprint
@@ -164,6 +185,8 @@ func readSTUN(b []byte) (h stunFields, err error) {
 			h.software = v
 		case stunIntegrity, stunIntegrity2:
 			h.proven = true
+		case stunPriority, stunCandidate, stunControlled, stunControlling:
+			h.ice = true
 		case stunLifetime:
 			if n == 4 {
 				h.lifetime, h.hasLifetime = binary.BigEndian.Uint32(v), true
@@ -191,6 +214,10 @@ func (stun) Dissect(d *dissect.Datagram, f *dissect.Flow, m *dissect.Message) (i
 		}
 		if len(b) < 4 {
 			return 0, dissect.ErrShort
+		}
+		if f.Flags&stunFramed != 0 || stunIsFramed(b) {
+			f.Flags |= stunFramed
+			return stunOverFrames(d, f, m)
 		}
 		size := uint64(binary.BigEndian.Uint16(b[2:]))
 		switch {
@@ -223,6 +250,29 @@ func (stun) Dissect(d *dissect.Datagram, f *dissect.Flow, m *dissect.Message) (i
 	}
 	kind := binary.BigEndian.Uint16(b)
 	stunMessage(f, m, kind, hashKey(6, b[4:stunHeader]), &h)
+	return n, nil
+}
+
+// stunOverFrames reads one frame; what is no STUN is media or DTLS.
+func stunOverFrames(d *dissect.Datagram, f *dissect.Flow, m *dissect.Message) (int, error) {
+	b := d.Payload
+	size := stunFrame + uint64(binary.BigEndian.Uint16(b))
+	if size > uint64(len(b)) && wait(d) && len(b) < stunFrame+stunHeader {
+		return 0, dissect.ErrShort
+	}
+	if !stunIsFramed(b) {
+		return leaveBody(f, size, len(b)), nil
+	}
+	if size > uint64(len(b)) && wait(d) {
+		return 0, dissect.ErrShort
+	}
+	n := leaveBody(f, size, len(b))
+	b = b[stunFrame:n]
+	h, err := readSTUN(b)
+	if err != nil {
+		return n, err
+	}
+	stunMessage(f, m, binary.BigEndian.Uint16(b), hashKey(6, b[4:stunHeader]), &h)
 	return n, nil
 }
 
@@ -283,7 +333,7 @@ func stunRequest(m *dissect.Message, method uint16, h *stunFields) {
 		}
 	default:
 		m.Op, m.Role = "Binding", dissect.RoleBootstrap
-		if len(h.username) > 0 {
+		if len(h.username) > 0 || h.proven || h.ice {
 			m.Role = dissect.RolePeer
 		}
 	}

@@ -67,6 +67,14 @@ func TestSTUN(t *testing.T) {
 			{node: true, data: stunSampleAnswer, kind: dissect.KindAccept, same: 1, life: 30 * second}})
 	}
 	converse(t, stun{}, dissect.ProtoTCP, 3478, []line{again, {data: "\x40\x00\x00\x05hello\x00\x00\x00", kind: dissect.KindData}, {node: true, data: turnYes, kind: dissect.KindAccept, life: 600 * second}})
+	// ICE over TCP: a length before each message, media between them.
+	framed := func(m string) string { return string(binary.BigEndian.AppendUint16(nil, uint16(len(m)))) + m }
+	converse(t, stun{}, dissect.ProtoTCP, 40001, []line{{data: framed(stunSample), kind: dissect.KindRequest, op: "Binding", role: dissect.RolePeer, version: "STUN test client"},
+		{node: true, data: framed(stunSampleAnswer), kind: dissect.KindAccept, same: 1, life: 30 * second}, {data: framed("\x80\x60" + noise(40)), kind: dissect.KindData},
+		{node: true, data: framed("\x80\x60" + noise(400)), kind: dissect.KindData}, {data: framed(stunPacket(0x0001, 'f', stunAttribute(0x0024, "\x6e\x00\x01\xff"))), kind: dissect.KindRequest, role: dissect.RolePeer}})
+	// A check is one too where the user is known by other means.
+	converse(t, stun{}, dissect.ProtoUDP, 40001, []line{{data: stunPacket(0x0001, 'g', stunAttribute(0x0008, noise(20))), kind: dissect.KindRequest, op: "Binding", role: dissect.RolePeer}})
+	strangers(t, stun{}, dissect.ProtoTCP, 3478, "\x00\x6d"+stunSample, framed(stunSample[:4]+"\x21\x12\xa4\x43"+stunSample[8:]))
 	converse(t, stun{}, dissect.ProtoUDP, 40001, []line{{data: stunClassicAsk, kind: dissect.KindRequest, op: "Binding", role: dissect.RoleBootstrap}, {node: true, data: stunClassicYes, kind: dissect.KindAccept, same: 1, life: 1}})
 	strangers(t, stun{}, dissect.ProtoUDP, 3478, stunSample+"x", "\x80"+stunSample[1:], "\x00\x01\x00\x08"+noise(24), "\x00\x03\x00\x08"+stunClassicAsk[4:], strings.Repeat("\x00", 20),
 		"\x00\x01\x00\x00"+strings.Repeat("\x00", 16), strings.Replace(stunClassicAsk, "\x03\x00\x04", "\x01\x00\x04", 1))
@@ -86,5 +94,6 @@ func FuzzSTUN(f *testing.F) {
 }
 
 func FuzzSTUNStream(f *testing.F) {
-	fuzzProtocol(f, stun{}, dissect.ProtoTCP, 3478, turnAsk+turnAgain+"\x40\x00\x00\x05hello\x00\x00\x00"+turnRefresh, turnYes)
+	fuzzProtocol(f, stun{}, dissect.ProtoTCP, 3478, turnAsk+turnAgain+"\x40\x00\x00\x05hello\x00\x00\x00"+turnRefresh, turnYes,
+		"\x00\x6c"+stunSample+"\x00\x02\x80\x60")
 }
