@@ -26,6 +26,10 @@ type Options struct {
 	Stdin io.Reader
 	// Skipped is told of files in a directory that are no captures; may be nil.
 	Skipped func(path string, why error)
+	// Window is when packets are wanted; the zero value wants all. Files that lie
+	// outside by their own times are not read, and one that has passed it is left:
+	// FileStats.Unread. Packets outside may come all the same.
+	Window Window
 }
 
 // Open opens captures: files by content, never by name; directories, walked;
@@ -34,7 +38,7 @@ type Options struct {
 // skipped and told to opt.Skipped. Files are opened when their time comes, so
 // that thousands of rotated ones cost no more memory than two.
 func Open(inputs []string, opt Options) (Source, error) {
-	m := &merge{}
+	m := &merge{window: opt.Window}
 	for _, in := range inputs {
 		if err := m.add(in, opt); err != nil {
 			m.Close()
@@ -44,6 +48,7 @@ func Open(inputs []string, opt Options) (Source, error) {
 	if len(m.inputs) == 0 {
 		return nil, errors.New("no input: give capture files, directories, or - for standard input")
 	}
+	m.narrow()
 	return m.start(), nil
 }
 
@@ -81,7 +86,7 @@ func (m *merge) add(in string, opt Options) error {
 		return fmt.Errorf("%s: %w", in, errors.Unwrap(err))
 	}
 	if !info.IsDir() {
-		f, err := openFile(in)
+		f, err := openFile(in, new(atomic.Int64), lookAhead)
 		if err != nil {
 			return err
 		}
@@ -93,7 +98,7 @@ func (m *merge) add(in string, opt Options) error {
 		if err != nil || !d.Type().IsRegular() {
 			return err
 		}
-		f, err := openFile(path)
+		f, err := openFile(path, new(atomic.Int64), lookAhead)
 		if err != nil {
 			if opt.Skipped != nil {
 				opt.Skipped(path, err)
@@ -112,7 +117,8 @@ func (m *merge) add(in string, opt Options) error {
 // input is a file that may not be open at the moment.
 type input struct {
 	f     *file
-	first int64 // time of its first packet, for the order of opening
+	first int64  // time of its first packet, for the order of opening
+	form  format // of an uncompressed file, as far as its first packet
 	batch *Batch
 	at    int // next packet of batch
 }
@@ -122,34 +128,42 @@ type input struct {
 func (m *merge) append(f *file) {
 	f.index = uint32(len(m.inputs))
 	in := &input{f: f}
-	b, err := f.nextBatch()
-	if err == nil {
-		in.first = b.Packets[0].Time
-		if !f.stream && len(m.inputs) >= keepOpen {
-			b.Release()
-			f.close()
-			path := f.stats.Path
-			*f = file{index: f.index, stats: FileStats{Path: path, SizeOnDisk: f.stats.SizeOnDisk, Format: f.stats.Format, Drops: -1}, disk: f.disk}
-			f.disk.Store(0)
-		} else {
-			in.batch = b
-		}
-	} else if f.close != nil { // nothing to come back for: thousands of empty files hold no descriptor
-		f.close()
-		f.close = nil
-	}
 	m.inputs = append(m.inputs, in)
+	pipe := f.stream
+	f.stream = true // what the first read has is enough
+	b, err := f.nextBatch()
+	f.stream = pipe
+	if err != nil { // nothing to come back for: thousands of empty files hold no descriptor
+		if f.close != nil {
+			f.close()
+			f.close = nil
+		}
+		return
+	}
+	in.first = b.Packets[0].Time
+	if pipe {
+		in.batch = b
+		return
+	}
+	b.Release()
+	if f.stats.Compression == "" {
+		in.form = f.f
+	}
+	f.close()
+	*f = file{index: f.index, stats: FileStats{Path: f.stats.Path, SizeOnDisk: f.stats.SizeOnDisk, Format: f.stats.Format, Drops: -1}, disk: f.disk}
 }
 
-// keepOpen is how many files stay open with their first batch in memory.
-const keepOpen = 4
+// lookAhead is the first read of a file whose time has not come: a few packets.
+const lookAhead = 4 << 10
 
-func openFile(path string) (*file, error) {
+// openFile opens a capture. What it reads is added to disk; ahead is how much it
+// reads at a time until whole chunks are asked for.
+func openFile(path string, disk *atomic.Int64, ahead int) (*file, error) {
 	h, err := os.Open(path)
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", path, errors.Unwrap(err))
 	}
-	f, err := openStream(h, path)
+	f, err := readStream(h, path, disk, ahead)
 	if err != nil {
 		h.Close()
 		return nil, err
@@ -177,11 +191,15 @@ func (c counter) Read(p []byte) (int, error) {
 
 // openStream recognises the compression and the format of a stream.
 func openStream(r io.Reader, path string) (*file, error) {
-	f := &file{stats: FileStats{Path: path, Drops: -1}, disk: new(atomic.Int64), close: func() error { return nil }}
+	return readStream(r, path, new(atomic.Int64), 64<<10)
+}
+
+func readStream(r io.Reader, path string, disk *atomic.Int64, ahead int) (*file, error) {
+	f := &file{stats: FileStats{Path: path, Drops: -1}, disk: disk, close: func() error { return nil }}
 	r = counter{r, f.disk}
 	var head []byte
 	for depth := 0; ; depth++ {
-		br := bufio.NewReaderSize(r, 64<<10)
+		br := bufio.NewReaderSize(r, ahead)
 		head, _ = br.Peek(64)
 		r = br
 		var name string
@@ -260,6 +278,7 @@ func begins(head []byte) string {
 
 // merge is the Source over any number of files.
 type merge struct {
+	window Window
 	inputs []*input
 	wait   []*input // not begun, by time of the first packet, last one first
 	open   []*input // begun
@@ -269,7 +288,11 @@ type merge struct {
 }
 
 func (m *merge) start() *merge {
-	m.wait = slices.Clone(m.inputs)
+	for _, in := range m.inputs {
+		if in.f.stats.Unread == "" {
+			m.wait = append(m.wait, in)
+		}
+	}
 	slices.SortStableFunc(m.wait, func(a, b *input) int {
 		switch {
 		case a.first > b.first:
@@ -314,13 +337,13 @@ func (in *input) refill() bool {
 	}
 	f := in.f
 	if f.r == nil && !f.done {
-		g, err := openFile(f.stats.Path)
+		g, err := openFile(f.stats.Path, f.disk, 64<<10)
 		f.mu.Lock()
 		if err != nil { // it was readable a moment ago
 			f.done = true
 			f.stats.Damage = &Damage{Frame: 1, Reason: err.Error()}
 		} else {
-			f.r, f.close, f.f, f.off, f.disk = g.r, g.close, g.f, g.off, g.disk
+			f.r, f.close, f.f, f.off = g.r, g.close, g.f, g.off
 			if ng, ok := f.f.(*ngFile); ok {
 				ng.s = &f.stats
 			}

@@ -85,6 +85,16 @@ type FileStats struct {
 	Gaps        int64 // silences longer than the gap threshold
 	Comment     string
 	Damage      *Damage // nil = read to a clean end
+	// Unread says why packets of the input were not read: it lies outside
+	// Options.Window. First and Last are then set where they are known.
+	Unread string `json:",omitempty"`
+	// Missing are the files that by their names should lie before this one, the
+	// first hundred; MissingCount is how many they are. Hole is the time between
+	// the end of the file before and this one where files are missing or where a
+	// row of files that else touch is torn, ns. See MarkHoles.
+	Missing      []string `json:",omitempty"`
+	MissingCount int64    `json:",omitempty"`
+	Hole         int64    `json:",omitempty"`
 }
 
 // Damage says where and why the reading of a file stopped early.

@@ -53,6 +53,8 @@ type file struct {
 	index  uint32
 	stream bool // a pipe: what has come is given at once, not when a chunk is full
 
+	before int64 // packets from here on are not wanted; 0 = all are
+
 	mu    sync.Mutex // guards stats
 	stats FileStats
 	disk  *atomic.Int64 // bytes read from the device
@@ -79,6 +81,10 @@ func (f *file) snapshot() FileStats {
 // returns another error: what is wrong with the file is in its stats.
 func (f *file) nextBatch() (*Batch, error) {
 	for !f.done {
+		if f.before != 0 && f.last >= f.before+stepBack {
+			f.leave()
+			break
+		}
 		c := chunks.Get().(*chunk)
 		c.packets = c.packets[:0]
 		n := copy(c.buf, f.keep)

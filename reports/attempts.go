@@ -68,6 +68,7 @@ func Attempts() *Of[dissect.Attempt] {
 		}),
 		num("first_frame", "", "1-based, as in Wireshark", func(v *a) int64 { return v.FirstFrame }),
 		num("last_frame", "", "1-based", func(v *a) int64 { return v.LastFrame }),
+		num("first_offset", "bytes", "of the first frame's record in its file, uncompressed", func(v *a) int64 { return v.FirstOffset }),
 	)
 }
 

@@ -33,6 +33,11 @@ func Captures() *Of[pipeline.Capture] {
 		num("out_of_order", "", "packets earlier than their predecessor", func(v *c) int64 { return v.OutOfOrder }),
 		num("clock_steps", "", "jumps back by more than a second", func(v *c) int64 { return v.ClockSteps }),
 		num("gaps", "", "silences of more than 30 s", func(v *c) int64 { return v.Gaps }),
+		list("missing_files", "files that by their names should lie before this one in its rotation, the first hundred", func(v *c) []string { return v.Missing }),
+		num("missing_count", "", "how many files they are", func(v *c) int64 { return v.MissingCount }),
+		optNum("hole_ns", "ns", "from the end of the file before to this one, where files are missing or a row of files that else touch is torn", 0, func(v *c) int64 { return v.Hole }),
+		str("unread", "why it was not read, or not to its end: --after and --before", func(v *c) string { return v.Unread }),
+		num("read_bytes", "bytes", "of the file that were read", func(v *c) int64 { return v.ReadOnDisk }),
 		flag("damaged", "reading stopped early", func(v *c) bool { return v.Damage != nil && !v.Damage.Tail }),
 		str("damage", "where and why reading stopped early", func(v *c) string {
 			if v.Damage == nil {

@@ -27,7 +27,9 @@ span, drops, cut packets, gaps, clock steps, damage; and the ledger, in which
 every packet read stands in exactly one bucket.
 
 FILE is a capture (pcap, pcapng, also in gzip, zstd, lz4, bzip2), a directory,
-a glob pattern, or - for standard input. Exit status 3 says that a file was
+a glob pattern, or - for standard input. Where files are missing in a rotation, of
+tcpdump -C or -G, of dumpcap, tshark or squall capture, they are named, and so is a
+silence between files that else touch. Exit status 3 says that a file was
 damaged; one that ends inside its last record is only noted.`,
 		Example: `  squall info outage.pcapng.gz
   tcpdump -w - -c 1000 | squall info -
@@ -50,6 +52,9 @@ damaged; one that ends inside its last record is only noted.`,
 				err := emit(cmd, out.file, func(w io.Writer) error {
 					for i := range all {
 						describe(w, &all[i])
+					}
+					for _, hole := range results.Analysis.Quality().Holes {
+						fmt.Fprintf(w, "HOLE  %s\n", hole)
 					}
 					return nil
 				})
@@ -82,6 +87,12 @@ func describe(w io.Writer, c *pipeline.Capture) {
 		fmt.Fprintf(w, "  %-13s %s\n", name, fmt.Sprintf(format, args...))
 	}
 	fmt.Fprintln(w, c.Path)
+	if c.Unread != "" {
+		line("not read", "%s; %d of its %d bytes were", c.Unread, c.ReadOnDisk, c.SizeOnDisk)
+		if c.Packets == 0 {
+			return
+		}
+	}
 	kind := c.Format
 	if c.Compression != "" {
 		kind += " in " + c.Compression

@@ -41,8 +41,8 @@ func (s *source) flags(cmd *cobra.Command) {
 	f := cmd.Flags()
 	f.StringArrayVarP(&s.files, "read-file", "r", nil, "capture to read, as a FILE argument")
 	f.StringVarP(&s.filter, "filter", "f", "", "capture filter, as tcpdump's (pcap-filter), what tcpdump -ddd prints, or @FILE with either; the rest is counted as filtered")
-	f.StringVar(&s.after, "after", "", "only packets from this time on: RFC 3339, seconds of the epoch, or 10m from the first packet")
-	f.StringVar(&s.before, "before", "", "only packets before this time")
+	f.StringVar(&s.after, "after", "", "only packets from this time on: RFC 3339, seconds of the epoch, or 10m from the first packet; files that end before are not read")
+	f.StringVar(&s.before, "before", "", "only packets before this time; files that begin later are not read")
 	f.StringVar(&s.hints, "hints", "", "YAML file that names nodes, fixes roles, groups services, adds protocols")
 	f.IntVar(&s.maxFlows, "max-flows", pipeline.DefaultFlows, "flows followed at the same time, some 700 bytes each; the idlest gives way, and is counted")
 	f.BoolVar(&s.keepDuplicates, "keep-duplicates", false, "count frames that a tap saw twice as packets of their own")
@@ -108,10 +108,10 @@ func (s *source) config() (cfg pipeline.Config, err error) {
 		return cfg, err
 	}
 	cfg.Hints, cfg.Protocols = hints, append(own, cfg.Protocols...)
-	if cfg.After, cfg.AfterFirst, err = parseTime("--after", s.after); err != nil {
+	if cfg.Window.After, cfg.Window.AfterFirst, err = parseTime("--after", s.after); err != nil {
 		return cfg, err
 	}
-	if cfg.Before, cfg.BeforeFirst, err = parseTime("--before", s.before); err != nil {
+	if cfg.Window.Before, cfg.Window.BeforeFirst, err = parseTime("--before", s.before); err != nil {
 		return cfg, err
 	}
 	return cfg, nil
@@ -169,7 +169,7 @@ func (s *source) analyse(cmd *cobra.Command, args []string) (*reports.Results, e
 		}
 	}
 	var skipped []error
-	src, err := capture.Open(inputs, capture.Options{Stdin: cmd.InOrStdin(), Skipped: func(_ string, why error) { skipped = append(skipped, why) }})
+	src, err := capture.Open(inputs, capture.Options{Stdin: cmd.InOrStdin(), Skipped: func(_ string, why error) { skipped = append(skipped, why) }, Window: cfg.Window})
 	if err != nil {
 		return nil, exitError{exitUsage, err}
 	}
@@ -218,8 +218,10 @@ func (s *source) progress(w io.Writer, src capture.Source, cfg *pipeline.Config)
 		drawn = now
 		var read, size int64
 		for _, f := range src.Files() {
-			read += f.ReadOnDisk
-			size += f.SizeOnDisk
+			if f.Unread == "" {
+				read += f.ReadOnDisk
+				size += f.SizeOnDisk
+			}
 		}
 		spent := now.Sub(begin)
 		line := fmt.Sprintf("%d packets, %.0f packets/s", p.Packets, float64(p.Packets)/spent.Seconds())

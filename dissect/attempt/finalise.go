@@ -22,6 +22,7 @@ type Result struct {
 	facts      *shard
 	nodes      map[nodeKey]decided
 	sided      bool // only the clients' side was captured
+	deaf       []Interval
 	moved      [Partitions][]byte
 
 	mu   sync.Mutex
@@ -91,7 +92,7 @@ type client struct {
 // Finalise closes the store; begin and end are the first and last packet times
 // of the whole capture. An error is one of the temporary file.
 func (s *Store) Finalise(names *Names, hints dissect.Hints, begin, end int64) (*Result, error) {
-	x := &Result{names: names, hints: hints, begin: begin, end: end, store: s, facts: s.gather(names), nodes: map[nodeKey]decided{}}
+	x := &Result{names: names, hints: hints, begin: begin, end: end, store: s, deaf: s.deaf, facts: s.gather(names), nodes: map[nodeKey]decided{}}
 	answered, sided := false, false
 	for k, n := range x.facts.nodes {
 		d := decided{oneSided: n.oneSided && !n.answered}
@@ -118,6 +119,13 @@ func (s *Store) Finalise(names *Names, hints dissect.Hints, begin, end int64) (*
 		return nil, err
 	}
 	return x, nil
+}
+
+// unheard says that nobody listened for a part of the time that a record waited
+// in since its last packet: the answer may have come then.
+func (x *Result) unheard(r *Record) bool {
+	i, _ := slices.BinarySearchFunc(x.deaf, r.LastSeen, func(d Interval, at int64) int { return cmp.Compare(d.End, at) })
+	return i < len(x.deaf) && x.deaf[i].Start < max(r.End, r.LastSeen) && x.deaf[i].End > r.LastSeen
 }
 
 // climb names the nodes that nothing is known of but that they said yes to
@@ -319,6 +327,9 @@ func (x *Result) describe(w *related, services map[string]string) {
 	if r.Proto == dissect.ProtoTCP && r.Outcome == dissect.OutcomeTimeout && r.DestinationPackets == 0 && (d.oneSided || x.sided) {
 		r.Outcome, r.Evidence = dissect.OutcomeUnknown, dissect.EvidenceEdge
 		r.Flags |= FlagOneSided
+	}
+	if r.Evidence == dissect.EvidenceSilence && r.Outcome.Failed() && x.unheard(r) {
+		r.Outcome, r.Evidence = dissect.OutcomeUnknown, dissect.EvidenceEdge
 	}
 	h := x.hints.Nodes[r.Destination]
 	if h.Role != dissect.RoleUnknown {

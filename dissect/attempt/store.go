@@ -28,7 +28,12 @@ type StoreConfig struct {
 type Store struct {
 	spool  spool
 	shards []shard
+	deaf   []Interval
 }
+
+// Deaf tells, before Finalise, when nobody listened although the capture went on
+// afterwards: silence then decides nothing. The intervals are disjoint and in order.
+func (s *Store) Deaf(spans []Interval) { s.deaf = spans }
 
 type shard struct {
 	open  [Partitions][]byte

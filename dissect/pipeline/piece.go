@@ -125,6 +125,7 @@ func Join(cfg Config, pieces []io.Reader) (*Analysis, error) {
 	}
 	names := attempt.NewNames()
 	store := attempt.NewStore(attempt.StoreConfig{Memory: cfg.RecordMemory})
+	store.Deaf(a.holes())
 	for _, p := range all {
 		err := store.Load(p.in, names, func(n uint32) (uint32, bool) {
 			if int(n) >= len(p.from) {

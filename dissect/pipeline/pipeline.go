@@ -35,14 +35,14 @@ type Config struct {
 	// CountOnly leaves out the rows: captures and the ledger are all there is.
 	CountOnly bool
 	// Filter says whether a packet is analysed; nil = all.
-	Filter        func(*dissect.Datagram, *capture.Packet) bool
-	After, Before int64 // ns, 0 = open; packets outside are "filtered"
-	// AfterFirst and BeforeFirst are the same, counted from the first packet.
-	AfterFirst, BeforeFirst int64
-	Hints                   dissect.Hints
-	MaxFlows                int            // followed at the same time, 0 = DefaultFlows
-	Progress                func(Progress) // called once for each batch; nil = none
-	RecordMemory            int64          // bytes of attempts kept in memory before the rest goes to a temporary file; 0 = 96 MiB
+	Filter func(*dissect.Datagram, *capture.Packet) bool
+	// Window is what is analysed, as if the capture began and ended with it;
+	// packets outside are "filtered".
+	Window       capture.Window
+	Hints        dissect.Hints
+	MaxFlows     int            // followed at the same time, 0 = DefaultFlows
+	Progress     func(Progress) // called once for each batch; nil = none
+	RecordMemory int64          // bytes of attempts kept in memory before the rest goes to a temporary file; 0 = 96 MiB
 }
 
 // DefaultFlows is how many flows are followed at the same time, some 700 bytes
@@ -150,6 +150,7 @@ func Run(ctx context.Context, cfg Config, src capture.Source) (*Analysis, error)
 		}()
 	}
 	a := &Analysis{workers: n, shard: cfg.Shard}
+	span := heard{a: a}
 	filtered := map[uint32]int64{}
 	var dec headers.Decoder
 	var packets int64
@@ -166,18 +167,10 @@ func Run(ctx context.Context, cfg Config, src capture.Source) (*Analysis, error)
 		w := pool.take(b, n)
 		for i := range b.Packets {
 			p, d := &b.Packets[i], &w.data[i]
-			if packets == 0 || p.Time < a.first {
-				a.first = p.Time
-			}
-			if packets == 0 || p.Time > a.last {
-				if packets > 0 && p.Time-a.last > silence && len(a.gaps) < maxGaps {
-					a.gaps = append(a.gaps, storm.Span{Start: a.last, End: p.Time})
-				}
-				a.last = p.Time
-			}
 			if packets++; packets == 1 {
-				cfg.fromFirst(p.Time)
+				span.begin(&cfg, src.Files(), p.Time)
 			}
+			out := span.see(p.Time)
 			dec.Decode(p, d)
 			own(p, d)
 			hash := headers.Hash(d)
@@ -186,7 +179,7 @@ func Run(ctx context.Context, cfg Config, src capture.Source) (*Analysis, error)
 				w.shard[i] = shards
 				continue
 			}
-			if cfg.After != 0 && p.Time < cfg.After || cfg.Before != 0 && p.Time >= cfg.Before || cfg.Filter != nil && !cfg.Filter(d, p) {
+			if out || cfg.Filter != nil && !cfg.Filter(d, p) {
 				w.shard[i] = shards
 				filtered[p.File]++
 			}
@@ -207,11 +200,10 @@ func Run(ctx context.Context, cfg Config, src capture.Source) (*Analysis, error)
 		failed = nil
 	}
 	files := src.Files()
-	for _, f := range files { // who listened to the end of a silence heard it
-		if packets > 0 {
-			a.last = max(a.last, f.Ended)
-		}
+	if packets == 0 {
+		span.begin(&cfg, files, 0)
 	}
+	span.end(files)
 	for _, e := range engines {
 		e.Finish(a.last)
 		a.evicted += e.Stats().Evicted
@@ -226,6 +218,7 @@ func Run(ctx context.Context, cfg Config, src capture.Source) (*Analysis, error)
 		c.Ledger[dissect.BucketFiltered] += filtered[uint32(i)]
 		a.captures = append(a.captures, c)
 	}
+	store.Deaf(a.holes())
 	var err error
 	if a.result, err = store.Finalise(names, cfg.Hints, a.first, a.last); err != nil {
 		return nil, err
@@ -233,12 +226,68 @@ func Run(ctx context.Context, cfg Config, src capture.Source) (*Analysis, error)
 	return a, failed
 }
 
-func (c *Config) fromFirst(t int64) {
-	if c.AfterFirst != 0 {
-		c.After = t + c.AfterFirst
+// heard is the time that was listened to: that of the packets, within the window.
+type heard struct {
+	a      *Analysis
+	window capture.Window
+	any    bool
+}
+
+// begin makes the window absolute. Files that were not read tell by their own
+// times that there were packets before and after it.
+func (h *heard) begin(cfg *Config, files []capture.FileStats, first int64) {
+	for i := range files {
+		if f := &files[i]; f.First != 0 && (first == 0 || f.First < first) {
+			first = f.First
+		}
 	}
-	if c.BeforeFirst != 0 {
-		c.Before = t + c.BeforeFirst
+	h.window = cfg.Window.From(first)
+	if first != 0 {
+		h.see(first)
+	}
+}
+
+// see takes the time of a packet; true: it lies outside of the window.
+func (h *heard) see(t int64) (out bool) {
+	w := &h.window
+	if w.After != 0 && t < w.After {
+		t, out = w.After, true
+	}
+	if w.Before != 0 && t >= w.Before {
+		t, out = w.Before, true
+	}
+	a := h.a
+	if !h.any {
+		h.any, a.first, a.last = true, t, t
+		return out
+	}
+	if t < a.first {
+		a.first = t
+	}
+	if t > a.last {
+		if t-a.last > silence && len(a.gaps) < maxGaps {
+			a.gaps = append(a.gaps, storm.Span{Start: a.last, End: t})
+		}
+		a.last = t
+	}
+	return out
+}
+
+// end goes on to where the files say that was listened: who did so to the end of
+// a silence heard it.
+func (h *heard) end(files []capture.FileStats) {
+	if !h.any {
+		return
+	}
+	for i := range files {
+		if files[i].Unread != "" && files[i].First != 0 {
+			h.see(files[i].First)
+		}
+		last := max(files[i].Ended, files[i].Last)
+		if w := h.window.Before; w != 0 {
+			last = min(last, w)
+		}
+		h.a.last = max(h.a.last, last)
 	}
 }
 

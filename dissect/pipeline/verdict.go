@@ -65,6 +65,9 @@ func (a *Analysis) Quality() storm.Quality {
 		q.Truncated += c.Truncated
 		q.Cut += c.Ledger[dissect.BucketCut]
 		q.Damaged = q.Damaged || c.Damage != nil && !c.Damage.Tail
+		if words := HoleOf(c); words != "" {
+			q.Holes = append(q.Holes, words)
+		}
 	}
 	return q
 }

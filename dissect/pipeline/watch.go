@@ -169,7 +169,7 @@ func (w *watch) run(ctx context.Context) error {
 			}
 			if w.packets == 0 {
 				w.first = p.Time
-				w.cfg.fromFirst(p.Time)
+				w.cfg.Window = w.cfg.Window.From(p.Time)
 			}
 			w.packets++
 			if p.Time > w.last {
@@ -179,7 +179,7 @@ func (w *watch) run(ctx context.Context) error {
 				w.last = p.Time
 			}
 			dec.Decode(p, &d)
-			if w.cfg.After != 0 && p.Time < w.cfg.After || w.cfg.Before != 0 && p.Time >= w.cfg.Before || w.cfg.Filter != nil && !w.cfg.Filter(&d, p) {
+			if w.cfg.Window.Outside(p.Time) || w.cfg.Filter != nil && !w.cfg.Filter(&d, p) {
 				continue
 			}
 			w.horizon.Datagram(&d)

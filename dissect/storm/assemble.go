@@ -278,6 +278,13 @@ func (d *scenes) notes(r *Report, q *Quality) {
 		}
 		note(true, "no packet from %s to %s (%s)", clock(g.Start), clock(g.End), span(g.End-g.Start))
 	}
+	for i, h := range q.Holes {
+		if i == 5 {
+			note(true, "and %d further holes between files: squall info", len(q.Holes)-i)
+			break
+		}
+		note(true, "%s", h)
+	}
 	note(q.ClockSteps > 0, "the clock of the capture went back %d times", q.ClockSteps)
 	note(q.Dropped > 0, "the tap dropped %d packets by its own counters", q.Dropped)
 	note(q.Duplicates > 0, "%d duplicate packets were left out", q.Duplicates)

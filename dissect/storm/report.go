@@ -368,6 +368,7 @@ type Quality struct {
 	Evicted    int64 // flows that were given up early because too many lived at once
 	Unnamed    int64 // identities and versions too many to be kept by name
 	Damaged    bool
+	Holes      []string // what is missing between the files, in words
 }
 
 // Span of time, ns.
