@@ -107,6 +107,9 @@ func (e *Engine) syn(fi int32, k *flowKey, d *dissect.Datagram, fromA bool) diss
 	ti := e.newTxn(fi, d, fromA, uint64(d.Seq))
 	t := e.txns.at(ti)
 	t.isn, t.synLen = d.Seq, uint32(max(d.PayloadLen, 0))
+	if d.First {
+		t.synLen = 1<<16 - 1 // the other fragments are not here
+	}
 	t.history(d, true)
 	e.note(e.flows.at(fi), d, fromA)
 	o := &e.orphans[k.slot()]
@@ -160,7 +163,7 @@ func (e *Engine) segment(f *flow, d *dissect.Datagram, fromA bool) (changed bool
 	case d.Flags&dissect.RST != 0:
 		return e.earlyReset(f, t, d, client)
 	case d.Flags&(dissect.SYN|dissect.ACK) == dissect.SYN|dissect.ACK:
-		return !client && e.synAck(t, d)
+		return !client && e.synAck(f, t, d)
 	case t.state != stateOpen || d.Flags&dissect.ACK == 0:
 	case client && d.Seq-t.isn-1 <= t.synLen:
 		// Rule 16: only a SYN-ACK makes a client go on like this.
@@ -208,7 +211,7 @@ func (e *Engine) earlyReset(f *flow, t *txn, d *dissect.Datagram, client bool) b
 	return true
 }
 
-func (e *Engine) synAck(t *txn, d *dissect.Datagram) (changed bool) {
+func (e *Engine) synAck(f *flow, t *txn, d *dissect.Datagram) (changed bool) {
 	if !t.fits(d.Ack) {
 		return false
 	}
@@ -218,8 +221,6 @@ func (e *Engine) synAck(t *txn, d *dissect.Datagram) (changed bool) {
 			e.stats.ServerISN++
 		}
 		return false
-	case t.rec.Answer == dissect.AnswerRST:
-		return false
 	case t.silent || t.rec.Answer == dissect.AnswerAbort:
 		// The client is gone; that the node is not is still worth knowing.
 		e.stats.Answers++
@@ -227,7 +228,12 @@ func (e *Engine) synAck(t *txn, d *dissect.Datagram) (changed bool) {
 		e.late(t)
 		return false
 	}
-	// After an ICMP error too: it was a soft one, the client went on.
+	// After an ICMP error or a RST too: the client did not give up for it. Such a
+	// RST is another's, or the node began to listen before the SYN was repeated.
+	if t.rec.Answer == dissect.AnswerRST {
+		f.over = false
+		e.stats.Answers--
+	}
 	t.peerISN = d.Seq
 	t.rec.HandshakeRTT = max(d.Time-t.lastSend, 0)
 	e.connect(t, d.Time)
