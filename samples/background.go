@@ -38,7 +38,7 @@ func (b *background) next() {
 	case x < 95:
 		w.packet(w.f.tcp(f.src, f.dst, ack, f.seq, f.ack, 1, nil), false)
 	case x < 97:
-		w.packet(b.arp(f.src.Addr()), false)
+		w.packet(arp(f.src.Addr()), false)
 	case x < 99: // mDNS: to a group, so that nobody is asked
 		query := append(make([]byte, 12), "\x05_http\x04_tcp\x05local\x00\x00\x0c\x00\x01"...)
 		query[5] = 1
@@ -50,7 +50,7 @@ func (b *background) next() {
 }
 
 // arp asks for the gateway (RFC 826).
-func (b *background) arp(from netip.Addr) []byte {
+func arp(from netip.Addr) []byte {
 	s := from.As4()
 	p := []byte{255, 255, 255, 255, 255, 255, 2, 0, s[0], s[1], s[2], s[3], 8, 6, 0, 1, 8, 0, 6, 4, 0, 1, 2, 0, s[0], s[1], s[2], s[3]}
 	p = append(p, s[:]...)

@@ -39,8 +39,12 @@ replay take: a whole policy, or only the terms that change.
 
 The --tap flags spoil what the capture point sees: it may lose packets, at a
 constant rate or a rising one, double them, cut them, see one side only, be
-silent for a while, or set its clock. --split writes the capture in N files.`,
+silent for a while, or set its clock. --split writes the capture in N files.
+
+proto:NAME is not an outage but what a protocol looks like: a few conversations in
+it, accepted, refused, busy, silent as far as it has them; --truth names the attempts.`,
 		Example: `  squall sample
+  squall sample proto:sip -w - | tshark -r -
   squall sample outage -w outage.pcapng.gz --truth truth.json
   squall sample s2 --seed 7 -w - | tcpdump -nr -
   squall sample s1 --protocol n2n --clients 500 --policy 'exponential(1s, x2, cap 30s, full)' -w s1.pcap
@@ -52,10 +56,17 @@ silent for a while, or set its clock. --split writes the capture in N files.`,
 				for _, s := range samples.List() {
 					fmt.Fprintf(cmd.OutOrStdout(), "%-12s %s\n", s.Name, s.About)
 				}
+				fmt.Fprintf(cmd.OutOrStdout(), "%-12s a few conversations in a protocol, good and bad; NAME as in `squall protocols`\n", samples.Protocol+"NAME")
 				return nil
 			}
 			if out == "" {
 				return exitError{exitUsage, fmt.Errorf("sample %s: where to? -w FILE, or -w - for standard output", args[0])}
+			}
+			if name, ok := strings.CutPrefix(args[0], samples.Protocol); ok {
+				if change != (scenarioFlags{}) || seed != 1 || packets != 0 {
+					return exitError{exitUsage, fmt.Errorf("sample %s takes -w, -T and --truth; the others change an outage, and this is none", args[0])}
+				}
+				return writeConversations(cmd, name, truth, format, out)
 			}
 			if !slices.ContainsFunc(samples.List(), func(s samples.Sample) bool { return s.Name == args[0] }) {
 				return exitError{exitUsage, fmt.Errorf("sample %q is not known; `squall sample` lists them", args[0])}
@@ -92,6 +103,39 @@ silent for a while, or set its clock. --split writes the capture in N files.`,
 	f.Int64Var(&packets, "packets", 0, "length of a sample for measuring; the others have a --duration")
 	change.flags(cmd)
 	return cmd
+}
+
+// writeConversations writes what a protocol looks like, and with truth the rows of it.
+func writeConversations(cmd *cobra.Command, name, truth, format, out string) error {
+	var spoken []samples.Conversation
+	for _, c := range samples.Conversations() {
+		if c.Protocol == name {
+			spoken = append(spoken, c)
+		}
+	}
+	if len(spoken) == 0 {
+		return exitError{exitUsage, fmt.Errorf("sample %s%s: no such protocol; `squall protocols` lists them", samples.Protocol, name)}
+	}
+	opt := capture.WriterOptionsFor(out)
+	if format != "" {
+		opt.Format = format
+	}
+	if err := emit(cmd, out, func(w io.Writer) error { return samples.WriteConversations(w, name, opt) }); err != nil || truth == "" {
+		return err
+	}
+	return emit(cmd, truth, func(w io.Writer) error {
+		type conversation struct {
+			About    string   `json:"about"`
+			Attempts []string `json:"attempts"`
+		}
+		var all []conversation
+		for _, c := range spoken {
+			all = append(all, conversation{c.About, c.Rows})
+		}
+		enc := json.NewEncoder(w)
+		enc.SetIndent("", " ")
+		return enc.Encode(all)
+	})
 }
 
 func writeSample(cmd *cobra.Command, name string, sc samples.Scenario, simulated bool, packets int64, seed uint64, out string, opt capture.WriterOptions) (facts *samples.Truth, err error) {

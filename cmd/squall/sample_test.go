@@ -101,3 +101,24 @@ func TestEvictionsAreSaid(t *testing.T) {
 		t.Errorf("a year of silence: exit %d %s, %d lines", code, errs, strings.Count(out, "\n"))
 	}
 }
+
+// TestProtocolSamples: what squall names has a sample, which it names.
+func TestProtocolSamples(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "sample.pcapng")
+	if code, _, errs := squall(nil, "sample", "proto:nebula", "-w", file, "--truth", file+".json"); code != 0 {
+		t.Fatal(errs)
+	}
+	code, rows, errs := squall(nil, "report", "attempts", file, "-T", "csv", "-e", "network_protocol,attempt_outcome")
+	if code != 0 || !strings.Contains(rows, "nebula,accepted") || !strings.Contains(rows, "nebula,refused") || strings.Count(rows, "\n") != 1+strings.Count(rows, "nebula,") {
+		t.Errorf("exit %d: %s%s", code, errs, rows)
+	}
+	if truth, err := os.ReadFile(file + ".json"); err != nil || !strings.Contains(string(truth), "nebula Handshake accepted app until lost") {
+		t.Errorf("%v: %s", err, truth)
+	}
+	for _, args := range [][]string{{"proto:"}, {"proto:smtp"}, {"proto:sip", "--seed", "2"}, {"proto:sip", "--clients", "2"}} {
+		code, _, errs := squall(nil, append([]string{"sample", "-w", "-"}, args...)...)
+		if code != exitUsage || !strings.HasPrefix(errs, "squall: sample proto:") || strings.Count(errs, "\n") != 1 {
+			t.Errorf("%v: exit %d: %q", args, code, errs)
+		}
+	}
+}

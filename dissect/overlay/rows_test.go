@@ -96,8 +96,17 @@ func timerE(message string) (list []wire) {
 	return list
 }
 
-// TestRows: what the messages of a protocol make of an attempt.
-func TestRows(t *testing.T) {
+// scenery is a scene with its rows.
+type scenery struct {
+	name    string
+	udp     bool
+	port    uint16
+	packets []wire
+	rows    []string
+}
+
+// scenes are the conversations of TestRows, and of the samples that squall carries.
+func scenes() []scenery {
 	server := append(append(be16(0x0303), make([]byte, 32)...), 0, 0x13, 0x01, 0)
 	hello, answer := record(tlsHandshake, handshake(1, chrome().body())), record(tlsHandshake, handshake(2, server))
 	sa := ike(34, 0x08, 33, 0, "\x00\x00\x00\x0c12345678")
@@ -109,13 +118,10 @@ func TestRows(t *testing.T) {
 	initial := sealInitial(quicV1, "original", "original", "client", "", "client in", frames)
 	retried := sealInitial(quicV1, "retried1", "retried1", "client", "token", "client in", frames)
 	disconnected := "\xe0\x00"
-	cases := []struct {
-		name    string
-		udp     bool
-		port    uint16
-		packets []wire
-		rows    []string
-	}{
+	endpoint, expires := "\xc9\x84\x7f\x00\x00\x01\x82\x76\x5f\x80", "\x84\x5e\x16\x20\x5e"
+	discPing := discPacket(1, 1, "\x04"+endpoint+endpoint+expires)
+	login2006 := "\x16\x03\x01\x00\xcd\x41\x03\x00\x09\x80\x40\x04\x08\xc0\x01" + noise(400)
+	return []scenery{
 		{"bitcoin accepted", false, 8333, []wire{{at: 10, data: bitcoinVersion}, {at: 20, node: true, data: bitcoinVersion + bitcoinVerack}, {at: 30, data: bitcoinVerack}},
 			[]string{"bitcoin version accepted app"}},
 		{"bitcoin full", false, 8333, []wire{{at: 10, data: bitcoinVersion}, {at: 20, node: true, flag: dissect.FIN}},
@@ -255,8 +261,40 @@ func TestRows(t *testing.T) {
 			[]string{"zerotier HELLO accepted app"}},
 		{"tinc unwanted", false, 655, []wire{{at: 10, data: "0 think 17\n"}, {at: 20, node: true, data: "0 iniz 17\n"}, {at: 30, node: true, flag: dissect.FIN}},
 			[]string{"tinc ID dropped fin"}},
+		{"tor, a guard", false, 9001, []wire{{at: 10, data: torHello("www.4gk67zpn3brh7qxg.com", "")}, {at: 20, node: true, data: answer}}, []string{"tor ClientHello accepted app"}},
+		{"discv4", true, 30303, []wire{{at: 10, data: discPing}, {at: 20, node: true, data: discPacket(2, 2, endpoint+"\xa0"+discPing[:32]+expires)}},
+			[]string{"discv4 ping accepted app"}},
+		{"discv5", true, 9000, []wire{{at: 10, data: noise(120)}, {at: 20, node: true, data: noise(63)}, {at: 30, data: noise(320)}, {at: 40, node: true, data: noise(90)}},
+			[]string{"discv5 question accepted app"}},
+		{"rlpx", false, 30303, []wire{{at: 10, data: rlpxAuth}, {at: 20, node: true, data: rlpxAck}}, []string{"rlpx auth accepted app"}},
+		{"rlpx, too many peers", false, 30303, []wire{{at: 10, data: rlpxAuth}, {at: 20, node: true, flag: dissect.FIN}}, []string{"rlpx auth dropped fin"}},
+		{"yggdrasil", false, 12345, []wire{{at: 10, data: yggMeta}, {at: 20, node: true, data: yggMeta[:22] + noise(33)[1:] + yggMeta[54:]}}, []string{"yggdrasil meta accepted app"}},
+		{"edonkey: a server that is full", false, 4661, []wire{{at: 10, data: edonkeyLogin}, {at: 20, node: true, data: unhex("e311000000 38 0e00") + "server is full"}},
+			[]string{"edonkey LOGIN throttled app"}},
+		{"edonkey: a peer", false, 4662, []wire{{at: 10, data: edonkeyHello}, {at: 20, node: true, data: edonkeyAnswer}}, []string{"edonkey HELLO accepted app"}},
+		{"kad", true, 4672, []wire{{at: 10, data: "\xe4\x01"}, {at: 20, node: true, data: "\xe5\x09" + noise(40)}}, []string{"kad BOOTSTRAP accepted app"}},
+		{"fasttrack", false, 1214, []wire{{at: 10, data: fasttrackHello}, {at: 20, node: true, data: fasttrackSeed}}, []string{"fasttrack session accepted app"}},
+		{"fasttrack, pinged", true, 1214, []wire{{at: 10, data: fasttrackPing}, {at: 20, node: true, data: fasttrackPong}, {at: 30000, data: fasttrackPing}},
+			[]string{"fasttrack ping accepted app", "fasttrack ping timeout silence"}},
+		{"ares", false, 18050, []wire{{at: 10, data: aresHello}, {at: 20, node: true, data: aresAgreed}}, []string{"ares first login accepted app"}},
+		{"ares, full", false, 18050, []wire{{at: 10, data: aresHello}, {at: 20, node: true, data: "\x00\x00\x3b"}}, []string{"ares first login throttled app"}},
+		{"skype on 443", false, 443, []wire{{at: 10, data: skypeHello + noise(16)}, {at: 20, node: true, data: skypeServerHello + noise(20)}, {at: 30, data: noise(8)}, {at: 40, node: true, data: noise(8)}},
+			[]string{"skype attach accepted app"}},
+		{"skype of 2006, refused", false, 33033, []wire{{at: 10, data: noise(14)}, {at: 20, node: true, data: noise(73)}, {at: 30, data: noise(27)}, {at: 40, node: true, data: noise(339)}},
+			[]string{"skype attach refused app"}},
+		{"skype of 2015, starved", false, 40008, []wire{{at: 10, data: noise(50)}, {at: 20, node: true, data: noise(103)}, {at: 30, data: noise(8)}, {at: 16000, flag: dissect.FIN}},
+			[]string{"skype attach stalled fin"}},
+		{"skype login", false, 33033, []wire{{at: 10, data: skypeLogin}, {at: 20, node: true, data: skypeLogged}, {at: 30, data: login2006}, {at: 40, node: true, data: "\x17\x03\x01\x00" + noise(228)}},
+			[]string{"skype login accepted app"}},
+		{"skype login, dropped", false, 12350, []wire{{at: 10, data: skypeLogin}, {at: 400, node: true, flag: dissect.RST}}, []string{"skype login dropped rst"}},
+		{"skype probe", true, 33033, []wire{{at: 10, data: unhex(skypeAsk)}, {at: 20, node: true, data: unhex(skypeNack)}, {at: 30, data: unhex(skypeU3)}, {at: 40, node: true, data: "\x94\x91\x02" + noise(48)}},
+			[]string{"skype probe refused app"}},
 	}
-	for _, c := range cases {
+}
+
+// TestRows: what the messages of a protocol make of an attempt.
+func TestRows(t *testing.T) {
+	for _, c := range scenes() {
 		transport := uint8(dissect.ProtoTCP)
 		if c.udp {
 			transport = dissect.ProtoUDP
