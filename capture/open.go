@@ -15,8 +15,6 @@ import (
 	"strings"
 	"sync/atomic"
 
-	"github.com/klauspost/compress/gzip"
-	"github.com/klauspost/compress/zstd"
 	"github.com/pierrec/lz4/v4"
 )
 
@@ -30,6 +28,11 @@ type Options struct {
 	// outside by their own times are not read, and one that has passed it is left:
 	// FileStats.Unread. Packets outside may come all the same.
 	Window Window
+	// Index asks for FileStats.Index of every file.
+	Index bool
+	// Parts are files, by path, of which only a part is read. Frames and offsets
+	// are right, what FileStats counts is not.
+	Parts map[string]Part
 }
 
 // Open opens captures: files by content, never by name; directories, walked;
@@ -38,7 +41,7 @@ type Options struct {
 // skipped and told to opt.Skipped. Files are opened when their time comes, so
 // that thousands of rotated ones cost no more memory than two.
 func Open(inputs []string, opt Options) (Source, error) {
-	m := &merge{window: opt.Window}
+	m := &merge{window: opt.Window, indexed: opt.Index}
 	for _, in := range inputs {
 		if err := m.add(in, opt); err != nil {
 			m.Close()
@@ -68,6 +71,16 @@ func (m *merge) add(in string, opt Options) error {
 		}
 		f.stream = true
 		m.append(f)
+		return nil
+	}
+	if part, ok := opt.Parts[in]; ok {
+		f := &file{stats: FileStats{Path: in, Drops: -1}, disk: new(atomic.Int64)}
+		first, err := openPart(in, part, f)
+		if err != nil {
+			return err
+		}
+		f.number = uint32(len(m.inputs))
+		m.inputs = append(m.inputs, &input{f: f, first: first})
 		return nil
 	}
 	info, err := os.Stat(in)
@@ -126,7 +139,7 @@ type input struct {
 // append takes an opened file, looks at its first packet and closes it again
 // when it can be reopened.
 func (m *merge) append(f *file) {
-	f.index = uint32(len(m.inputs))
+	f.number = uint32(len(m.inputs))
 	in := &input{f: f}
 	m.inputs = append(m.inputs, in)
 	pipe := f.stream
@@ -150,7 +163,7 @@ func (m *merge) append(f *file) {
 		in.form = f.f
 	}
 	f.close()
-	*f = file{index: f.index, stats: FileStats{Path: f.stats.Path, SizeOnDisk: f.stats.SizeOnDisk, Format: f.stats.Format, Drops: -1}, disk: f.disk}
+	*f = file{number: f.number, stats: FileStats{Path: f.stats.Path, SizeOnDisk: f.stats.SizeOnDisk, Format: f.stats.Format, Drops: -1}, disk: f.disk, indexed: m.indexed}
 }
 
 // lookAhead is the first read of a file whose time has not come: a few packets.
@@ -178,6 +191,18 @@ func openFile(path string, disk *atomic.Int64, ahead int) (*file, error) {
 	return f, nil
 }
 
+// position counts what was read of one stream.
+type position struct {
+	r io.Reader
+	n int64
+}
+
+func (p *position) Read(b []byte) (int, error) {
+	n, err := p.r.Read(b)
+	p.n += int64(n)
+	return n, err
+}
+
 type counter struct {
 	r io.Reader
 	n *atomic.Int64
@@ -196,7 +221,8 @@ func openStream(r io.Reader, path string) (*file, error) {
 
 func readStream(r io.Reader, path string, disk *atomic.Int64, ahead int) (*file, error) {
 	f := &file{stats: FileStats{Path: path, Drops: -1}, disk: disk, close: func() error { return nil }}
-	r = counter{r, f.disk}
+	at := &position{r: r}
+	r = counter{at, f.disk}
 	var head []byte
 	for depth := 0; ; depth++ {
 		br := bufio.NewReaderSize(r, ahead)
@@ -206,19 +232,8 @@ func readStream(r io.Reader, path string, disk *atomic.Int64, ahead int) (*file,
 		switch {
 		case bytes.HasPrefix(head, []byte{0x1f, 0x8b}):
 			name = "gzip"
-			z, err := gzip.NewReader(br)
-			if err != nil {
-				return nil, fmt.Errorf("%s: gzip: %w", path, err)
-			}
-			r = z
 		case bytes.HasPrefix(head, []byte{0x28, 0xb5, 0x2f, 0xfd}):
 			name = "zstd"
-			z, err := zstd.NewReader(br, zstd.WithDecoderConcurrency(1), zstd.WithDecoderMaxMemory(128<<20))
-			if err != nil {
-				return nil, fmt.Errorf("%s: zstd: %w", path, err)
-			}
-			f.close = func() error { z.Close(); return nil }
-			r = z
 		case bytes.HasPrefix(head, []byte{0x04, 0x22, 0x4d, 0x18}):
 			name = "lz4"
 			r = lz4.NewReader(br)
@@ -227,6 +242,19 @@ func readStream(r io.Reader, path string, disk *atomic.Int64, ahead int) (*file,
 			r = bzip2.NewReader(br)
 		case bytes.HasPrefix(head, []byte{0xfd, '7', 'z', 'X', 'Z'}):
 			return nil, fmt.Errorf("%s: xz is not read here: xz -dc %s | squall analyze -", path, path)
+		}
+		if name == "gzip" || name == "zstd" {
+			note := func(plain, ahead int64) { f.join(joint{plain, at.n - ahead}) }
+			if depth > 0 {
+				note = nil
+			}
+			z, done, err := unpack(br, name, note)
+			if err != nil {
+				return nil, fmt.Errorf("%s: %s: %w", path, name, err)
+			}
+			before := f.close
+			f.close = func() error { done(); return before() }
+			r = z
 		}
 		if name == "" {
 			break
@@ -255,7 +283,7 @@ func readStream(r io.Reader, path string, disk *atomic.Int64, ahead int) (*file,
 		if _, err := io.CopyN(io.Discard, r, int64(n)); err != nil {
 			return nil, fmt.Errorf("%s: %w", path, err)
 		}
-		f.f, f.off = p, int64(n)
+		f.f, f.off, f.head = p, int64(n), bytes.Clone(head[:n])
 	default:
 		return nil, fmt.Errorf("%s: %w: begins with %s, expected pcap or pcapng (also in gzip, zstd, lz4, bzip2)", path, ErrFormat, begins(head))
 	}
@@ -278,13 +306,14 @@ func begins(head []byte) string {
 
 // merge is the Source over any number of files.
 type merge struct {
-	window Window
-	inputs []*input
-	wait   []*input // not begun, by time of the first packet, last one first
-	open   []*input // begun
-	ahead  chan *Batch
-	stop   chan struct{}
-	gone   chan struct{}
+	window  Window
+	indexed bool
+	inputs  []*input
+	wait    []*input // not begun, by time of the first packet, last one first
+	open    []*input // begun
+	ahead   chan *Batch
+	stop    chan struct{}
+	gone    chan struct{}
 }
 
 func (m *merge) start() *merge {
@@ -300,7 +329,7 @@ func (m *merge) start() *merge {
 		case a.first < b.first:
 			return 1
 		}
-		return int(b.f.index) - int(a.f.index)
+		return int(b.f.number) - int(a.f.number)
 	})
 	m.ahead, m.stop, m.gone = make(chan *Batch, 2), make(chan struct{}), make(chan struct{})
 	go m.run()
@@ -344,6 +373,9 @@ func (in *input) refill() bool {
 			f.stats.Damage = &Damage{Frame: 1, Reason: err.Error()}
 		} else {
 			f.r, f.close, f.f, f.off = g.r, g.close, g.f, g.off
+			if f.indexed {
+				f.begin(g)
+			}
 			if ng, ok := f.f.(*ngFile); ok {
 				ng.s = &f.stats
 			}
@@ -416,7 +448,7 @@ func (m *merge) mix() *Batch {
 		for i := 1; i < len(m.open); i++ {
 			a, b := m.open[i], m.open[best]
 			ta, tb := a.batch.Packets[a.at].Time, b.batch.Packets[b.at].Time
-			if ta < tb || ta == tb && a.f.index < b.f.index {
+			if ta < tb || ta == tb && a.f.number < b.f.number {
 				best = i
 			}
 		}

@@ -95,6 +95,8 @@ type FileStats struct {
 	Missing      []string `json:",omitempty"`
 	MissingCount int64    `json:",omitempty"`
 	Hole         int64    `json:",omitempty"`
+	// Index is there when Options.Index asked for it and the file was read.
+	Index *Index `json:"-"`
 }
 
 // Damage says where and why the reading of a file stopped early.

@@ -19,10 +19,10 @@ const (
 )
 
 type ngInterface struct {
-	link    LinkType
-	snaplen uint32
-	resol   byte
-	offset  int64 // seconds
+	Link    LinkType
+	Snaplen uint32
+	Resol   byte
+	Offset  int64 // seconds
 }
 
 // ngFile reads pcapng.
@@ -62,7 +62,7 @@ func (f *ngFile) u64(b []byte) uint64 {
 // are taken modulo 2^32, as in the classic format, which keeps the differences.
 func (i *ngInterface) when(units uint64) int64 {
 	var sec, frac uint64 // frac in nanoseconds
-	if n := i.resol & 0x7f; i.resol&0x80 != 0 {
+	if n := i.Resol & 0x7f; i.Resol&0x80 != 0 {
 		if n < 64 {
 			sec = units >> n
 			units &= 1<<n - 1
@@ -89,7 +89,7 @@ func (i *ngInterface) when(units uint64) int64 {
 		}
 		sec, frac = frac/1e9, frac%1e9
 	}
-	s := int64(sec) + i.offset
+	s := int64(sec) + i.Offset
 	if sec > math.MaxInt64 || s > lastSecond || s < -lastSecond {
 		s = int64(uint32(s))
 	}
@@ -177,7 +177,7 @@ func (f *ngFile) next(b []byte, p *Packet) (int, int64, error) {
 		}
 		p.Data = body[20 : 20+capLen : 20+capLen]
 		p.OrigLen = int(max(int64(f.u32(body[16:])), capLen))
-		p.Link, p.Iface = i.link, uint16(id)
+		p.Link, p.Iface = i.Link, uint16(id)
 		if opts := body[min(int64(len(body)), 20+(capLen+3)&^3):]; kind == blockEnhanced && len(opts) >= 8 {
 			f.options(opts, func(code uint16, v []byte) {
 				if code == 2 && len(v) == 4 {
@@ -192,11 +192,11 @@ func (f *ngFile) next(b []byte, p *Packet) (int, int64, error) {
 		i := &f.ifaces[0]
 		orig := int64(f.u32(body))
 		capLen := min(orig, int64(len(body)-4))
-		if i.snaplen > 0 {
-			capLen = min(capLen, int64(i.snaplen))
+		if i.Snaplen > 0 {
+			capLen = min(capLen, int64(i.Snaplen))
 		}
 		p.Data = body[4 : 4+capLen : 4+capLen]
-		p.OrigLen, p.Link = int(max(orig, capLen)), i.link
+		p.OrigLen, p.Link = int(max(orig, capLen)), i.Link
 		p.Time = f.now // it has none of its own; 1970 would be a clock step and break merging
 	}
 	return int(padded), 0, err
@@ -229,16 +229,16 @@ func (f *ngFile) addInterface(body []byte) error {
 	if len(f.ifaces) == maxInterfaces {
 		return fmt.Errorf("more than %d interfaces in a section", maxInterfaces)
 	}
-	i := ngInterface{link: LinkType(f.u16(body)), snaplen: f.u32(body[4:]), resol: 6}
+	i := ngInterface{Link: LinkType(f.u16(body)), Snaplen: f.u32(body[4:]), Resol: 6}
 	f.options(body[8:], func(code uint16, v []byte) {
 		switch {
 		case code == 9 && len(v) == 1:
-			i.resol = v[0]
+			i.Resol = v[0]
 		case code == 14 && len(v) == 8:
-			i.offset = int64(f.u64(v))
+			i.Offset = int64(f.u64(v))
 		}
 	})
-	f.s.Snaplen = max(f.s.Snaplen, int64(i.snaplen))
+	f.s.Snaplen = max(f.s.Snaplen, int64(i.Snaplen))
 	f.ifaces = append(f.ifaces, i)
 	f.drops = append(f.drops, 0)
 	return nil

@@ -50,8 +50,14 @@ type file struct {
 	r      io.Reader
 	close  func() error
 	f      format
-	index  uint32
-	stream bool // a pipe: what has come is given at once, not when a chunk is full
+	number uint32 // of the input
+	stream bool   // a pipe: what has come is given at once, not when a chunk is full
+
+	head    []byte // of a pcap file
+	indexed bool   // an index is asked for
+	index   *Index // that is being made
+	parts   *parts // what is read, where it is not the whole
+	stretch stretch
 
 	before int64 // packets from here on are not wanted; 0 = all are
 
@@ -74,13 +80,17 @@ func (f *file) snapshot() FileStats {
 	if f.disk != nil {
 		s.ReadOnDisk = f.disk.Load()
 	}
+	if f.index != nil && f.done {
+		f.index.End = f.off
+		s.Index = f.index
+	}
 	return s
 }
 
 // nextBatch returns the packets of the next chunk, io.EOF at the end. It never
 // returns another error: what is wrong with the file is in its stats.
 func (f *file) nextBatch() (*Batch, error) {
-	for !f.done {
+	for !f.done || f.turn() {
 		if f.before != 0 && f.last >= f.before+stepBack {
 			f.leave()
 			break
@@ -101,6 +111,13 @@ func (f *file) nextBatch() (*Batch, error) {
 		}
 		b := c.buf[:n+m]
 		f.parse(c, b)
+		if f.strayed(c) {
+			f.mu.Lock()
+			f.done, f.stats.Damage = true, &Damage{Offset: f.stretch.Offset, Frame: f.stretch.Frame, Reason: ErrChanged.Error()}
+			f.mu.Unlock()
+			chunks.Put(c)
+			break
+		}
 		if len(c.packets) > 0 {
 			return NewBatch(c.packets, func() { chunks.Put(c) }), nil
 		}
@@ -120,7 +137,7 @@ func (f *file) parse(c *chunk, b []byte) {
 			f.finish(b, nil)
 			return
 		}
-		p = Packet{File: f.index, Frame: s.Packets + 1, Offset: f.off}
+		p = Packet{File: f.number, Frame: s.Packets + 1, Offset: f.off}
 		n, skip, err := f.f.next(b, &p)
 		if err == errNeed {
 			if f.eof {
@@ -157,6 +174,9 @@ func (f *file) parse(c *chunk, b []byte) {
 			continue
 		}
 		f.count(&p)
+		if f.index != nil {
+			f.index.add(f, &p)
+		}
 		c.packets = append(c.packets, p)
 	}
 }

@@ -64,7 +64,7 @@ func OpenTaps(list []Tap) Source {
 				opened <- f
 				return
 			}
-			f.index, f.stream = uint32(i), true
+			f.number, f.stream = uint32(i), true
 			opened <- f
 			for {
 				b, err := f.nextBatch()
