@@ -36,8 +36,9 @@ nodes under most load, the clients that try most, and the attempts over time.
 charts over time, the tables and the commands that give them again.
 
 -o DIR keeps every table as Parquet, the whole result as summary.json, that page
-as report.html, squall.sql, which makes DuckDB know the tables by name, and
-manifest.json with the SHA-256 of inputs and outputs, for squall verify;
+as report.html, squall.sql, which makes DuckDB know the tables by name,
+index.squall, by which squall extract reads only the part of a capture that it
+needs, and manifest.json with the SHA-256 of inputs and outputs, for squall verify;
 squall report reads that directory as it reads captures, squall merge joins
 several of them.
 
@@ -75,6 +76,7 @@ Exit status: 0 done, 2 unreadable input, 3 done but an input was damaged,
 			if in.shard.Count > 1 && dir == "" {
 				return exitError{exitUsage, errors.New("a shard is kept for squall merge: -o DIR")}
 			}
+			in.indexed = dir != ""
 			results, err := in.analyse(cmd, args)
 			if err != nil {
 				return err
@@ -210,6 +212,9 @@ func keep(r *reports.Results, dir string, opt reports.Options, page reports.HTML
 		if err := write(pipeline.SaveName, r.Analysis.Save); err != nil {
 			return err
 		}
+	}
+	if err := keepIndex(r, filepath.Join(dir, indexName)); err != nil {
+		return err
 	}
 	if err := write("squall.sql", func(w io.Writer) error { return reports.WriteViews(w) }); err != nil {
 		return err

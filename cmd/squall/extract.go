@@ -1,6 +1,7 @@
 package main
 
 import (
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -171,7 +172,12 @@ func extract(cmd *cobra.Command, in *source, args []string, sel *selection, out 
 	if sel.rows() && n == 0 {
 		return exitError{exitFailed, errors.New("no attempt fits; squall report attempts SOURCE shows what there is")}
 	}
-	src, err := capture.Open(inputs, capture.Options{})
+	want := picker.Overlaps
+	if !sel.rows() {
+		want = func(first, last int64) bool { return first < end && last >= begin }
+	}
+	opt := capture.Options{Parts: parts(args, want)}
+	src, err := capture.Open(inputs, opt)
 	if err != nil {
 		return exitError{exitUsage, err}
 	}
@@ -179,8 +185,8 @@ func extract(cmd *cobra.Command, in *source, args []string, sel *selection, out 
 	if err := notRead(src, out); err != nil {
 		return err
 	}
-	opt := capture.WriterOptionsFor(out)
-	opt.Comment = fmt.Sprintf("squall extract: packets of %d attempts", n)
+	form := capture.WriterOptionsFor(out)
+	form.Comment = fmt.Sprintf("squall extract: packets of %d attempts", n)
 	keep := func(p *capture.Packet, file string) (string, bool) {
 		if cfg.Filter != nil {
 			var d dissect.Datagram
@@ -195,7 +201,7 @@ func extract(cmd *cobra.Command, in *source, args []string, sel *selection, out 
 	}
 	omitted := 0
 	if anon != nil {
-		if omitted, err = lookFirst(cmd, inputs, anon, keep); err != nil {
+		if omitted, err = lookFirst(cmd, inputs, opt, anon, keep); err != nil {
 			return exitError{exitFailed, err}
 		}
 		pick := keep
@@ -217,7 +223,7 @@ func extract(cmd *cobra.Command, in *source, args []string, sel *selection, out 
 	}
 	var packets int64
 	if err := emit(cmd, out, func(to io.Writer) error {
-		w, err := capture.NewWriter(to, opt)
+		w, err := capture.NewWriter(to, form)
 		if err != nil {
 			return err
 		}
@@ -235,17 +241,79 @@ func extract(cmd *cobra.Command, in *source, args []string, sel *selection, out 
 		return exitError{exitFailed, fmt.Errorf("%d original addresses are left in payloads: %s is not written", anon.Residual, out)}
 	}
 	if !in.quiet {
-		fmt.Fprintf(cmd.ErrOrStderr(), "squall: %d packets of %d attempts\n", packets, n)
+		var read, size int64
+		for _, f := range src.Files() {
+			read, size = read+f.ReadOnDisk, size+f.SizeOnDisk
+		}
+		fmt.Fprintf(cmd.ErrOrStderr(), "squall: %d packets of %d attempts; %d of %d bytes were read\n", packets, n, read, size)
 		if anon != nil {
 			fmt.Fprintf(cmd.ErrOrStderr(), "squall: 0 original addresses left; %d packets that cannot be followed to their end were left out\n", omitted)
 		}
 	}
-	return interrupted(cmd)
+	if err := interrupted(cmd); err != nil {
+		return err
+	}
+	for _, f := range src.Files() {
+		if d := f.Damage; d != nil && !d.Tail {
+			return exitError{exitDamaged, fmt.Errorf("%s: offset %d, frame %d: %s; what came before is in %s", f.Path, d.Offset, d.Frame, d.Reason, out)}
+		}
+	}
+	return nil
+}
+
+// indexName is the file of a kept directory that says where packets lie.
+const indexName = "index.squall"
+
+// indexed is a line of it.
+type indexed struct {
+	File  string         `json:"capture_file"`
+	Index *capture.Index `json:"index"`
+}
+
+// keepIndex writes the index of every capture that can be sought in; none, no file.
+func keepIndex(r *reports.Results, path string) error {
+	var lines []byte
+	for _, c := range r.Analysis.Captures() {
+		if c.Index != nil {
+			line, err := json.Marshal(indexed{c.Path, c.Index})
+			if err != nil {
+				return err
+			}
+			lines = append(append(lines, line...), '\n')
+		}
+	}
+	if lines == nil {
+		os.Remove(path) // of an earlier analysis in the same directory
+		return nil
+	}
+	return os.WriteFile(path, lines, 0o600)
+}
+
+// parts are the captures of a kept directory that have an index, and what is
+// wanted of them. The others are read through.
+func parts(args []string, want func(first, last int64) bool) map[string]capture.Part {
+	dir, ok := keptDir(args)
+	if !ok {
+		return nil
+	}
+	h, err := os.Open(filepath.Join(dir, indexName))
+	if err != nil {
+		return nil // kept before there was one
+	}
+	defer h.Close()
+	list := map[string]capture.Part{}
+	for d := json.NewDecoder(h); ; {
+		var x indexed
+		if err := d.Decode(&x); err != nil || x.Index == nil {
+			return list
+		}
+		list[x.File] = capture.Part{Index: x.Index, Want: func(b *capture.Block) bool { return want(b.Min, b.Max) }}
+	}
 }
 
 // lookFirst shows the anonymizer all packets; omitted are those it cannot follow.
-func lookFirst(cmd *cobra.Command, inputs []string, anon *pipeline.Anonymizer, keep func(*capture.Packet, string) (string, bool)) (omitted int, err error) {
-	src, err := capture.Open(inputs, capture.Options{})
+func lookFirst(cmd *cobra.Command, inputs []string, opt capture.Options, anon *pipeline.Anonymizer, keep func(*capture.Packet, string) (string, bool)) (omitted int, err error) {
+	src, err := capture.Open(inputs, opt)
 	if err != nil {
 		return 0, err
 	}

@@ -1,6 +1,8 @@
 package main
 
 import (
+	"bytes"
+	"encoding/binary"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -165,6 +167,99 @@ func TestWindowOfFiles(t *testing.T) {
 		}
 		if unread < 15 || ending == ".pcap" && read > disk*3/4 { // of small files a look is the half
 			t.Errorf("%s: %d of %d files were left alone, %d of %d bytes read", ending, unread, len(names), read, disk)
+		}
+	}
+}
+
+// TestExtractSeeks: one finding in a long capture is extracted from a kept case
+// with less than a hundredth of the bytes read, and gives the same packets.
+func TestExtractSeeks(t *testing.T) {
+	dir := t.TempDir()
+	outage := filepath.Join(dir, "outage.pcap")
+	if code, _, errs := squall(nil, "sample", "outage", "--clients", "30", "-w", outage); code != 0 {
+		t.Fatal(errs)
+	}
+	src, err := capture.Open([]string{outage}, capture.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer src.Close()
+	var storm []capture.Packet
+	for {
+		b, err := src.Next()
+		if errors.Is(err, io.EOF) {
+			break
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		storm = append(storm, b.Packets...)
+	}
+	// Video of one pair of hosts for ten hours, the outage in its middle.
+	frame := make([]byte, 1442)
+	copy(frame, "\x02\x00\x00\x00\x00\x01\x02\x00\x00\x00\x00\x02\x08\x00\x45\x00\x05\x94\x00\x01\x40\x00\x40\x11\x00\x00\x0a\x09\x09\x01\x0a\x09\x09\x02\x13\x88\x13\x89\x05\x80\x00\x00")
+	for _, ending := range []string{".pcap", ".pcapng.zst"} {
+		file := filepath.Join(dir, "day"+ending)
+		w, err := capture.Create(file, capture.WriterOptions{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		rng, at := rand.New(rand.NewPCG(7, 7)), 0
+		put := func(p *capture.Packet) {
+			if err := w.WritePacket(p, ""); err != nil {
+				t.Fatal(err)
+			}
+		}
+		video := 70000
+		if ending != ".pcap" {
+			video = 12000
+		}
+		for i := range video {
+			when := storm[0].Time + int64(i-video/2)*600e6
+			for ; at < len(storm) && storm[at].Time < when; at++ {
+				put(&storm[at])
+			}
+			for k := 42; k < len(frame); k += 8 { // nothing that compresses
+				binary.LittleEndian.PutUint64(frame[k:], rng.Uint64())
+			}
+			put(&capture.Packet{Time: when, Data: frame, OrigLen: len(frame), Link: capture.LinkEthernet})
+		}
+		if err := w.Close(); err != nil {
+			t.Fatal(err)
+		}
+		kept := filepath.Join(dir, "kept"+ending)
+		if code, _, errs := squall(nil, "analyze", "-q", file, "-o", kept); code != 0 {
+			t.Fatal(errs)
+		}
+		part, whole := filepath.Join(dir, "part.pcap"), filepath.Join(dir, "whole.pcap")
+		code, _, errs := squall(nil, "extract", kept, "--finding", "1", "-w", part)
+		if code != 0 {
+			t.Fatal(errs)
+		}
+		var packets, attempts int
+		var read, size int64
+		if _, err := fmt.Sscanf(errs, "squall: %d packets of %d attempts; %d of %d bytes were read", &packets, &attempts, &read, &size); err != nil {
+			t.Fatalf("%q: %v", errs, err)
+		}
+		t.Logf("%s: %d of %d bytes", ending, read, size)
+		if info, err := os.Stat(file); err != nil || info.Size() != size || packets < 500 {
+			t.Errorf("%s: %q", ending, errs)
+		}
+		if limit := size / 100; ending == ".pcap" && read >= limit || read > size/10 { // a frame is a megabyte
+			t.Errorf("%s: %d of %d bytes read", ending, read, size)
+		}
+		if code, _, errs := squall(nil, "extract", "-q", file, "--finding", "1", "-w", whole); code != 0 {
+			t.Fatal(errs)
+		}
+		a, err := os.ReadFile(part)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if b, err := os.ReadFile(whole); err != nil || !bytes.Equal(a, b) {
+			t.Errorf("%s: %d bytes from the case, %d from the capture, %v", ending, len(a), len(b), err)
+		}
+		if testing.Short() {
+			break
 		}
 	}
 }

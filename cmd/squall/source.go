@@ -34,6 +34,7 @@ type source struct {
 	quiet, verbose bool
 	numeric        bool
 	countOnly      bool // info needs no rows
+	indexed        bool // an index of the captures is to be kept
 	shard          pipeline.Shard
 }
 
@@ -169,7 +170,7 @@ func (s *source) analyse(cmd *cobra.Command, args []string) (*reports.Results, e
 		}
 	}
 	var skipped []error
-	src, err := capture.Open(inputs, capture.Options{Stdin: cmd.InOrStdin(), Skipped: func(_ string, why error) { skipped = append(skipped, why) }, Window: cfg.Window})
+	src, err := capture.Open(inputs, capture.Options{Stdin: cmd.InOrStdin(), Skipped: func(_ string, why error) { skipped = append(skipped, why) }, Window: cfg.Window, Index: s.indexed})
 	if err != nil {
 		return nil, exitError{exitUsage, err}
 	}

@@ -31,6 +31,7 @@ type Picker struct {
 	speaks  map[picking]string
 	pieces  map[piecing]int64
 	dec     headers.Decoder
+	times   []span // of all flows, disjoint and in order
 	spoken  string // by the flow of the last packet that was wanted
 	sorted  bool
 }
@@ -99,7 +100,36 @@ func (k *Picker) sort() {
 		}
 		k.flows[key] = list[:n+1]
 	}
+	k.times = k.times[:0]
+	for _, list := range k.flows {
+		k.times = append(k.times, list...)
+	}
+	slices.SortFunc(k.times, func(a, b span) int { return cmp.Compare(a.start, b.start) })
+	n := 0
+	for i, s := range k.times {
+		if i > 0 && s.start <= k.times[n-1].end {
+			k.times[n-1].end = max(k.times[n-1].end, s.end)
+			continue
+		}
+		k.times[n] = s
+		n++
+	}
+	k.times = k.times[:n]
 	k.sorted = true
+}
+
+// pieceWait is how long further fragments of a datagram may come, ns: the least
+// that RFC 8200 section 4.5 grants is 60 s, and what lies between is microseconds.
+const pieceWait = int64(1e9)
+
+// Overlaps says whether packets between two times may be wanted. Fragments that
+// come more than a second after their first are given up.
+func (k *Picker) Overlaps(first, last int64) bool {
+	if !k.sorted {
+		k.sort()
+	}
+	i, _ := slices.BinarySearchFunc(k.times, first-pieceWait, func(s span, at int64) int { return cmp.Compare(s.end, at) })
+	return i < len(k.times) && k.times[i].start <= last
 }
 
 // Protocol is what the flow of the last wanted packet speaks, empty = unknown.
