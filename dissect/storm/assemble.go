@@ -18,7 +18,7 @@ func (d *scenes) assemble(r *Report, q *Quality, th Thresholds) {
 	for _, name := range sortedKeys(d.by) {
 		s := d.by[name]
 		var list []Finding
-		if q.End >= q.Begin && len(s.line.few)+len(s.line.sheets) > 0 {
+		if q.End >= q.Begin && !s.line.empty() {
 			list = d.findings(name, q, &th)
 		}
 		var worst *Finding

@@ -107,11 +107,11 @@ func (d *scenes) cascade(name string, th *Thresholds, f *Finding, q *Quality) *c
 			}
 			var n int64
 			step := moveStep << d.moveShift
-			for at, v := range fl.by {
+			fl.by.each(func(at int64, v *int32) {
 				if at >= since/step && at <= b.at/step {
-					n += int64(v)
+					n += int64(*v)
 				}
-			}
+			})
 			total += n
 			came[a.gen+1] += n
 			share := min(float64(n)/extra, 1)
@@ -160,8 +160,8 @@ func (c *cascade) first() int64 {
 
 // aliveBetween reports a sign of life of the node between two times.
 func (p *pulse) aliveBetween(d *scenes, from, to int64) bool {
-	for b, k := range p.good {
-		if b >= d.bin(from) && b <= d.bin(to) && (k.first > from && k.first < to || k.last > from && k.last < to) {
+	for _, b := range p.good.numbers() {
+		if k := p.good.get(b); b >= d.bin(from) && b <= d.bin(to) && (k.first > from && k.first < to || k.last > from && k.last < to) {
 			return true
 		}
 	}

@@ -48,7 +48,8 @@ const (
 	nClosed         // sessions that it ended
 	nFirstBad       // clients whose first bad sign of a spell this was
 	nDropped
-	nLostBytes // IP bytes of attempts at a node that was not there
+	nLostBytes    // IP bytes of attempts at a node that was not there
+	numNodeFields = int(nLostBytes) + 1
 )
 
 // ladder holds the window lengths that breadth is counted for, s. A window
@@ -65,7 +66,8 @@ const (
 	maxSheets = 1 << 16
 )
 
-type sheet [binsBySheet][numFields]int32
+// sheet has the counters of binsBySheet bins, bin by bin.
+type sheet []int32
 
 type op struct {
 	bin int64
@@ -74,69 +76,87 @@ type op struct {
 }
 
 // cells are the counters of one service or node by bin, kept only where
-// something happened.
+// something happened. fields is how many there are; it is set before the first
+// is counted.
 type cells struct {
+	fields int
 	few    []op
-	sheets map[int64]*sheet
+	sheets table[sheet] // nil until there is one
 	at     int64
-	hand   *sheet
+	hand   sheet
 }
 
 // add counts v and returns how many sheets it had to make.
 func (c *cells) add(bin int64, f field, v int32) (made int) {
-	if c.sheets == nil {
-		c.few = append(c.few, op{bin, f, v})
-		if len(c.few) <= fewOps {
+	if c.hand == nil || c.at != bin>>4 {
+		if made = c.turn(bin, f, v); c.hand == nil {
+			return made
+		}
+	}
+	c.hand[int(bin&(binsBySheet-1))*c.fields+int(f)] += v
+	return made
+}
+
+// turn takes the sheet of a bin in hand; where there are no sheets yet, it
+// counts v by itself.
+func (c *cells) turn(bin int64, f field, v int32) (made int) {
+	if c.sheets.len() == 0 {
+		if len(c.few) < fewOps {
+			c.few = append(c.few, op{bin, f, v})
 			return 0
 		}
-		return c.spread()
+		made = c.spread()
 	}
-	n := bin >> 4
-	if c.hand == nil || c.at != n {
-		s := c.sheets[n]
-		if s == nil {
-			s, made = new(sheet), 1
-			c.sheets[n] = s
-		}
-		c.at, c.hand = n, s
-	}
-	c.hand[bin&(binsBySheet-1)][f] += v
+	c.at = bin >> 4
+	c.hand, made = c.sheet(c.at, made)
 	return made
 }
 
+// sheet gives a sheet and adds to made if it had to make it.
+func (c *cells) sheet(n int64, made int) (sheet, int) {
+	s, fresh := c.sheets.at(n)
+	if fresh {
+		*s = make(sheet, binsBySheet*c.fields)
+		made++
+	}
+	return *s, made
+}
+
+// spread makes sheets of the single counts.
 func (c *cells) spread() (made int) {
 	few := c.few
-	c.few, c.sheets = nil, map[int64]*sheet{}
+	c.few = nil
+	var s sheet
 	for _, o := range few {
-		made += c.add(o.bin, o.f, o.v)
+		s, made = c.sheet(o.bin>>4, made)
+		s[int(o.bin&(binsBySheet-1))*c.fields+int(o.f)] += o.v
 	}
 	return made
 }
 
-// merge adds the counts of o, which has bins of the same length.
+// merge adds the counts of o, which has bins of the same length and may lose
+// sheets to c.
 func (c *cells) merge(o *cells) (made int) {
-	if o.sheets == nil {
-		for _, p := range o.few {
-			made += c.add(p.bin, p.f, p.v)
-		}
+	for _, p := range o.few {
+		made += c.add(p.bin, p.f, p.v)
+	}
+	if o.sheets.len() == 0 {
 		return made
 	}
-	if c.sheets == nil {
+	if c.sheets.len() == 0 {
 		made += c.spread()
 	}
-	for n, s := range o.sheets {
-		mine := c.sheets[n]
-		if mine == nil {
-			c.sheets[n] = s
+	o.sheets.each(func(n int64, theirs *sheet) {
+		mine, fresh := c.sheets.at(n)
+		if fresh {
+			*mine = *theirs
 			made++
-			continue
+			return
 		}
-		for i := range s {
-			for f, v := range s[i] {
-				mine[i][f] += v
-			}
+		for i, v := range *theirs {
+			(*mine)[i] += v
 		}
-	}
+	})
 	c.hand = nil
 	return made
 }
@@ -146,25 +166,16 @@ func (c *cells) halve() (gone int) {
 	for i := range c.few {
 		c.few[i].bin >>= 1
 	}
-	if c.sheets == nil {
-		return 0
-	}
 	old := c.sheets
-	c.sheets, c.hand = make(map[int64]*sheet, len(old)/2+1), nil
-	for n, s := range old {
-		t := c.sheets[n>>1]
-		if t == nil {
-			t = new(sheet)
-			c.sheets[n>>1] = t
+	c.sheets, c.hand = table[sheet]{}, nil
+	old.each(func(n int64, s *sheet) {
+		t, _ := c.sheet(n>>1, 0)
+		half := int(n&1) * binsBySheet / 2
+		for i, v := range *s {
+			t[(half+i/c.fields/2)*c.fields+i%c.fields] += v
 		}
-		for i := range s {
-			bin := n<<4 + int64(i)
-			for f, v := range s[i] {
-				t[bin>>1&(binsBySheet-1)][f] += v
-			}
-		}
-	}
-	return len(old) - len(c.sheets)
+	})
+	return old.len() - c.sheets.len()
 }
 
 // bin is a row of counters.
@@ -173,18 +184,23 @@ type bin struct {
 	n  [numFields]int32
 }
 
+// empty says that nothing was counted.
+func (c *cells) empty() bool { return len(c.few) == 0 && c.sheets.len() == 0 }
+
 // list gives the bins in which something was counted, in time order.
 func (c *cells) list() (out []bin) {
-	if c.sheets == nil && len(c.few) > 0 {
+	if c.sheets.len() == 0 && len(c.few) > 0 {
 		all := *c
 		all.spread()
 		c = &all
 	}
-	for _, n := range sortedKeys(c.sheets) {
-		s := c.sheets[n]
-		for i := range s {
-			if s[i] != ([numFields]int32{}) {
-				out = append(out, bin{n<<4 + int64(i), s[i]})
+	for _, n := range c.sheets.numbers() {
+		s := c.sheets.get(n)
+		for i := range int64(binsBySheet) {
+			b := bin{at: n<<4 + i}
+			copy(b.n[:], s[:c.fields])
+			if s = s[c.fields:]; b.n != ([numFields]int32{}) {
+				out = append(out, b)
 			}
 		}
 	}
@@ -197,40 +213,44 @@ type mark struct {
 	id          uint64
 	frame       int64
 	file        uint32
+	is          bool // there is one
 }
 
 // marks by bin.
-type marks map[int64]mark
+type marks struct{ table[mark] }
 
-func (m *marks) set(bin int64, k mark) {
-	if *m == nil {
-		*m = marks{}
+func (m *marks) set(bin int64, a *dissect.Attempt, at int64) {
+	p, made := m.at(bin)
+	if made {
+		*p = mark{at, at, a.ID, a.FirstFrame, a.File, true}
+		return
 	}
-	if old, ok := (*m)[bin]; ok {
-		k = old.join(k)
+	if p.last = max(p.last, at); at < p.first || at == p.first && a.ID < p.id {
+		p.first, p.id, p.frame, p.file = at, a.ID, a.FirstFrame, a.File
 	}
-	(*m)[bin] = k
 }
 
-func (a mark) join(b mark) mark {
+func (a *mark) join(b *mark) {
+	if !a.is {
+		*a = *b
+		return
+	}
 	last := max(a.last, b.last)
 	if b.first < a.first || b.first == a.first && b.id < a.id {
-		a = b
+		*a = *b
 	}
 	a.last = last
-	return a
 }
 
-func (m *marks) merge(o marks) {
-	for b, k := range o {
-		m.set(b, k)
-	}
+func (m *marks) merge(o marks) { o.each(m.join) }
+
+func (m *marks) join(bin int64, k *mark) {
+	p, _ := m.at(bin)
+	p.join(k)
 }
 
 func (m *marks) halve() {
 	old := *m
-	*m = nil
-	for b, k := range old {
-		m.set(b>>1, k)
-	}
+	*m = marks{}
+	old.each(func(bin int64, k *mark) { m.join(bin>>1, k) })
 }

@@ -508,9 +508,9 @@ func (j *judge) onset(f *Finding, r run) {
 		}
 	}
 	split := from + int64(at)
-	for _, b := range sortedKeys(j.s.fails) {
+	for _, b := range j.s.fails.numbers() {
 		if b >= split {
-			k := j.s.fails[b]
+			k := j.s.fails.get(b)
 			f.Onset, f.FirstFile, f.FirstFrame, f.FirstAttempt = k.first, k.file, k.frame, k.id
 			return
 		}
@@ -563,12 +563,12 @@ func changePoint(counts []int64) int {
 func (j *judge) end(f *Finding, r run) {
 	last := j.at[r.to].at
 	end := int64(0)
-	keys := sortedKeys(j.s.fails)
+	keys := j.s.fails.numbers()
 	i, _ := slices.BinarySearch(keys, last+1)
 	// The last failures of a run may be strays of the calm that follows: go
 	// back to where failures still were a fifth of what was decided.
 	for i--; i >= 0; i-- {
-		k := j.s.fails[keys[i]]
+		k := j.s.fails.get(keys[i])
 		if k.last < f.Onset {
 			break
 		}
@@ -585,7 +585,7 @@ func (j *judge) end(f *Finding, r run) {
 		i = len(keys)
 	}
 	for i++; i < len(keys); i++ {
-		k := j.s.fails[keys[i]]
+		k := j.s.fails.get(keys[i])
 		if k.first-end > max(joinBreaks*second, j.window*j.length, int64(1.5*j.gap)) {
 			break
 		}
@@ -768,10 +768,7 @@ func (j *judge) harm(f *Finding, end int64) {
 	var h hist
 	for k, n := range j.s.attach {
 		if at := k.at * attachStep; at+attachStep > f.Onset && at <= end {
-			if h == nil {
-				h = hist{}
-			}
-			h[k.bucket] += int64(n)
+			h.addTo(k.bucket, int64(n))
 		}
 	}
 	f.AttachP50, f.AttachP95, f.AttachP99 = int64(h.quantile(0.5)), int64(h.quantile(0.95)), int64(h.quantile(0.99))

@@ -14,7 +14,7 @@ func (d *scenes) pulse(s *scene, a *dissect.Attempt) *pulse {
 		if h > d.keep.pulses {
 			return nil
 		}
-		p = &pulse{hash: h}
+		p = &pulse{hash: h, line: cells{fields: numNodeFields}}
 		s.pulses[k] = p
 		d.pulses++
 	}
@@ -50,7 +50,7 @@ func (d *scenes) life(t *thread, a *dissect.Attempt) {
 			d.sheets += p.line.add(d.bin(at), nLostBytes, int32(min(a.SourceBytes, 1<<20)))
 		}
 		d.sheets += p.line.add(d.bin(at), f, 1)
-		p.bad.set(d.bin(at), mark{at, at, a.ID, a.FirstFrame, a.File})
+		p.bad.set(d.bin(at), a, at)
 		if last == 0 || at-last > spellGap {
 			d.sheets += p.line.add(d.bin(at), nFirstBad, 1)
 		}
@@ -59,7 +59,7 @@ func (d *scenes) life(t *thread, a *dissect.Attempt) {
 	}
 	good := func(f field, at int64) {
 		d.sheets += p.line.add(d.bin(at), f, 1)
-		p.good.set(d.bin(at), mark{at, at, a.ID, a.FirstFrame, a.File})
+		p.good.set(d.bin(at), a, at)
 	}
 	if a.Relation.Counted() {
 		d.sheets += p.line.add(d.bin(a.Start), nTried, 1)
@@ -131,11 +131,7 @@ func (d *scenes) move(t *thread, a *dissect.Attempt) {
 	f.n++
 	f.first, f.last = min(f.first, a.Start), max(f.last, a.Start)
 	if from != to {
-		if f.by == nil {
-			f.by = map[int64]int32{}
-		}
-		at := a.Start / moveStep >> d.moveShift
-		if f.by[at]++; f.by[at] == 1 {
+		if f.by.add(a.Start/moveStep>>d.moveShift, 1) {
 			d.moves++
 		}
 	}
@@ -200,8 +196,8 @@ func (p *pulse) periods(d *scenes, th *Thresholds) []Period {
 	}
 	for i := range bins {
 		b := &bins[i]
-		g, isGood := p.good[b.at]
-		k, isBad := p.bad[b.at]
+		g, k := p.good.get(b.at), p.bad.get(b.at)
+		isGood, isBad := g.is, k.is
 		switch {
 		case isGood && isBad && g.last < k.first:
 			finish(g.first)
@@ -219,7 +215,7 @@ func (p *pulse) periods(d *scenes, th *Thresholds) []Period {
 			}
 			answered = true
 			if isBad && b.n[nClosed] >= 3 {
-				badAt(b, mark{max(k.first, g.last), k.last, k.id, k.frame, k.file})
+				badAt(b, mark{max(k.first, g.last), k.last, k.id, k.frame, k.file, true})
 			}
 		case isBad && answered:
 			badAt(b, k)
@@ -240,7 +236,8 @@ func (p *pulse) periods(d *scenes, th *Thresholds) []Period {
 
 // lastGood is the last sign of life before a time.
 func (p *pulse) lastGood(d *scenes, t int64) (last int64) {
-	for b, k := range p.good {
+	for _, b := range p.good.numbers() {
+		k := p.good.get(b)
 		switch {
 		case b > d.bin(t) || k.first > t:
 		case k.last <= t:

@@ -19,7 +19,10 @@ const (
 
 // hist is a log-linear histogram of durations; integers, so that merging is
 // exact.
-type hist map[uint16]int64
+type hist struct{ runs table[[histRun]int64] }
+
+// histRun is how many buckets lie together.
+const histRun = 16
 
 func bucketOf(ns int64) uint16 {
 	v := uint64(max(ns, 1))
@@ -40,19 +43,27 @@ func bucketMid(b uint16) float64 {
 	return float64(low) + float64(uint64(1)<<(e-6))/2
 }
 
-func (h *hist) add(ns int64) {
-	if *h == nil {
-		*h = hist{}
+func (h *hist) add(ns int64) { h.addTo(bucketOf(ns), 1) }
+
+func (h *hist) addTo(bucket uint16, n int64) {
+	run, _ := h.runs.at(int64(bucket / histRun))
+	run[bucket%histRun] += n
+}
+
+// each visits the buckets that hold something, the shortest first.
+func (h hist) each(visit func(bucket uint16, n int64)) {
+	for _, r := range h.runs.numbers() {
+		for i, n := range h.runs.get(r) {
+			if n != 0 {
+				visit(uint16(r*histRun+int64(i)), n)
+			}
+		}
 	}
-	(*h)[bucketOf(ns)]++
 }
 
 // bins lists the buckets that hold something.
 func (h hist) bins() (out []Bin) {
-	for _, b := range sortedKeys(h) {
-		low, next := bucketLow(b), bucketLow(b+1)
-		out = append(out, Bin{low, next, h[b]})
-	}
+	h.each(func(b uint16, n int64) { out = append(out, Bin{bucketLow(b), bucketLow(b + 1), n}) })
 	return out
 }
 
@@ -64,31 +75,24 @@ func bucketLow(b uint16) int64 {
 	return int64(subBuckets|int(b)%subBuckets) << (e - 6)
 }
 
-func (h *hist) merge(o hist) {
-	if *h == nil && len(o) > 0 {
-		*h = hist{}
-	}
-	for b, n := range o {
-		(*h)[b] += n
-	}
-}
+// merge adds o and leaves it as it is.
+func (h *hist) merge(o hist) { o.each(h.addTo) }
 
 func (h hist) total() (n int64) {
-	for _, v := range h {
-		n += v
-	}
+	h.each(func(_ uint16, v int64) { n += v })
 	return n
 }
 
 // quantile is the q-th quantile, ns; 0 of an empty one.
-func (h hist) quantile(q float64) float64 {
+func (h hist) quantile(q float64) (mid float64) {
 	want := int64(math.Ceil(q * float64(h.total())))
-	for _, b := range sortedKeys(h) {
-		if want -= h[b]; want <= 0 {
-			return bucketMid(b)
+	found := false
+	h.each(func(b uint16, n int64) {
+		if want -= n; want <= 0 && !found {
+			mid, found = bucketMid(b), true
 		}
-	}
-	return 0
+	})
+	return mid
 }
 
 // group is the clients of one version at one service: how they retry, who of
@@ -597,7 +601,7 @@ func (g *group) policy(th *Thresholds) Policy {
 	if float64(gaps) >= th.GapsJitter {
 		p.Jitter = kind
 	}
-	describe(&p, &f, m, scale, beforeCap, offset > 0 || steps[0] != nil && &steps[0] == &g.whole[0])
+	describe(&p, &f, m, scale, beforeCap, offset > 0 || steps[0].total() > 0 && &steps[0] == &g.whole[0])
 	if beforeCap {
 		p.Smells = append(p.Smells, "jitter_before_cap")
 	}
@@ -615,7 +619,7 @@ func (g *group) policy(th *Thresholds) Policy {
 // what was taken off the gaps before.
 func waits(steps []hist, fromFailure bool, predicted []float64, offset float64) (out []Waits) {
 	for k, h := range steps {
-		if len(h) == 0 {
+		if h.total() == 0 {
 			continue
 		}
 		w := Waits{Step: int32(k + 1), FromFailure: fromFailure, Gaps: h.bins()}

@@ -80,7 +80,7 @@ type edge struct{ from, to nodeKey }
 type flow struct {
 	n           int64
 	first, last int64
-	by          map[int64]int32
+	by          moves
 	hash        uint64
 }
 
@@ -185,7 +185,7 @@ func (d *scenes) length(seconds int64) int64 { return max(seconds>>d.shift, 1) }
 func (d *scenes) scene(name string) *scene {
 	s := d.by[name]
 	if s == nil {
-		s = &scene{pulses: map[nodeKey]*pulse{}, edges: map[edge]*flow{}, groups: map[string]*group{}, attach: map[attachKey]int32{},
+		s = &scene{line: cells{fields: numFields}, pulses: map[nodeKey]*pulse{}, edges: map[edge]*flow{}, groups: map[string]*group{}, attach: map[attachKey]int32{},
 			keepGroups: ^uint64(0)}
 		d.by[name] = s
 	}
@@ -304,7 +304,7 @@ func (d *scenes) counted(t *thread, a *dissect.Attempt) {
 		if a.AnsweredAt != 0 {
 			at = a.AnsweredAt
 		}
-		t.s.accepts.set(b, mark{a.Start, a.Start, a.ID, a.FirstFrame, a.File})
+		t.s.accepts.set(b, a, a.Start)
 		t.s.attach[attachKey{t.began / attachStep, bucketOf(at - t.began)}]++
 	case a.Outcome.Failed() && isReal:
 		d.failure(t, a)
@@ -354,7 +354,7 @@ func (t *thread) insists(a *dissect.Attempt) bool {
 
 // failure notes a failed attempt of a client that is really there.
 func (d *scenes) failure(t *thread, a *dissect.Attempt) {
-	t.s.fails.set(d.bin(a.Start), mark{a.Start, a.Start, a.ID, a.FirstFrame, a.File})
+	t.s.fails.set(d.bin(a.Start), a, a.Start)
 	if t.offender.failed == 0 {
 		t.offender.frame, t.offender.file, t.offender.row = a.FirstFrame, a.File, a.ID
 	}
@@ -560,17 +560,25 @@ func (d *scenes) halveMoves() {
 	d.moves = 0
 	for _, s := range d.by {
 		for _, f := range s.edges {
-			f.by = halved(f.by)
-			d.moves += len(f.by)
+			f.by = f.by.halved()
+			d.moves += f.by.len()
 		}
 	}
 }
 
-func halved(m map[int64]int32) map[int64]int32 {
-	out := make(map[int64]int32, len(m)/2+1)
-	for b, n := range m {
-		out[b>>1] += n
-	}
+// moves along an edge, by moveStep.
+type moves struct{ table[int32] }
+
+func (m *moves) add(at int64, v int32) (made bool) {
+	n, made := m.at(at)
+	*n += v
+	return made
+}
+
+func (m *moves) merge(o moves) { o.each(func(at int64, v *int32) { m.add(at, *v) }) }
+
+func (m moves) halved() (out moves) {
+	m.each(func(at int64, v *int32) { out.add(at>>1, *v) })
 	return out
 }
 
@@ -599,9 +607,9 @@ func (d *scenes) merge(o *scenes) {
 		mine := d.by[name]
 		if mine == nil {
 			d.by[name] = s
-			d.sheets += len(s.line.sheets)
+			d.sheets += s.line.sheets.len()
 			for _, p := range s.pulses {
-				d.sheets += len(p.line.sheets)
+				d.sheets += p.line.sheets.len()
 			}
 			continue
 		}
@@ -628,7 +636,7 @@ func (s *scene) merge(o *scene) (made int) {
 		mine := s.pulses[k]
 		if mine == nil {
 			s.pulses[k] = p
-			made += len(p.line.sheets)
+			made += p.line.sheets.len()
 			continue
 		}
 		made += mine.line.merge(&p.line)
@@ -644,13 +652,7 @@ func (s *scene) merge(o *scene) (made int) {
 		}
 		mine.n += f.n
 		mine.first, mine.last = min(mine.first, f.first), max(mine.last, f.last)
-		if mine.by == nil {
-			mine.by = f.by
-			continue
-		}
-		for b, n := range f.by {
-			mine.by[b] += n
-		}
+		mine.by.merge(f.by)
 	}
 	s.keepGroups = min(s.keepGroups, o.keepGroups)
 	for v, g := range o.groups {
@@ -672,7 +674,7 @@ func (d *scenes) prune() {
 		for _, s := range d.by {
 			for k, p := range s.pulses {
 				if p.hash > d.keep.pulses {
-					d.sheets -= len(p.line.sheets)
+					d.sheets -= p.line.sheets.len()
 					delete(s.pulses, k)
 				}
 			}
@@ -681,7 +683,7 @@ func (d *scenes) prune() {
 					delete(s.edges, k)
 					continue
 				}
-				moves += len(f.by)
+				moves += f.by.len()
 			}
 			s.spells = slices.DeleteFunc(s.spells, func(l lockout) bool { return l.client > d.keep.spells })
 			pulses, spells, edges = pulses+len(s.pulses), spells+len(s.spells), edges+len(s.edges)

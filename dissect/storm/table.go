@@ -1,0 +1,90 @@
+package storm
+
+import "slices"
+
+// table has a value for each number: open addressing, at most three quarters
+// full, so that what is asked for lies in one cache line or two. Every attempt
+// of a storm asks a score of them; a map costs several times as much. The zero
+// value is empty and takes one word.
+type table[V any] struct{ in *entries[V] }
+
+type entries[V any] struct {
+	list []entry[V] // a power of two
+	n    int
+}
+
+type entry[V any] struct {
+	number int64
+	used   bool
+	value  V
+}
+
+// entry is the one of a number, or the free one where it would be.
+func (t *entries[V]) entry(number int64) *entry[V] {
+	mask := uint64(len(t.list) - 1)
+	for i := uint64(number) * 0x9e3779b97f4a7c15 >> 32; ; i++ {
+		if e := &t.list[i&mask]; !e.used || e.number == number {
+			return e
+		}
+	}
+}
+
+// get gives the value of a number, the zero value where there is none.
+func (t table[V]) get(number int64) (v V) {
+	if t.in == nil {
+		return v
+	}
+	return t.in.entry(number).value
+}
+
+// at gives the value of a number to be changed, zero when it is new; the pointer
+// is good until the next call.
+func (t *table[V]) at(number int64) (v *V, made bool) {
+	if t.in == nil {
+		t.in = &entries[V]{list: make([]entry[V], 2)}
+	}
+	e := t.in.entry(number)
+	if e.used {
+		return &e.value, false
+	}
+	if (t.in.n+1)*4 > len(t.in.list)*3 {
+		old := t.in.list
+		t.in.list = make([]entry[V], 2*len(old))
+		for i := range old {
+			if old[i].used {
+				*t.in.entry(old[i].number) = old[i]
+			}
+		}
+		e = t.in.entry(number)
+	}
+	t.in.n++
+	e.number, e.used = number, true
+	return &e.value, true
+}
+
+// len is how many numbers have a value.
+func (t table[V]) len() int {
+	if t.in == nil {
+		return 0
+	}
+	return t.in.n
+}
+
+// numbers are those with a value, in order.
+func (t table[V]) numbers() (list []int64) {
+	t.each(func(number int64, _ *V) { list = append(list, number) })
+	slices.Sort(list)
+	return list
+}
+
+// each visits the values in no particular order.
+func (t table[V]) each(visit func(number int64, v *V)) {
+	if t.in == nil {
+		return
+	}
+	for i := range t.in.list {
+		if e := &t.in.list[i]; e.used {
+			visit(e.number, &e.value)
+		}
+	}
+}
