@@ -1,13 +1,80 @@
 package storm
 
 import (
+	"encoding/binary"
 	"slices"
 
 	"squall/dissect"
 )
 
-func (d *scenes) pulse(s *scene, a *dissect.Attempt) *pulse {
+// recent remembers what was found for nodes and pairs of nodes: a client of a
+// storm goes round the same few, and hashing their keys for a map costs more
+// than all the counting. Who falls on the same place takes it over.
+type recent struct {
+	places [recentPlaces]place
+	edges  [recentEdges]struct {
+		edge
+		flow *flow
+	}
+	// seen are the destinations of the client in hand, at most maxScanned.
+	seen [2 * maxScanned]struct {
+		at     dissect.Endpoint
+		client int64
+	}
+}
+
+const (
+	recentPlaces = 1 << 8
+	recentEdges  = 1 << 10
+)
+
+// place is a node, as State and as scenes know it.
+type place struct {
+	key   nodeKey
+	node  *node
+	pulse *pulse
+}
+
+// quick is a hash for recent, where nothing depends on how it spreads.
+func (k *nodeKey) quick() uint64 {
+	a := &k.at.Addr
+	h := binary.LittleEndian.Uint64(a[:8]) ^ binary.LittleEndian.Uint64(a[8:])*0x9e3779b97f4a7c15 ^ uint64(k.at.Port)<<8 ^ uint64(k.proto)
+	return dissect.Mix64(h)
+}
+
+// place gives the one of an attempt's node; what of it is nil is not known yet.
+func (r *recent) place(a *dissect.Attempt) *place {
 	k := nodeKey{a.Service, a.Destination, a.Proto}
+	p := &r.places[k.quick()%recentPlaces]
+	if p.key != k {
+		*p = place{key: k}
+	}
+	return p
+}
+
+// saw notes a destination of a client, unless it is full, and says whether it
+// was known.
+func (r *recent) saw(at dissect.Endpoint, client int64, full bool) bool {
+	for i := (&nodeKey{at: at}).quick(); ; i++ {
+		s := &r.seen[i%uint64(len(r.seen))]
+		if s.client == client && s.at == at {
+			return true
+		}
+		if s.client != client {
+			if !full {
+				s.at, s.client = at, client
+			}
+			return false
+		}
+	}
+}
+
+// pulse gives the one of a node, nil where its hash lies over the threshold.
+func (d *scenes) pulse(s *scene, at *place) *pulse {
+	if p := at.pulse; p != nil && p.hash <= d.keep.pulses {
+		return p
+	}
+	k := at.key
 	p := s.pulses[k]
 	if p == nil {
 		h := k.hash()
@@ -18,6 +85,7 @@ func (d *scenes) pulse(s *scene, a *dissect.Attempt) *pulse {
 		s.pulses[k] = p
 		d.pulses++
 	}
+	at.pulse = p
 	return p
 }
 
@@ -27,23 +95,14 @@ const spellGap = 60 * second
 
 // life notes what an attempt shows of its node, each sign at the time at which
 // the wire carried it.
-func (d *scenes) life(t *thread, a *dissect.Attempt) {
-	k := nodeKey{a.Service, a.Destination, a.Proto}
-	p := t.pulse
-	if p == nil || t.pulseAt != a.Destination || t.pulseProto != a.Proto || p.hash > d.keep.pulses {
-		p = d.pulse(t.s, a)
-		t.pulse, t.pulseAt, t.pulseProto = p, a.Destination, a.Proto
-	}
+func (d *scenes) life(t *thread, a *dissect.Attempt, at *place) {
+	p := d.pulse(t.s, at)
 	if p == nil {
 		return
 	}
-	if t.bads == nil {
-		t.bads = map[nodeKey]int64{}
-	}
-	last, seen := t.bads[k]
-	if !seen {
+	if p.hand != d.number {
+		p.hand, p.lastBad = d.number, 0
 		p.clients++
-		t.bads[k] = 0
 	}
 	bad := func(f field, at int64) {
 		if f != nClosed {
@@ -51,11 +110,10 @@ func (d *scenes) life(t *thread, a *dissect.Attempt) {
 		}
 		d.sheets += p.line.add(d.bin(at), f, 1)
 		p.bad.set(d.bin(at), a, at)
-		if last == 0 || at-last > spellGap {
+		if p.lastBad == 0 || at-p.lastBad > spellGap {
 			d.sheets += p.line.add(d.bin(at), nFirstBad, 1)
 		}
-		last = at
-		t.bads[k] = at
+		p.lastBad = at
 	}
 	good := func(f field, at int64) {
 		d.sheets += p.line.add(d.bin(at), f, 1)
@@ -71,8 +129,7 @@ func (d *scenes) life(t *thread, a *dissect.Attempt) {
 			at = a.AnsweredAt
 		}
 		good(nAccepted, at)
-		t.bads[k] = 0
-		last = 0
+		p.lastBad = 0
 		switch a.SessionEnded {
 		case dissect.SessionByNode:
 			bad(nClosed, a.SessionEnd)
@@ -114,20 +171,21 @@ func (d *scenes) move(t *thread, a *dissect.Attempt) {
 	from := nodeKey{a.Service, t.prev.Destination, t.prev.Proto}
 	to := nodeKey{a.Service, a.Destination, a.Proto}
 	e := edge{from, to}
-	f := t.flow
-	if f == nil || t.flowAlong != e || f.hash > d.keep.edges {
-		f = t.s.edges[e]
-	}
-	if f == nil {
-		h := from.hash() ^ to.hash()*3
-		if h > d.keep.edges {
-			return
+	known := &d.recent.edges[(from.quick()*3+to.quick())%recentEdges]
+	if known.edge != e || known.flow.hash > d.keep.edges {
+		f := t.s.edges[e]
+		if f == nil {
+			h := from.hash() ^ to.hash()*3
+			if h > d.keep.edges {
+				return
+			}
+			f = &flow{first: a.Start, last: a.Start, hash: h}
+			t.s.edges[e] = f
+			d.edges++
 		}
-		f = &flow{first: a.Start, last: a.Start, hash: h}
-		t.s.edges[e] = f
-		d.edges++
+		known.edge, known.flow = e, f
 	}
-	t.flow, t.flowAlong = f, e
+	f := known.flow
 	f.n++
 	f.first, f.last = min(f.first, a.Start), max(f.last, a.Start)
 	if from != to {

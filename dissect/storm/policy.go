@@ -318,7 +318,7 @@ func obeys(p, a *dissect.Attempt) bool {
 
 // closed takes an intent that is over.
 func (d *scenes) closed(i *dissect.Intent) {
-	t := d.threads[i.Service]
+	t := d.thread(i.Service)
 	if t == nil || i.Relation == dissect.RelationRefresh {
 		return
 	}

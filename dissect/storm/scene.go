@@ -39,9 +39,12 @@ type scenes struct {
 	moveShift             uint8
 
 	client  dissect.Client
+	number  int64 // running, of the client
 	hash    uint64
 	threads map[string]*thread
+	hand    *thread // the one of the last attempt
 	fan     fan
+	recent  *recent // nil until the first attempt
 }
 
 // hashes are the thresholds above which items are not kept.
@@ -71,6 +74,8 @@ type pulse struct {
 	bad     marks // signs of death
 	clients int64
 	hash    uint64
+	hand    int64 // number of the client that was counted last,
+	lastBad int64 // and when it saw the last bad sign of a spell
 }
 
 type edge struct{ from, to nodeKey }
@@ -122,7 +127,7 @@ type scanner struct {
 // fan counts the destinations of the client in hand.
 type fan struct {
 	scanner
-	seen     map[dissect.Endpoint]struct{}
+	seen     int   // destinations that are told apart
 	known    int64 // attempts of a known protocol
 	repeated int64
 }
@@ -138,6 +143,7 @@ type step struct {
 
 // thread is the client in hand at one service.
 type thread struct {
+	service       string
 	s             *scene
 	g             *group
 	offender      offender
@@ -157,18 +163,10 @@ type thread struct {
 	gone          bool  // or vanished without a word before
 	stratum       uint8 // of the node that first took it
 	rungs         map[dissect.Addr]step
-	// The node and the edge in hand; no longer good once over their threshold.
-	pulse      *pulse
-	pulseAt    dissect.Endpoint
-	pulseProto uint8
-	flow       *flow
-	flowAlong  edge
-	bads       map[nodeKey]int64 // last bad sign by node
 }
 
 func newScenes() *scenes {
-	return &scenes{by: map[string]*scene{}, keep: hashes{^uint64(0), ^uint64(0), ^uint64(0)}, threads: map[string]*thread{},
-		fan: fan{seen: map[dissect.Endpoint]struct{}{}}}
+	return &scenes{by: map[string]*scene{}, keep: hashes{^uint64(0), ^uint64(0), ^uint64(0)}, threads: map[string]*thread{}}
 }
 
 func (d *scenes) bin(t int64) int64 {
@@ -194,6 +192,7 @@ func (d *scenes) scene(name string) *scene {
 
 func (d *scenes) begin(c *dissect.Client) {
 	d.end()
+	d.number++
 	d.client, d.hash = *c, dissect.Hash64(2, []byte(c.ID))
 	d.fan.scanner = scanner{id: c.ID}
 }
@@ -205,10 +204,28 @@ func (d *scenes) real(a *dissect.Attempt) bool {
 		a.Proto != dissect.ProtoTCP && a.Protocol != "" || a.Outcome == dissect.OutcomeRefused && a.Protocol != ""
 }
 
-func (d *scenes) attempt(a *dissect.Attempt) {
-	t := d.threads[a.Service]
+// thread gives the one of a service, nil where the client has none yet.
+func (d *scenes) thread(service string) *thread {
+	if d.hand == nil || d.hand.service != service {
+		d.hand = d.threads[service]
+	}
+	return d.hand
+}
+
+// place is where the node of an attempt is known.
+func (d *scenes) place(a *dissect.Attempt) *place {
+	if d.recent == nil {
+		d.recent = new(recent)
+	}
+	return d.recent.place(a)
+}
+
+// attempt takes the next row of the client, and where its node has its place.
+func (d *scenes) attempt(a *dissect.Attempt, at *place) {
+	t := d.thread(a.Service)
 	if t == nil {
-		t = &thread{s: d.scene(a.Service)}
+		t = &thread{service: a.Service, s: d.scene(a.Service)}
+		d.hand = t
 		t.offender = offender{id: d.client.ID, first: a.Start}
 		d.threads[a.Service] = t
 		t.s.clients++
@@ -220,7 +237,7 @@ func (d *scenes) attempt(a *dissect.Attempt) {
 		d.count(t, a.Start, fNew, 1)
 	}
 	d.fanOut(a)
-	d.life(t, a)
+	d.life(t, a, at)
 	if a.Rung != "" {
 		t.climb(a)
 	}
@@ -448,8 +465,8 @@ func (d *scenes) end() {
 	}
 	d.scanned()
 	clear(d.threads)
-	clear(d.fan.seen)
-	d.fan = fan{seen: d.fan.seen}
+	d.hand = nil
+	d.fan = fan{}
 	d.client = dissect.Client{}
 	d.fit()
 }
@@ -489,14 +506,12 @@ func (d *scenes) fanOut(a *dissect.Attempt) {
 	if a.Outcome.Failed() || a.Outcome == dissect.OutcomeAccepted && a.SourceBytes < 100 && a.DestinationBytes < 100 {
 		f.failed++
 	}
-	if _, ok := f.seen[a.Destination]; ok {
+	if d.recent.saw(a.Destination, d.number, f.seen == maxScanned) {
 		f.repeated++
 		return
 	}
 	f.nodes++
-	if len(f.seen) < maxScanned {
-		f.seen[a.Destination] = struct{}{}
-	}
+	f.seen = min(f.seen+1, maxScanned)
 }
 
 // scanned keeps the client as a candidate for a scan: more nodes than
@@ -600,6 +615,7 @@ func (d *scenes) merge(o *scenes) {
 	}
 	d.keep = hashes{min(d.keep.pulses, o.keep.pulses), min(d.keep.spells, o.keep.spells), min(d.keep.edges, o.keep.edges)}
 	d.nats += o.nats
+	d.number += o.number // the numbers of the clients of both sides must not meet
 	for _, s := range o.scans {
 		d.addScan(s)
 	}

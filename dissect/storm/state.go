@@ -40,15 +40,23 @@ type State struct {
 
 	client  int64 // running number, to count each client once a window
 	current Client
-	shares  map[string]int64 // of the client in hand: attempts by service
-	spells  map[string]stand // and the session that stands open
+	shares  map[string]*share // of the client in hand, by service
+	hand    *share            // the one of the last attempt
+}
+
+// share is what the client in hand does at one service.
+type share struct {
+	name     string
+	service  *service // nil where only the client counts
+	attempts int64
+	standing bool // a session is open
+	stand
 }
 
 type service struct {
 	line
 	Counts
 	clients int64
-	last    int64
 }
 
 type nodeKey struct {
@@ -77,7 +85,7 @@ type stand struct {
 // NewState returns the neutral element.
 func NewState(cfg Config) *State {
 	return &State{cfg: cfg, services: map[string]*service{}, nodes: map[nodeKey]*node{}, keep: ^uint64(0),
-		shares: map[string]int64{}, spells: map[string]stand{}, scenes: newScenes()}
+		shares: map[string]*share{}, scenes: newScenes()}
 }
 
 // Client begins the next client.
@@ -94,9 +102,9 @@ func (s *State) Client(c *dissect.Client) {
 
 // Attempt takes the next row of the client.
 func (s *State) Attempt(a *dissect.Attempt) {
-	s.totals.count(a)
-	s.summarise(a)
-	s.scenes.attempt(a)
+	h := s.summarise(a)
+	at := s.scenes.place(a)
+	s.scenes.attempt(a, at)
 	accepted := a.Outcome == dissect.OutcomeAccepted
 	if accepted {
 		switch a.Evidence {
@@ -108,23 +116,25 @@ func (s *State) Attempt(a *dissect.Attempt) {
 			s.totals.AgeAccepts++
 		}
 	}
-	sv := s.services[a.Service]
+	sv := h.service
 	if sv == nil {
-		sv = &service{}
-		s.services[a.Service] = sv
-	}
-	sv.count(a)
-	if sv.last != s.client {
-		sv.last = s.client
+		if sv = s.services[a.Service]; sv == nil {
+			sv = &service{}
+			s.services[a.Service] = sv
+		}
+		h.service = sv
 		sv.clients++
 	}
+	sv.count(a)
 	w, _ := sv.slot(a.Start)
 	w.countFor(a, s.client)
-	if accepted {
+	n := at.node
+	if n == nil {
+		n = s.node(at.key, a)
+		at.node = n
 	}
-	n := s.node(a)
 	if accepted {
-		s.hold(sv, n, a)
+		s.hold(h, n, a)
 	}
 	n.First, n.Last = min(n.First, a.Start), max(n.Last, a.Start)
 	n.count(a)
@@ -149,12 +159,21 @@ func (s *State) Attempt(a *dissect.Attempt) {
 	}
 }
 
-func (s *State) summarise(a *dissect.Attempt) {
+func (s *State) summarise(a *dissect.Attempt) *share {
 	s.current.count(a)
-	s.shares[a.Service]++
+	h := s.hand
+	if h == nil || h.name != a.Service {
+		if h = s.shares[a.Service]; h == nil {
+			h = &share{name: a.Service}
+			s.shares[a.Service] = h
+		}
+		s.hand = h
+	}
+	h.attempts++
 	if a.Outcome == dissect.OutcomeAccepted {
 		s.current.NeverIn = false
 	}
+	return h
 }
 
 func (w *slot) countFor(a *dissect.Attempt, client int64) {
@@ -174,33 +193,31 @@ func (s *State) Intent(i *dissect.Intent) {
 }
 
 // hold lengthens the session of the client in hand, or begins another.
-func (s *State) hold(sv *service, n *node, a *dissect.Attempt) {
+func (s *State) hold(h *share, n *node, a *dissect.Attempt) {
 	to := a.SessionEnd
 	if to == 0 {
 		to = 1<<63 - 1
 	}
-	old, ok := s.spells[a.Service]
-	if ok && a.End <= old.to {
-		old.to = max(old.to, to)
+	if h.standing && a.End <= h.to {
+		h.to = max(h.to, to)
 		if a.SessionEnd != 0 && a.SessionEnded != dissect.SessionExpired {
-			old.to = to // closed or lost for good
+			h.to = to // closed or lost for good
 		}
-		if old.at != n {
-			s.stay(old.at, old.since, a.End)
-			old.at, old.since = n, a.End
+		if h.at != n {
+			s.stay(h.at, h.since, a.End)
+			h.at, h.since = n, a.End
 		}
-		s.spells[a.Service] = old
 		return
 	}
-	if ok {
-		s.end(sv, old)
-	}
-	s.spells[a.Service] = stand{spell{a.End, to}, n, a.End}
+	s.end(h)
+	h.standing, h.stand = true, stand{spell{a.End, to}, n, a.End}
 }
 
-func (s *State) end(v *service, p stand) {
-	v.stay(p.from, p.to)
-	s.stay(p.at, p.since, p.to)
+func (s *State) end(h *share) {
+	if h.standing {
+		h.service.stay(h.from, h.to)
+		s.stay(h.at, h.since, h.to)
+	}
 }
 
 // stay counts a session with a node.
@@ -216,17 +233,16 @@ func (s *State) finishClient() {
 	if s.current.ID == "" {
 		return
 	}
-	for name, p := range s.spells {
-		s.end(s.services[name], p)
-	}
+	s.totals.add(&s.current.Counts)
 	best := int64(-1)
-	for name, n := range s.shares {
-		if n > best || n == best && name < s.current.Service {
+	for name, h := range s.shares {
+		s.end(h)
+		if n := h.attempts; n > best || n == best && name < s.current.Service {
 			best, s.current.Service = n, name
 		}
 	}
-	clear(s.spells)
 	clear(s.shares)
+	s.hand = nil
 	s.rank(s.current)
 	s.current = Client{}
 }
@@ -256,8 +272,7 @@ func byAttempts(a, b Client) int {
 	return cmp.Or(cmp.Compare(b.Counts.Attempts, a.Counts.Attempts), strings.Compare(a.ID, b.ID))
 }
 
-func (s *State) node(a *dissect.Attempt) *node {
-	k := nodeKey{a.Service, a.Destination, a.Proto}
+func (s *State) node(k nodeKey, a *dissect.Attempt) *node {
 	n := s.nodes[k]
 	if n == nil {
 		n = &node{Node: Node{At: a.Destination, Proto: a.Proto, Service: a.Service, Protocol: a.Protocol, Role: a.Role,
