@@ -1,47 +1,43 @@
 package replay
 
 import (
-	"context"
 	"errors"
 	"io"
-	"net"
 	"net/netip"
 	"os"
-	"sync"
+	"strconv"
 	"syscall"
 	"time"
 
 	"squall/dissect"
+	"squall/replay/socket"
 )
 
-// actor is one client. Its fields are guarded by mu; the goroutine that has
-// set busy works for it alone.
+// actor is one client. Its worker alone touches it.
 type actor struct {
 	id      int32
 	addr    netip.Addr // its own, invalid: the system's choice
-	mu      sync.Mutex
-	busy    bool
-	session *session
-	last    int32 // target
-	tries   int   // since the back-off was reset
+	name    string     // client_id, once it has made an attempt
+	busy    bool       // there is an intent
+	session *try
+	live    *try // attempts that have a socket, the newest first
+	tries   int  // since the back-off was reset
 	tokens  float64
 	draws   uint64 // random numbers drawn
+	made    uint64 // attempts
 	dials   int    // conversations over the shared sockets
-}
 
-// session is what an accepted attempt leads to.
-type session struct {
-	c     net.Conn
-	end   chan struct{} // closed: the client gives it up
-	once  sync.Once
-	quiet bool // given up without a word
-}
-
-func (s *session) giveUp(quietly bool) {
-	s.once.Do(func() {
-		s.quiet = quietly
-		close(s.end)
-	})
+	// Of the intent, between its attempts.
+	timer    timer // of the next attempt
+	group    int32
+	node     int32 // target of the last attempt
+	k        int32 // attempts, skipped ones included
+	relation dissect.Relation
+	hold     time.Duration
+	prev     time.Duration // last wait
+	since    time.Duration // for the budget's floor
+	free     int64         // free retries taken
+	intent   uint64        // number of its first attempt, 0 = there was none yet
 }
 
 // draw is the client's next random number in [0,1): the same in every run of
@@ -52,610 +48,749 @@ func (x *running) draw(a *actor) float64 {
 }
 
 // item begins what the plan has for a client.
-func (x *running) item(it *Item, due time.Duration) {
-	a := &x.clients[it.Client]
-	node := x.first[it.Node]
-	if x.Plan.Mode == AttemptMode.String() {
-		x.wg.Add(1)
-		go func() {
-			defer x.wg.Done()
-			t := x.newTry(a, node, it.Group, 1, dissect.RelationFirst, due)
-			t.intent = t.number
-			if s := t.run(); s != nil { // open loop: what a session becomes is of no interest
-				s.c.Close()
-				x.untrack(s.c, a.id)
-				t.result.SessionEnd, t.result.SessionEnded = x.then(x.now()), dissect.SessionByClient
-				x.emit(&t.result)
-			}
-		}()
+func (w *worker) item(it *Item, due time.Duration) {
+	a := &w.clients[it.Client]
+	node := w.first[it.Node]
+	if w.open {
+		t := w.newTry(a, node, it.Group, 1, dissect.RelationFirst, due)
+		t.intent = t.number
+		t.start()
 		return
 	}
-	a.mu.Lock()
 	if it.Restart && a.session != nil {
-		a.session.giveUp(true)
+		s := a.session
 		a.session = nil
+		if s.renewal == nil { // else it is told when the refresh is over
+			s.leave(dissect.SessionExpired)
+		}
 	}
 	if a.busy || a.session != nil {
-		a.mu.Unlock()
-		x.skipped.Add(1)
+		w.tally.skipped.Add(1)
 		return
 	}
-	a.busy = true
-	a.mu.Unlock()
 	relation := dissect.RelationFirst
 	if it.Restart {
 		relation = dissect.RelationReattach
 	}
-	x.wg.Add(1)
-	go func() {
-		defer x.wg.Done()
-		x.intent(a, node, it.Group, it.Hold, relation, due)
-	}()
+	w.wish(a, node, it.Group, it.Hold, relation, due)
 }
 
-// intent is one wish: attempts until one is accepted or the policy ends it.
+// wish begins an intent: attempts until one is accepted or the policy ends it.
 // The client is busy meanwhile.
-func (x *running) intent(a *actor, node, group int32, hold time.Duration, relation dissect.Relation, due time.Duration) {
-	p := &x.Plan.Groups[group].Policy
+func (w *worker) wish(a *actor, node, group int32, hold time.Duration, relation dissect.Relation, due time.Duration) {
+	p := &w.Plan.Groups[group].Policy
 	if !p.ResetOnConnect {
 		a.tries = 0
 	}
+	a.busy = true
 	a.tokens = min(a.tokens+p.Budget, budgetMost)
-	since := due
+	a.since, a.free, a.prev = due, 0, 0
 	if p.Budget > 0 {
-		since -= time.Duration(x.draw(a) * float64(x.real(budgetFloor)))
+		a.since -= time.Duration(w.draw(a) * float64(w.real(budgetFloor)))
 	}
-	var free int64
-	var prev time.Duration
-	intent := x.number.Load()
-	for k := int32(1); ; {
-		t := x.newTry(a, node, group, k, relation, due)
-		if k == 1 {
-			intent = t.number
-		}
-		t.intent = intent
-		a.tries++
-		s := t.run()
-		if s != nil {
-			a.tries = 0
-			x.hold(a, s, t, hold)
+	a.node, a.group, a.hold, a.relation, a.k, a.intent = node, group, hold, relation, 1, 0
+	w.attempt(a, due)
+}
+
+func (w *worker) attempt(a *actor, due time.Duration) {
+	t := w.newTry(a, a.node, a.group, a.k, a.relation, due)
+	if a.intent == 0 {
+		a.intent = t.number
+	}
+	t.intent = a.intent
+	a.tries++
+	t.start()
+}
+
+// plan waits for the next attempt of a client, or ends its intent. from is the
+// moment that the wait counts from.
+func (w *worker) plan(a *actor, from, announced time.Duration) {
+	p := &w.Plan.Groups[a.group].Policy
+	if w.over.Load() || !p.Retries(int(a.k)) {
+		a.busy = false
+		return
+	}
+	a.prev = p.Wait(max(a.tries, 1), a.prev, announced, w.draw(a))
+	w.set(&a.timer, from+max(w.real(a.prev), time.Millisecond))
+}
+
+// again is the next attempt of a client being due: a retry, as far as the
+// budget allows one, or the first of an intent whose moment has come.
+func (w *worker) again(a *actor) {
+	due := a.timer.at
+	p := &w.Plan.Groups[a.group].Policy
+	if a.k == 0 { // a lost session is wished for again
+		node := w.peers[a.node][p.Order.Next(int(w.place[a.node]), len(w.peers[a.node]), w.draw(a))]
+		w.wish(a, node, a.group, a.hold, dissect.RelationReattach, due)
+		return
+	}
+	a.k++
+	if p.Budget > 0 {
+		switch earned := int64((due - a.since) / w.real(budgetFloor)); {
+		case a.tokens >= 1:
+			a.tokens--
+		case a.free < earned:
+			a.free = earned
+		default: // skipped
+			a.tries++
+			w.plan(a, due, 0)
 			return
 		}
-		if x.ctx.Err() != nil {
-			break
-		}
-		if t.result.Outcome == dissect.OutcomeDropped && p.ResetOnConnect {
-			a.tries = 0
-		}
-		// The next attempt, as soon as the policy and the budget allow one.
-		from, announced := t.over, time.Duration(t.result.RetryAfter)
-		again := false
-		for !again {
-			if !p.Retries(int(k)) {
-				break
-			}
-			prev = p.Wait(max(a.tries, 1), prev, announced, x.draw(a))
-			due = from + max(x.real(prev), time.Millisecond)
-			if !x.wait(due) {
-				break
-			}
-			k++
-			from, announced, again = due, 0, true
-			if p.Budget > 0 {
-				switch earned := int64((due - since) / x.real(budgetFloor)); {
-				case a.tokens >= 1:
-					a.tokens--
-				case free < earned:
-					free = earned
-				default: // skipped
-					a.tries++
-					again = false
-				}
-			}
-		}
-		if !again {
-			break
-		}
-		next := x.peers[node][p.Order.Next(int(x.place[node]), len(x.peers[node]), x.draw(a))]
-		relation = dissect.RelationRetry
-		if next != node {
-			relation = dissect.RelationFailover
-		}
-		node = next
-		x.retries.Add(1)
 	}
-	a.mu.Lock()
-	a.busy, a.last = false, node
-	a.mu.Unlock()
+	next := w.peers[a.node][p.Order.Next(int(w.place[a.node]), len(w.peers[a.node]), w.draw(a))]
+	a.relation = dissect.RelationRetry
+	if next != a.node {
+		a.relation = dissect.RelationFailover
+	}
+	a.node = next
+	w.tally.retries.Add(1)
+	w.attempt(a, due)
 }
 
-// hold keeps a session until its time is over, the client gives it up, the
-// node ends it, or the run is over. A session that the node ended is wished
-// for again.
-func (x *running) hold(a *actor, s *session, t *try, length time.Duration) {
-	a.mu.Lock()
-	a.busy, a.session, a.last = false, s, t.target
-	a.mu.Unlock()
-	x.sessions.Add(1)
-	ended := x.sit(a, s, t, length)
-	x.sessions.Add(-1)
-	x.untrack(s.c, a.id)
-	r := &t.result
-	r.SessionEnded = ended
-	if ended != dissect.SessionAlive {
-		r.SessionEnd = x.then(x.now())
-	}
-	switch ended {
-	case dissect.SessionLost:
-		reset(s.c)
-	default:
-		s.c.Close()
-	}
-	x.emit(r)
-	a.mu.Lock()
-	mine := a.session == s
-	if mine {
-		a.session = nil
-	}
-	lost := ended == dissect.SessionByNode || ended == dissect.SessionLost
-	again := mine && lost && !a.busy && x.ctx.Err() == nil && x.Plan.Mode != AttemptMode.String()
-	if again {
-		a.busy = true
-	}
-	a.mu.Unlock()
-	if !again {
-		return
-	}
-	x.lost.Add(1)
-	spread := x.Reattach
-	if spread == 0 {
-		spread = reattachDefault
-	}
-	due := x.now() + time.Duration(x.draw(a)*float64(x.real(spread)))
-	if !x.wait(due) {
-		return
-	}
-	p := &x.Plan.Groups[t.group].Policy
-	node := x.peers[t.target][p.Order.Next(int(x.place[t.target]), len(x.peers[t.target]), x.draw(a))]
-	x.intent(a, node, t.group, length, dissect.RelationReattach, due)
-}
+// phase of an attempt.
+type phase uint8
 
-// sit waits for the end of a session.
-func (x *running) sit(a *actor, s *session, t *try, length time.Duration) dissect.SessionEnd {
-	var over <-chan time.Time
-	if length > 0 {
-		timer := time.NewTimer(x.real(length))
-		defer timer.Stop()
-		over = timer.C
-	}
-	beat := x.Keepalive
-	if beat == 0 {
-		beat = keepaliveDefault
-	}
-	tcp := x.targets[t.target].dialect.Transport() == dissect.TCP
-	if !tcp {
-		beat = x.Plan.Groups[t.group].Refresh
-	}
-	var pulse <-chan time.Time
-	if beat > 0 {
-		ticker := time.NewTicker(max(x.real(beat), time.Millisecond))
-		defer ticker.Stop()
-		pulse = ticker.C
-	}
-	patience := x.real(x.Plan.Groups[t.group].Policy.Patience())
-	heard := make(chan error, 1)
-	alive := make(chan struct{}, 1)
-	if tcp {
-		s.c.SetReadDeadline(time.Time{})
-		if x.ctx.Err() != nil {
-			s.c.SetDeadline(time.Unix(1, 0))
-		}
-		x.wg.Add(1)
-		go func() {
-			defer x.wg.Done()
-			buf := make([]byte, 512)
-			for {
-				if _, err := s.c.Read(buf); err != nil {
-					heard <- err
-					return
-				}
-				select {
-				case alive <- struct{}{}:
-				default:
-				}
-			}
-		}()
-	}
-	var silence <-chan time.Time
-	for {
-		select {
-		case <-x.ctx.Done():
-			return dissect.SessionAlive
-		case <-over:
-			return dissect.SessionByClient
-		case <-s.end:
-			if s.quiet {
-				return dissect.SessionExpired
-			}
-			return dissect.SessionByClient
-		case err := <-heard:
-			if errors.Is(err, os.ErrDeadlineExceeded) || x.ctx.Err() != nil {
-				return dissect.SessionAlive
-			}
-			return dissect.SessionByNode
-		case <-alive:
-			silence = nil
-		case <-silence:
-			return dissect.SessionLost
-		case <-pulse:
-			if tcp {
-				if _, err := s.c.Write([]byte("ping\r\n")); err != nil {
-					return dissect.SessionByNode
-				}
-				x.bytes.Add(6)
-				if silence == nil {
-					silence = time.After(patience)
-				}
-				continue
-			}
-			if !x.refresh(a, s, t) {
-				return dissect.SessionLost
-			}
-		}
-	}
-}
+const (
+	connecting phase = iota
+	asking           // the request is out
+	lingering        // the client has turned away; squall still listens
+	holding          // it was accepted and is a session now
+)
 
-// refresh renews a session over its own socket; false: it is lost.
-func (x *running) refresh(a *actor, s *session, old *try) bool {
-	t := x.newTry(a, old.target, old.group, 1, dissect.RelationRefresh, x.now())
-	t.intent = t.number
-	t.who.Refresh = true
-	t.conn = s.c
-	ok := t.run() != nil
-	if ok {
-		x.emit(&t.result)
-	}
-	return ok || x.ctx.Err() != nil
-}
-
-// reset closes a connection with RST where it is one.
-func reset(c net.Conn) {
-	if t, ok := c.(*net.TCPConn); ok {
-		t.SetLinger(0)
-	}
-	c.Close()
-}
-
-// try is one attempt.
+// try is one attempt, and the session that it leads to. It is used again when
+// it is over.
 type try struct {
-	x      *running
-	a      *actor
-	target int32
-	group  int32
-	number uint64
-	intent uint64
-	who    Identity
-	conn   net.Conn // of the session, for a refresh; otherwise made here
-	due    time.Duration
-	sent   time.Duration
-	over   time.Duration // when the client knew
-	result Result
+	w       *worker
+	a       *actor
+	next    *try // of the client's
+	phase   phase
+	target  int32
+	group   int32
+	sock    int32 // the shared socket, -1 = one of its own
+	fd      int   // its own, -1 = none
+	slot    int32
+	number  uint64
+	intent  uint64
+	who     Identity
+	due     time.Duration
+	sent    time.Duration
+	over    time.Duration // when the client knew
+	begun   time.Duration // of the present leg
+	until   time.Duration // the client's patience
+	repeat  int
+	request []byte // of the present leg
+	in      []byte // of a stream, as far as nobody has made sense of it
+	timer   timer
+	result  Result
+
+	// Of a session.
+	ends    time.Duration // 0 = when it is lost
+	pulse   time.Duration // next sign of life or refresh, 0 = none
+	silence time.Duration // lost when nothing comes until then, 0 = not waiting
+	renewal *try          // refresh under way, over the same socket
+	of      *try          // the session that this one refreshes
 }
 
-func (x *running) newTry(a *actor, target, group, k int32, relation dissect.Relation, due time.Duration) *try {
-	n := x.number.Add(1)
-	t := &try{x: x, a: a, target: target, group: group, number: n, due: due}
-	to, g := &x.targets[target], &x.Plan.Groups[group]
+func (w *worker) newTry(a *actor, target, group, k int32, relation dissect.Relation, due time.Duration) *try {
+	var t *try
+	if n := len(w.idle); n > 0 {
+		t = w.idle[n-1]
+		w.idle = w.idle[:n-1]
+		request, in := t.request[:0], t.in[:0]
+		*t = try{request: request, in: in}
+	} else {
+		t = &try{}
+	}
+	a.made++
+	t.w, t.a, t.target, t.group, t.due = w, a, target, group, due
+	t.sock, t.fd, t.timer.t = -1, -1, t
+	t.number = uint64(a.id+1)<<24 | a.made&(1<<24-1)
+	to, g := &w.targets[target], &w.Plan.Groups[group]
 	version := g.Name
 	if version == "all" {
 		version = ""
 	}
-	t.who = Identity{Client: int64(a.id), Version: version, Attempt: n, Seed: x.Seed, Remote: to.at}
-	if len(x.Logins) > 0 {
-		t.who.Login = x.Logins[int(a.id)%len(x.Logins)]
+	if a.name == "" {
+		a.name = "replay:" + strconv.Itoa(int(a.id))
 	}
-	protocol := to.node.Protocol
-	if protocol == "tcp" || protocol == "udp" {
-		protocol = ""
+	t.who = Identity{Client: int64(a.id), Version: version, Attempt: t.number, Seed: w.Seed, Remote: to.at}
+	if len(w.Logins) > 0 {
+		t.who.Login = w.Logins[int(a.id)%len(w.Logins)]
 	}
-	role, _ := dissect.ParseRole(to.node.Role)
-	proto := uint8(dissect.ProtoTCP)
-	if to.dialect.Transport() == dissect.UDP {
-		proto = dissect.ProtoUDP
-	}
-	t.result = Result{Attempt: dissect.Attempt{ID: mix(x.Seed, 6, n), Destination: dissect.Endpoint{Addr: dissect.AddrFrom(to.at.Addr()), Port: to.at.Port()},
-		Proto: proto, Protocol: protocol, Service: g.Service, Role: role, RoleSource: dissect.RoleSourceUser, ClientVersion: version,
-		ClientID: clientName(a), ClientIDLevel: dissect.IDProtocol, Relation: relation, Number: k, HandshakeRTT: -1, RetryGap: -1}, Due: int64(due)}
+	r := &t.result
+	r.ID, r.Destination, r.Proto, r.Protocol = mix(w.Seed, 6, t.number), to.endpoint, to.proto, to.protocol
+	r.Service, r.Role, r.RoleSource = g.Service, to.role, dissect.RoleSourceUser
+	r.ClientVersion, r.ClientID, r.ClientIDLevel = version, a.name, dissect.IDProtocol
+	r.Relation, r.Number, r.HandshakeRTT, r.RetryGap = relation, k, -1, -1
+	r.Due = int64(due)
 	return t
 }
 
-func clientName(a *actor) string {
-	var b [12]byte
-	i := len(b)
-	for n := a.id; ; n /= 10 {
-		i--
-		b[i] = byte('0' + n%10)
-		if n < 10 {
-			break
-		}
-	}
-	return "replay:" + string(b[i:])
-}
-
-// run makes the attempt. The session it led to, or nil; then the result has
-// been handed out, or will be once the late answer has been waited for.
-func (t *try) run() *session {
-	x := t.x
-	if !x.may() {
-		x.unsent.Add(1)
-		t.over = x.now()
+// start makes the attempt.
+func (t *try) start() {
+	w := t.w
+	if !w.may() {
+		w.tally.unsent.Add(1)
+		t.over = w.running.now()
 		t.result.Sent = int64(t.over)
 		t.result.Error = "not sent: rate cap"
 		t.finish(dissect.OutcomeUnknown, dissect.EvidenceEdge)
-		x.emit(&t.result)
-		return nil
-	}
-	to := &x.targets[t.target]
-	if err := x.Guard.Check(to.at.Addr()); err != nil {
-		x.stop(err)
-		return nil
-	}
-	x.inFlight.Add(1)
-	defer x.inFlight.Add(-1)
-	t.sent = x.now()
-	x.sent.Add(1)
-	x.histMu.Lock()
-	x.lateness.RecordValue(min(max(int64((t.sent-t.due)/time.Microsecond), 0), int64(time.Hour/time.Microsecond)))
-	x.histMu.Unlock()
-	t.result.Sent = int64(t.sent)
-	t.result.Start = x.then(t.sent)
-	t.result.Transmissions = 1
-	deadline := t.sent + x.real(x.Plan.Groups[t.group].Policy.Patience())
-	c := t.conn
-	if c == nil {
-		var err error
-		if c, err = t.dial(to, x.epoch.Add(deadline)); err != nil {
-			t.failed(err, false)
-			x.emit(&t.result)
-			return nil
+		if t.of != nil {
+			t.renewed(false)
+		} else {
+			t.goOn()
 		}
-		x.track(c, t.a.id)
-	}
-	if shared, ok := c.(*muxConn); ok {
-		t.who.Local = shared.local()
-	} else {
-		t.who.Local, _ = netip.ParseAddrPort(c.LocalAddr().String())
-	}
-	t.result.Source = dissect.Endpoint{Addr: dissect.AddrFrom(t.who.Local.Addr()), Port: t.who.Local.Port()}
-	if to.dialect.Transport() == dissect.TCP {
-		t.result.HandshakeRTT = int64(float64(x.now()-t.sent) * x.speed)
-		t.result.Answer = dissect.AnswerSynAck
-	}
-	out, ev, err := t.exchange(c, to.dialect, deadline)
-	if out == dissect.OutcomeAccepted {
-		t.result.Answered = int64(t.over)
-		t.finish(out, ev)
-		x.histMu.Lock()
-		x.accept.RecordValue(min(max(int64((t.over-t.due)/time.Microsecond), 0), int64(time.Hour/time.Microsecond)))
-		x.histMu.Unlock()
-		return &session{c: c, end: make(chan struct{})}
-	}
-	if err != nil {
-		t.failed(err, true)
-	} else {
-		t.finish(out, ev)
-	}
-	gaveUp := t.result.Outcome == dissect.OutcomeTimeout || t.result.Outcome == dissect.OutcomeStalled
-	if t.conn != nil || !gaveUp || x.ctx.Err() != nil {
-		if t.conn == nil {
-			x.untrack(c, t.a.id)
-			c.Close()
-		}
-		x.emit(&t.result)
-		return nil
-	}
-	// The client has turned away; squall still listens.
-	if tcp, ok := c.(*net.TCPConn); ok {
-		tcp.CloseWrite()
-	}
-	x.wg.Add(1)
-	go func() {
-		defer x.wg.Done()
-		t.linger(c, to.dialect)
-		x.untrack(c, t.a.id)
-		reset(c)
-		x.emit(&t.result)
-	}()
-	return nil
-}
-
-func (t *try) dial(to *target, deadline time.Time) (net.Conn, error) {
-	d := net.Dialer{Deadline: deadline, KeepAlive: -1, Control: socketOptions}
-	if to.dialect.Transport() == dissect.UDP {
-		if t.x.mux != nil {
-			t.a.dials++
-			return t.x.mux.dial(t.a.dials, t.a.addr, to.at), nil
-		}
-		if t.a.addr.IsValid() {
-			d.LocalAddr = &net.UDPAddr{IP: t.a.addr.AsSlice()}
-		}
-		return d.DialContext(t.x.ctx, "udp", to.at.String())
-	}
-	if t.a.addr.IsValid() {
-		d.LocalAddr = &net.TCPAddr{IP: t.a.addr.AsSlice()}
-	}
-	return d.DialContext(t.x.ctx, "tcp", to.at.String())
-}
-
-// scratch are the buffers of exchanges: on the stacks of many goroutines they
-// would make each of them grow.
-const scratchRoom = 4096
-
-var scratch = sync.Pool{New: func() any { return new([scratchRoom]byte) }}
-
-// exchange sends the request and reads until the node has said its word, or
-// the client's patience is over.
-func (t *try) exchange(c net.Conn, d Dialect, deadline time.Duration) (dissect.Outcome, dissect.Evidence, error) {
-	x := t.x
-	room := scratch.Get().(*[scratchRoom]byte)
-	defer scratch.Put(room)
-	request := d.Request(room[:0:scratchRoom/2], &t.who)
-	begun := x.now()
-	if err := t.send(c, request); err != nil {
-		return 0, 0, err
-	}
-	buf := room[scratchRoom/2 : scratchRoom/2]
-	udp := d.Transport() == dissect.UDP
-	for k := 1; ; {
-		until := deadline
-		if udp {
-			if r := d.Repeat(k); r > 0 {
-				until = min(until, begun+x.real(r))
-			}
-		}
-		c.SetReadDeadline(x.epoch.Add(until))
-		if x.ctx.Err() != nil {
-			c.SetReadDeadline(time.Unix(1, 0))
-		}
-		if udp {
-			buf = buf[:0]
-		} else if len(buf) == cap(buf) {
-			buf = append(buf, 0)[:len(buf)]
-		}
-		n, err := c.Read(buf[len(buf):cap(buf)])
-		t.result.DestinationBytes += int64(n)
-		if n > 0 {
-			t.result.DestinationPackets++
-		}
-		if err != nil {
-			if !errors.Is(err, os.ErrDeadlineExceeded) || x.ctx.Err() != nil {
-				return 0, 0, err
-			}
-			if x.now() < deadline { // time for a repeat
-				k++
-				t.result.Transmissions++
-				if err := t.send(c, request); err != nil {
-					return 0, 0, err
-				}
-				continue
-			}
-			t.over = x.now()
-			if udp {
-				return dissect.OutcomeTimeout, dissect.EvidenceSilence, nil
-			}
-			return dissect.OutcomeStalled, dissect.EvidenceSilence, nil
-		}
-		buf = buf[:len(buf)+n]
-		for len(buf) > 0 {
-			r := d.Read(&t.who, buf)
-			if r.N == 0 {
-				if len(buf) > headMost {
-					t.over = x.now()
-					return dissect.OutcomeRefused, dissect.EvidenceApp, nil
-				}
-				break
-			}
-			t.over = x.now()
-			if udp && t.result.Answer == dissect.AnswerNone {
-				t.result.Answer = dissect.AnswerReply
-			}
-			if len(r.Next) > 0 {
-				if err := t.send(c, r.Next); err != nil && r.Kind != dissect.KindAccept {
-					return 0, 0, err
-				}
-				if r.Kind == dissect.KindChallenge { // the next leg is what is repeated now
-					request, begun, k = r.Next, t.over, 1
-				}
-			}
-			t.result.RetryAfter = int64(r.RetryAfter)
-			switch r.Kind {
-			case dissect.KindAccept:
-				return dissect.OutcomeAccepted, dissect.EvidenceApp, nil
-			case dissect.KindRefuse:
-				return dissect.OutcomeRefused, dissect.EvidenceApp, nil
-			case dissect.KindThrottle, dissect.KindRedirect:
-				return dissect.OutcomeThrottled, dissect.EvidenceApp, nil
-			}
-			buf = buf[:copy(buf, buf[r.N:])]
-		}
-	}
-}
-
-func (t *try) send(c net.Conn, b []byte) error {
-	n, err := c.Write(b)
-	t.x.bytes.Add(int64(n))
-	t.result.SourceBytes += int64(n)
-	t.result.SourcePackets++
-	return err
-}
-
-// linger waits for an answer that comes too late.
-func (t *try) linger(c net.Conn, d Dialect) {
-	x := t.x
-	c.SetReadDeadline(x.epoch.Add(x.now() + x.real(lateFor)))
-	if x.ctx.Err() != nil {
 		return
 	}
-	buf := make([]byte, 2048)
-	for {
-		n, err := c.Read(buf)
+	to := &w.targets[t.target]
+	if err := w.Guard.Check(to.at.Addr()); err != nil {
+		w.stop(err)
+		if t.of != nil {
+			t.of.renewal = nil
+		}
+		t.free()
+		return
+	}
+	w.tally.inFlight.Add(1)
+	w.tally.sent.Add(1)
+	t.sent = w.running.now()
+	record(w.lateness, t.sent-t.due)
+	t.result.Sent = int64(t.sent)
+	t.result.Start = w.then(t.sent)
+	t.result.Transmissions = 1
+	t.until = t.sent + w.real(w.Plan.Groups[t.group].Policy.Patience())
+	t.phase = connecting
+	udp := to.dialect.Transport() == dissect.UDP
+	switch {
+	case t.of != nil: // a refresh goes over the session's socket
+		t.sock, t.who.Local = t.of.sock, t.of.who.Local
+	case udp && len(w.shared) > 0:
+		t.a.dials++
+		t.sock = int32((t.a.dials + int(t.a.id)/len(w.workers)%sharedAbreast) % len(w.shared))
+		t.who.Local = netip.AddrPortFrom(t.a.addr, w.shared[t.sock].Local().Port())
+	default:
+		fd, local, err := socket.Dial(udp, t.a.addr, to.at)
+		if err == nil {
+			t.who.Local = local
+			if err = w.own(fd, t); err != nil {
+				socket.Close(fd)
+			}
+		}
 		if err != nil {
+			t.broken(err)
 			return
 		}
-		if r := d.Read(&t.who, buf[:n]); r.N > 0 && r.Kind != dissect.KindProgress {
-			t.result.Answered = int64(x.now())
-			t.result.AnsweredAt = x.then(x.now())
-			t.result.Late = true
-			x.late.Add(1)
+	}
+	t.a.live, t.next = t, t.a.live
+	t.result.Source = dissect.Endpoint{Addr: dissect.AddrFrom(t.who.Local.Addr()), Port: t.who.Local.Port()}
+	t.begun = t.sent
+	t.request = to.dialect.Request(t.request[:0], &t.who)
+	w.set(&t.timer, t.until)
+	if !udp { // on one machine the connection is there by the time connect is back
+		t.connect()
+		return
+	}
+	t.ask()
+}
+
+// connect finds out whether the connection is there, by sending the request.
+func (t *try) connect() {
+	switch n, err := t.write(t.request); {
+	case err == syscall.EAGAIN || err == syscall.ENOTCONN:
+		return // not yet
+	case err != nil:
+		t.broken(err)
+	default:
+		t.sentOut(n)
+		t.phase = asking
+		t.result.HandshakeRTT = int64(float64(t.w.running.now()-t.sent) * t.w.speed)
+		t.result.Answer = dissect.AnswerSynAck
+	}
+}
+
+// ask sends the request, for the first time or again, and sets the clock for
+// the next repeat or for giving up. It reports whether the attempt is still
+// there.
+func (t *try) ask() bool {
+	t.phase = asking
+	if !t.send(t.request) {
+		return false
+	}
+	until := t.until
+	if to := &t.w.targets[t.target]; to.proto == dissect.ProtoUDP {
+		if r := to.dialect.Repeat(t.repeat + 1); r > 0 {
+			until = min(until, t.begun+t.w.real(r))
+		}
+	}
+	t.w.set(&t.timer, until)
+	return true
+}
+
+// carrier is who has the socket.
+func (t *try) carrier() *try {
+	if t.of != nil {
+		return t.of
+	}
+	return t
+}
+
+func (t *try) write(b []byte) (int, error) {
+	c := t.carrier()
+	if c.sock >= 0 {
+		u := t.w.shared[c.sock]
+		u.Send(b, t.a.addr, t.w.targets[t.target].at)
+		if u.Waiting() >= sharedBatch { // what waits longer was sent later than its row says
+			u.Flush(t.w.unsent)
+		}
+		return len(b), nil
+	}
+	return socket.Write(c.fd, b)
+}
+
+func (t *try) sentOut(n int) {
+	t.w.tally.bytes.Add(int64(n))
+	t.result.SourceBytes += int64(n)
+	t.result.SourcePackets++
+}
+
+// send reports whether the attempt is still there.
+func (t *try) send(b []byte) bool {
+	n, err := t.write(b)
+	if err == nil && n < len(b) {
+		err = io.ErrShortWrite
+	}
+	t.sentOut(n)
+	if err != nil {
+		t.broken(err)
+		return false
+	}
+	return true
+}
+
+// fire is the attempt's timer.
+func (t *try) fire() {
+	w := t.w
+	switch t.phase {
+	case connecting:
+		t.broken(os.ErrDeadlineExceeded)
+	case asking:
+		if w.now < t.until { // time for a repeat
+			t.repeat++
+			t.result.Transmissions++
+			t.ask()
 			return
+		}
+		out := dissect.OutcomeStalled
+		if w.targets[t.target].proto == dissect.ProtoUDP {
+			out = dissect.OutcomeTimeout
+		}
+		t.decide(out, dissect.EvidenceSilence)
+	case lingering:
+		t.close(true)
+		t.emit()
+	case holding:
+		t.tend()
+	}
+}
+
+// ready is something happening to the attempt's own descriptor.
+func (t *try) ready(e socket.Event) {
+	if t.phase == connecting {
+		if err := socket.Pending(t.fd); err != nil {
+			t.broken(err)
+			return
+		}
+		if !e.Out {
+			return
+		}
+		if t.connect(); t.fd < 0 || t.phase == connecting {
+			return
+		}
+	}
+	if e.In || e.Fail {
+		t.read()
+	}
+}
+
+// read reads what came until nothing is left or the attempt is over.
+func (t *try) read() {
+	w := t.w
+	udp := w.targets[t.target].proto == dissect.ProtoUDP
+	fd, slot := t.fd, t.slot
+	for w.slots[slot] == t && t.fd == fd {
+		n, err := socket.Read(fd, w.room)
+		if socket.Again(err) {
+			return
+		}
+		to := t
+		if t.renewal != nil {
+			to = t.renewal
+		}
+		switch {
+		case err != nil:
+			to.broken(err)
+		case n == 0 && !udp:
+			to.broken(io.EOF)
+		default:
+			to.heard(w.room[:n])
 		}
 	}
 }
 
-// failed makes an outcome of what the socket said.
-func (t *try) failed(err error, connected bool) {
-	x := t.x
-	t.over = x.now()
-	t.result.Error = err.Error()
-	var timeout net.Error
-	switch {
-	case x.ctx.Err() != nil || errors.Is(err, context.Canceled):
-		t.finish(dissect.OutcomeUnknown, dissect.EvidenceEdge)
-	case errors.Is(err, syscall.ECONNREFUSED):
-		t.result.Answer = dissect.AnswerRST
-		ev := dissect.EvidenceRST
-		if x.targets[t.target].dialect.Transport() == dissect.UDP {
-			t.result.Answer, ev = dissect.AnswerICMP, dissect.EvidenceICMP
+// heard takes what the node sent: a datagram, or the next bytes of a stream.
+func (t *try) heard(b []byte) {
+	w := t.w
+	to := &w.targets[t.target]
+	udp := to.proto == dissect.ProtoUDP
+	switch t.phase {
+	case connecting:
+		return
+	case holding:
+		t.silence = 0
+		if !udp {
+			t.watch()
 		}
-		t.finish(dissect.OutcomeRefused, ev)
-	case errors.Is(err, syscall.ECONNRESET), errors.Is(err, syscall.EPIPE):
-		t.finish(dissect.OutcomeDropped, dissect.EvidenceRST)
-	case errors.Is(err, io.EOF):
-		t.finish(dissect.OutcomeDropped, dissect.EvidenceFIN)
-	case errors.Is(err, syscall.EHOSTUNREACH), errors.Is(err, syscall.ENETUNREACH), errors.Is(err, syscall.EACCES):
-		t.result.Answer = dissect.AnswerICMP
-		t.finish(dissect.OutcomeUnreachable, dissect.EvidenceICMP)
-	case errors.As(err, &timeout) && timeout.Timeout():
-		t.finish(dissect.OutcomeTimeout, dissect.EvidenceSilence)
-	default:
-		x.local.Add(1)
-		t.finish(dissect.OutcomeUnknown, dissect.EvidenceEdge)
+		return
+	case lingering:
+		if r := to.dialect.Read(&t.who, b); r.N > 0 && r.Kind != dissect.KindProgress {
+			t.result.Answered = int64(w.now)
+			t.result.AnsweredAt = w.then(w.now)
+			t.result.Late = true
+			w.tally.late.Add(1)
+			t.close(true)
+			t.emit()
+		}
+		return
 	}
-	if connected && t.result.Outcome == dissect.OutcomeTimeout && t.result.Answer == dissect.AnswerSynAck {
-		t.result.Outcome = dissect.OutcomeStalled
+	t.result.DestinationBytes += int64(len(b))
+	t.result.DestinationPackets++
+	if !udp {
+		t.in = append(t.in, b...)
+		b = t.in
+	}
+	for len(b) > 0 {
+		r := to.dialect.Read(&t.who, b)
+		if r.N == 0 {
+			if len(b) > headMost {
+				t.decide(dissect.OutcomeRefused, dissect.EvidenceApp)
+				return
+			}
+			break
+		}
+		if udp && t.result.Answer == dissect.AnswerNone {
+			t.result.Answer = dissect.AnswerReply
+		}
+		t.result.RetryAfter = int64(r.RetryAfter)
+		switch {
+		case len(r.Next) == 0:
+		case r.Kind == dissect.KindChallenge: // the next leg is what is repeated now
+			t.request = append(t.request[:0], r.Next...)
+			t.begun, t.repeat = w.now, 0
+			if !t.ask() {
+				return
+			}
+		case r.Kind == dissect.KindAccept:
+			n, _ := t.write(r.Next) // a node that is gone already has said yes
+			t.sentOut(n)
+		case !t.send(r.Next):
+			return
+		}
+		switch r.Kind {
+		case dissect.KindAccept:
+			t.decide(dissect.OutcomeAccepted, dissect.EvidenceApp)
+			return
+		case dissect.KindRefuse:
+			t.decide(dissect.OutcomeRefused, dissect.EvidenceApp)
+			return
+		case dissect.KindThrottle, dissect.KindRedirect:
+			t.decide(dissect.OutcomeThrottled, dissect.EvidenceApp)
+			return
+		}
+		b = b[r.N:]
+	}
+	if !udp {
+		t.in = append(t.in[:0], b...)
 	}
 }
+
+// broken makes an outcome of what the socket said.
+func (t *try) broken(err error) {
+	w := t.w
+	switch t.phase {
+	case lingering:
+		t.close(true)
+		t.emit()
+		return
+	case holding:
+		if w.targets[t.target].proto == dissect.ProtoTCP {
+			t.leave(dissect.SessionByNode)
+		}
+		return
+	}
+	t.result.Error = err.Error()
+	out, ev := dissect.OutcomeUnknown, dissect.EvidenceEdge
+	switch {
+	case w.over.Load():
+	case errors.Is(err, syscall.ECONNREFUSED):
+		t.result.Answer = dissect.AnswerRST
+		out, ev = dissect.OutcomeRefused, dissect.EvidenceRST
+		if w.targets[t.target].proto == dissect.ProtoUDP {
+			t.result.Answer, ev = dissect.AnswerICMP, dissect.EvidenceICMP
+		}
+	case errors.Is(err, syscall.ECONNRESET), errors.Is(err, syscall.EPIPE):
+		out, ev = dissect.OutcomeDropped, dissect.EvidenceRST
+	case errors.Is(err, io.EOF):
+		out, ev = dissect.OutcomeDropped, dissect.EvidenceFIN
+	case errors.Is(err, syscall.EHOSTUNREACH), errors.Is(err, syscall.ENETUNREACH), errors.Is(err, syscall.EACCES):
+		t.result.Answer = dissect.AnswerICMP
+		out, ev = dissect.OutcomeUnreachable, dissect.EvidenceICMP
+	case errors.Is(err, os.ErrDeadlineExceeded), errors.Is(err, syscall.ETIMEDOUT):
+		out, ev = dissect.OutcomeTimeout, dissect.EvidenceSilence
+		if t.result.Answer == dissect.AnswerSynAck {
+			out = dissect.OutcomeStalled
+		}
+	default:
+		w.tally.local.Add(1)
+	}
+	t.decide(out, ev)
+}
+
+// decide ends the attempt for its client.
+func (t *try) decide(out dissect.Outcome, ev dissect.Evidence) {
+	w := t.w
+	t.over = w.running.now()
+	w.unset(&t.timer)
+	w.tally.inFlight.Add(-1)
+	if out == dissect.OutcomeAccepted {
+		t.result.Answered = int64(t.over)
+		record(w.accept, t.over-t.due)
+	}
+	t.finish(out, ev)
+	if t.of != nil {
+		t.renewed(out == dissect.OutcomeAccepted)
+		return
+	}
+	if out == dissect.OutcomeAccepted {
+		t.accepted()
+		return
+	}
+	t.goOn()
+}
+
+// goOn is what a client does after an attempt that was not accepted; the
+// attempt itself may still be listened to.
+func (t *try) goOn() {
+	w, a := t.w, t.a
+	r := &t.result
+	open := t.phase == asking && (r.Outcome == dissect.OutcomeTimeout || r.Outcome == dissect.OutcomeStalled)
+	over, announced, out := t.over, time.Duration(r.RetryAfter), r.Outcome
+	if open && !w.over.Load() {
+		t.phase = lingering
+		t.in = t.in[:0]
+		if t.fd >= 0 && w.targets[t.target].proto == dissect.ProtoTCP {
+			socket.CloseWrite(t.fd)
+		}
+		w.set(&t.timer, w.now+w.real(lateFor))
+	} else {
+		t.close(false)
+		t.emit()
+	}
+	if w.open {
+		return
+	}
+	if out == dissect.OutcomeDropped && w.Plan.Groups[a.group].Policy.ResetOnConnect {
+		a.tries = 0
+	}
+	w.plan(a, over, announced)
+}
+
+// accepted makes a session of an attempt.
+func (t *try) accepted() {
+	w, a := t.w, t.a
+	t.phase = holding
+	if w.open { // open loop: what a session becomes is of no interest
+		t.result.SessionEnd, t.result.SessionEnded = w.then(t.over), dissect.SessionByClient
+		t.close(false)
+		t.emit()
+		return
+	}
+	a.tries, a.busy, a.session = 0, false, t
+	w.tally.sessions.Add(1)
+	if a.hold > 0 {
+		t.ends = t.over + w.real(a.hold)
+	}
+	t.pulse = t.nextPulse(t.over)
+	t.watch()
+}
+
+// nextPulse is when a session shows life (TCP) or is refreshed (UDP), 0 = never.
+func (t *try) nextPulse(from time.Duration) time.Duration {
+	beat := t.w.Plan.Groups[t.group].Refresh
+	if t.w.targets[t.target].proto == dissect.ProtoTCP {
+		if beat = t.w.Keepalive; beat == 0 {
+			beat = keepaliveDefault
+		}
+	}
+	if beat <= 0 {
+		return 0
+	}
+	return from + max(t.w.real(beat), time.Millisecond)
+}
+
+// watch sets the session's timer to whatever comes first.
+func (t *try) watch() {
+	at := time.Duration(0)
+	for _, m := range [...]time.Duration{t.ends, t.pulse, t.silence} {
+		if m > 0 && (at == 0 || m < at) {
+			at = m
+		}
+	}
+	if at == 0 {
+		t.w.unset(&t.timer)
+		return
+	}
+	t.w.set(&t.timer, at)
+}
+
+// tend is the session's timer.
+func (t *try) tend() {
+	w := t.w
+	switch {
+	case t.ends > 0 && t.ends <= w.now:
+		t.leave(dissect.SessionByClient)
+		return
+	case t.silence > 0 && t.silence <= w.now:
+		t.leave(dissect.SessionLost)
+		return
+	case t.pulse > 0 && t.pulse <= w.now:
+		t.pulse = t.nextPulse(t.pulse)
+		if w.targets[t.target].proto == dissect.ProtoUDP {
+			w.unset(&t.timer)
+			r := w.newTry(t.a, t.target, t.group, 1, dissect.RelationRefresh, w.now)
+			r.intent, r.of = r.number, t
+			r.who.Refresh = true
+			t.renewal = r
+			r.start()
+			return
+		}
+		n, err := t.write([]byte("ping\r\n"))
+		if err != nil && !socket.Again(err) {
+			t.leave(dissect.SessionByNode)
+			return
+		}
+		w.tally.bytes.Add(int64(n))
+		if t.silence == 0 {
+			t.silence = w.now + w.real(w.Plan.Groups[t.group].Policy.Patience())
+		}
+	}
+	t.watch()
+}
+
+// renewed ends a refresh.
+func (t *try) renewed(ok bool) {
+	s := t.of
+	s.renewal = nil
+	t.close(false)
+	t.emit()
+	switch {
+	case !ok:
+		s.leave(dissect.SessionLost)
+	case s.a.session != s: // given up meanwhile
+		s.leave(dissect.SessionExpired)
+	default:
+		s.watch()
+	}
+}
+
+// leave ends a session. One that the node ended is wished for again.
+func (t *try) leave(why dissect.SessionEnd) {
+	w, a := t.w, t.a
+	w.tally.sessions.Add(-1)
+	w.unset(&t.timer)
+	mine := a.session == t
+	if mine {
+		a.session = nil
+	}
+	t.result.SessionEnded = why
+	if why != dissect.SessionAlive {
+		t.result.SessionEnd = w.then(w.running.now())
+	}
+	target, group := t.target, t.group
+	t.close(why == dissect.SessionLost)
+	t.emit()
+	if lost := why == dissect.SessionByNode || why == dissect.SessionLost; !lost || !mine || a.busy || w.over.Load() {
+		return
+	}
+	w.tally.lost.Add(1)
+	spread := w.Reattach
+	if spread == 0 {
+		spread = reattachDefault
+	}
+	a.busy, a.k, a.node, a.group = true, 0, target, group
+	w.set(&a.timer, w.running.now()+time.Duration(w.draw(a)*float64(w.real(spread))))
+}
+
+// abandon ends whatever it is because the run is over.
+func (t *try) abandon() {
+	w := t.w
+	switch t.phase {
+	case connecting, asking:
+		w.tally.inFlight.Add(-1)
+		t.over = w.now
+		t.result.Error = "the run was over"
+		t.finish(dissect.OutcomeUnknown, dissect.EvidenceEdge)
+		if t.of != nil {
+			t.of.renewal = nil
+		}
+	case holding:
+		w.tally.sessions.Add(-1)
+	}
+	t.close(t.phase == lingering)
+	t.emit()
+}
+
+// close gives the socket back and takes the attempt from the client's list.
+func (t *try) close(hard bool) {
+	w := t.w
+	w.unset(&t.timer)
+	for p := &t.a.live; *p != nil; p = &(*p).next {
+		if *p == t {
+			*p = t.next
+			break
+		}
+	}
+	t.next, t.sock = nil, -1
+	if t.fd < 0 {
+		return
+	}
+	w.slots[t.slot] = nil
+	w.empty = append(w.empty, t.slot)
+	if hard && w.targets[t.target].proto == dissect.ProtoTCP {
+		socket.Reset(t.fd)
+	} else {
+		socket.Close(t.fd)
+	}
+	t.fd = -1
+}
+
+// emit hands the result out; the attempt is over for everybody.
+func (t *try) emit() {
+	t.w.emit(&t.result)
+	t.free()
+}
+
+func (t *try) free() { t.w.idle = append(t.w.idle, t) }
 
 // finish writes the outcome into the row.
 func (t *try) finish(out dissect.Outcome, ev dissect.Evidence) {
 	r := &t.result
 	if r.Start == 0 {
-		r.Start = t.x.then(t.over)
+		r.Start = t.w.then(t.over)
 	}
-	r.Outcome, r.Evidence, r.End = out, ev, t.x.then(max(t.over, t.sent))
-	r.IntentID = mix(t.x.Seed, 7, t.intent)
+	r.Outcome, r.Evidence, r.End = out, ev, t.w.then(max(t.over, t.sent))
+	r.IntentID = mix(t.w.Seed, 7, t.intent)
 	if r.Answered != 0 {
-		r.AnsweredAt = t.x.then(time.Duration(r.Answered))
+		r.AnsweredAt = t.w.then(time.Duration(r.Answered))
 	}
-	t.x.outcomes[out].Add(1)
+	t.w.tally.outcomes[out].Add(1)
 }

@@ -101,8 +101,13 @@ type Asked struct {
 	head   []byte // the request itself; aliases b
 }
 
-// Keep copies what aliases the buffer that was read.
-func (a *Asked) Keep() { a.head = bytes.Clone(a.head) }
+// Keep copies what aliases the buffer that was read into room, and returns
+// that, grown where it had to be.
+func (a *Asked) Keep(room []byte) []byte {
+	room = append(room[:0], a.head...)
+	a.head = room
+	return room
+}
 
 // Dialects are all that squall speaks.
 func Dialects() []Dialect {
@@ -183,11 +188,34 @@ func (p plain) Work() string {
 func (p plain) Repeat(int) time.Duration { return 0 }
 
 func (p plain) Request(dst []byte, who *Identity) []byte {
-	word := "ATTACH"
+	word := "ATTACH "
 	if who.Refresh {
-		word = "RENEW"
+		word = "RENEW "
 	}
-	return fmt.Appendf(dst, "%s %016x %016x\r\n", word, who.lasting(0), who.fresh(0))
+	dst = appendHex(append(dst, word...), who.lasting(0))
+	return append(appendHex(append(dst, ' '), who.fresh(0)), "\r\n"...)
+}
+
+// appendHex appends sixteen hexadecimal digits, isHex knows them again.
+func appendHex(dst []byte, v uint64) []byte {
+	for shift := 60; shift >= 0; shift -= 4 {
+		dst = append(dst, "0123456789abcdef"[v>>shift&15])
+	}
+	return dst
+}
+
+func isHex(b []byte, v uint64) bool {
+	var room [16]byte
+	return bytes.Equal(b, appendHex(room[:0], v))
+}
+
+// word cuts the first word of a line.
+func word(line []byte) (first, rest []byte) {
+	line = bytes.TrimLeft(line, " \t")
+	if i := bytes.IndexAny(line, " \t"); i >= 0 {
+		return line[:i], line[i:]
+	}
+	return line, nil
 }
 
 func (p plain) Read(who *Identity, got []byte) Reply {
@@ -199,20 +227,22 @@ func (p plain) Read(who *Identity, got []byte) Reply {
 	if end >= 0 {
 		line = bytes.TrimRight(got[:end], "\r\n")
 	}
-	words := bytes.Fields(line)
-	ours := len(words) > 1 && len(words) < 4
-	if p.transport == dissect.UDP && ours && string(words[len(words)-1]) != fmt.Sprintf("%016x", who.fresh(0)) {
+	first, rest := word(line)
+	second, rest := word(rest)
+	third, rest := word(rest)
+	fourth, _ := word(rest)
+	ours, last := len(second) > 0 && len(fourth) == 0, second
+	if len(third) > 0 {
+		last = third
+	}
+	if p.transport == dissect.UDP && ours && !isHex(last, who.fresh(0)) {
 		return Reply{} // the late answer to another attempt
 	}
-	switch {
-	case len(words) > 0 && string(words[0]) == "BUSY":
-		r := Reply{N: len(got), Kind: dissect.KindThrottle}
-		if len(words) > 1 {
-			s, _ := strconv.ParseUint(string(words[1]), 10, 16)
-			r.RetryAfter = time.Duration(s) * time.Second
-		}
-		return r
-	case len(words) > 0 && string(words[0]) == "NO":
+	switch string(first) {
+	case "BUSY":
+		s, _ := strconv.ParseUint(string(second), 10, 16)
+		return Reply{N: len(got), Kind: dissect.KindThrottle, RetryAfter: time.Duration(s) * time.Second}
+	case "NO":
 		return Reply{N: len(got), Kind: dissect.KindRefuse}
 	}
 	return Reply{N: len(got), Kind: dissect.KindAccept}
@@ -228,33 +258,36 @@ func (p plain) Serve(b []byte) Asked {
 		n, end = len(b), len(b)
 	}
 	a := Asked{N: n, Kind: dissect.KindRequest, head: b[:n]}
-	words := bytes.Fields(b[:end])
-	if len(words) == 0 {
+	first, rest := word(bytes.TrimRight(b[:end], "\r"))
+	if len(first) == 0 {
 		return Asked{N: n, Kind: dissect.KindData}
 	}
-	switch string(words[0]) {
+	switch string(first) {
 	case "RENEW":
 		a.Kind = dissect.KindRefresh
 	case "ping":
 		a.Kind = dissect.KindData
 	}
-	if len(words) > 1 {
-		a.Client, _ = strconv.ParseUint(string(words[1]), 16, 64)
+	if second, _ := word(rest); len(second) > 0 {
+		a.Client, _ = strconv.ParseUint(string(second), 16, 64)
 	}
 	return a
 }
 
 func (p plain) Answer(dst []byte, to *Asked, say dissect.Kind, retryAfter time.Duration) []byte {
-	words := bytes.Fields(to.head)
-	txn := []byte("-")
-	if len(words) > 2 && len(words[2]) <= 16 {
-		txn = words[2]
+	_, rest := word(bytes.TrimRight(to.head, "\r\n"))
+	_, rest = word(rest)
+	txn, _ := word(rest)
+	if len(txn) == 0 || len(txn) > 16 {
+		txn = []byte("-")
 	}
 	switch say {
 	case dissect.KindAccept:
-		return fmt.Appendf(dst, "WELCOME %s\r\n", txn)
+		dst = append(dst, "WELCOME "...)
 	case dissect.KindThrottle:
-		return fmt.Appendf(dst, "BUSY %d %s\r\n", int(retryAfter/time.Second), txn)
+		dst = append(strconv.AppendInt(append(dst, "BUSY "...), int64(retryAfter/time.Second), 10), ' ')
+	default:
+		dst = append(dst, "NO "...)
 	}
-	return fmt.Appendf(dst, "NO %s\r\n", txn)
+	return append(append(dst, txn...), "\r\n"...)
 }

@@ -1,7 +1,6 @@
 package replay
 
 import (
-	"bytes"
 	"encoding/binary"
 	"fmt"
 	"net/netip"
@@ -54,10 +53,12 @@ func appendN2NHead(dst []byte, version byte, flags uint16) []byte {
 }
 
 // mac is the edge's: locally administered, not multicast.
-func (n2n) mac(who *Identity) []byte {
-	b := binary.BigEndian.AppendUint64(nil, who.lasting(1))
-	b[2] = 2
-	return b[2:]
+func (n2n) mac(who *Identity) (mac [6]byte) {
+	var b [8]byte
+	binary.BigEndian.PutUint64(b[:], who.lasting(1))
+	copy(mac[:], b[2:])
+	mac[0] = 2
+	return mac
 }
 
 func (n n2n) Request(dst []byte, who *Identity) []byte {
@@ -65,7 +66,7 @@ func (n n2n) Request(dst []byte, who *Identity) []byte {
 	if n.version == 1 {
 		dst = append(dst, 1, 1, 2, 0)
 		dst = append(append(dst, n2nCommunity...), make([]byte, 16-len(n2nCommunity))...)
-		dst = append(append(dst, mac...), 0, 0, 0, 0, 0, 0)
+		dst = append(append(dst, mac[:]...), 0, 0, 0, 0, 0, 0)
 		for range 2 { // no address, neither public nor private
 			dst = append(append(dst, 2), make([]byte, 19)...) // AF_INET
 		}
@@ -75,12 +76,12 @@ func (n n2n) Request(dst []byte, who *Identity) []byte {
 	}
 	dst = appendN2NHead(dst, n.version, 5)
 	dst = binary.BigEndian.AppendUint32(dst, uint32(who.fresh(0)))
-	dst = append(dst, mac...)
+	dst = append(dst, mac[:]...)
 	if n.version == 2 {
 		return append(dst, 0, 0, 0, 0) // no authentication
 	}
 	dst = append(dst, 0, 0, 0, 0, 0) // no address wanted
-	dst = append(fmt.Appendf(dst, "c%014x", who.lasting(2)>>8), 0)
+	dst = append(appendHex(append(dst, 'c'), who.lasting(2))[:len(dst)+15], 0)
 	dst = append(dst, 0, 1, 0, 16) // simple id
 	dst = binary.BigEndian.AppendUint64(dst, who.lasting(3))
 	dst = binary.BigEndian.AppendUint64(dst, who.lasting(4))
@@ -92,7 +93,7 @@ func (n n2n) Read(who *Identity, got []byte) Reply {
 		return Reply{}
 	}
 	if n.version == 1 {
-		if len(got) >= 84 && got[1] == 4 && bytes.Equal(got[26:32], n.mac(who)) {
+		if len(got) >= 84 && got[1] == 4 && [6]byte(got[26:32]) == n.mac(who) {
 			return Reply{N: len(got), Kind: dissect.KindAccept}
 		}
 		return Reply{}
@@ -238,7 +239,7 @@ func (tracker) Serve(b []byte) Asked {
 	case len(b) == 16 && binary.BigEndian.Uint64(b) == trackerMagic && binary.BigEndian.Uint32(b[8:]) == 0:
 		return Asked{N: len(b), Kind: dissect.KindRequest, Step: true, head: b}
 	case len(b) >= 98 && binary.BigEndian.Uint32(b[8:]) == 1:
-		return Asked{N: len(b), Kind: dissect.KindRequest, Client: hash(string(b[36:56])), head: b}
+		return Asked{N: len(b), Kind: dissect.KindRequest, Client: hash(b[36:56]), head: b}
 	}
 	return Asked{}
 }
@@ -250,7 +251,7 @@ func (tracker) Answer(dst []byte, to *Asked, say dissect.Kind, _ time.Duration) 
 		return append(append(append(dst, 0, 0, 0, 3), txn...), "overloaded"...)
 	case to.Step:
 		dst = append(append(dst, 0, 0, 0, 0), txn...)
-		return binary.BigEndian.AppendUint64(dst, mix(4, hash(string(txn))))
+		return binary.BigEndian.AppendUint64(dst, mix(4, hash(txn)))
 	}
 	return append(append(append(dst, 0, 0, 0, 1), txn...), 0, 0, 7, 8, 0, 0, 0, 0, 0, 0, 0, 1) // 1800 s, one seeder
 }

@@ -21,15 +21,15 @@ func (dht) Work() string {
 }
 func (dht) Repeat(int) time.Duration { return 0 } // a query has one answer or none
 
-func (dht) id(who *Identity, k uint64) []byte {
-	b := binary.BigEndian.AppendUint64(nil, who.lasting(k))
-	b = binary.BigEndian.AppendUint64(b, who.lasting(k+1))
-	return binary.BigEndian.AppendUint32(b, uint32(who.lasting(k+2)))
+func (dht) id(dst []byte, who *Identity, k uint64) []byte {
+	dst = binary.BigEndian.AppendUint64(dst, who.lasting(k))
+	dst = binary.BigEndian.AppendUint64(dst, who.lasting(k+1))
+	return binary.BigEndian.AppendUint32(dst, uint32(who.lasting(k+2)))
 }
 
 func (d dht) Request(dst []byte, who *Identity) []byte {
-	dst = append(append(dst, "d1:ad2:id20:"...), d.id(who, 1)...)
-	dst = append(append(dst, "6:target20:"...), d.id(who, 4)...)
+	dst = d.id(append(dst, "d1:ad2:id20:"...), who, 1)
+	dst = d.id(append(dst, "6:target20:"...), who, 4)
 	dst = append(dst, "e1:q9:find_node1:t4:"...)
 	dst = binary.BigEndian.AppendUint32(dst, uint32(who.fresh(0)))
 	return append(dst, "1:v4:SQ001:y1:qe"...)
@@ -63,7 +63,7 @@ func (dht) Serve(b []byte) Asked {
 	if len(b) < 32 || !bytes.HasPrefix(b, []byte("d1:ad2:id20:")) || !bytes.HasSuffix(b, []byte("1:y1:qe")) || krpcTxn(b) == nil {
 		return Asked{}
 	}
-	return Asked{N: len(b), Kind: dissect.KindRequest, Client: hash(string(b[12:32])), head: b}
+	return Asked{N: len(b), Kind: dissect.KindRequest, Client: hash(b[12:32]), head: b}
 }
 
 func (dht) Answer(dst []byte, to *Asked, say dissect.Kind, _ time.Duration) []byte {
@@ -187,7 +187,7 @@ func (bitcoin) Answer(dst []byte, to *Asked, say dissect.Kind, _ time.Duration) 
 	if say != dissect.KindAccept { // BIP 61; there is no word for "later"
 		return appendBitcoin(dst, magic, "reject", append([]byte("\x07version\x10\x08too many"), 0)[:18])
 	}
-	dst = appendVersion(dst, magic, mix(5, hash(string(to.head[bitcoinHead+72:bitcoinHead+80]))), "/squall-testnode:1/")
+	dst = appendVersion(dst, magic, mix(5, hash(to.head[bitcoinHead+72:bitcoinHead+80])), "/squall-testnode:1/")
 	return appendBitcoin(dst, magic, "verack", nil)
 }
 
@@ -259,7 +259,7 @@ func (nebula) Serve(b []byte) Asked {
 	if len(b) < nebulaHead+64+2 || b[0] != 0x10 || b[15] != 1 || binary.BigEndian.Uint32(b[4:]) != 0 || b[nebulaHead+64] != 0x0a || nebulaIndex(b) == 0 {
 		return Asked{}
 	}
-	return Asked{N: len(b), Kind: dissect.KindRequest, Client: hash(string(b[nebulaHead+32 : nebulaHead+64])), head: b}
+	return Asked{N: len(b), Kind: dissect.KindRequest, Client: hash(b[nebulaHead+32 : nebulaHead+64]), head: b}
 }
 
 // nebulaIndex is the initiator's index in a first flight, 0 = none.

@@ -25,8 +25,9 @@ func head(b []byte) int {
 	return i + 4
 }
 
-// header is the value of a header field, its name in any case.
-func header(b []byte, names ...string) string {
+// header is the value of a header field, its name in any case; nil = there is
+// none.
+func header(b []byte, names ...string) []byte {
 	for len(b) > 0 {
 		line := b
 		if i := bytes.IndexByte(b, '\n'); i >= 0 {
@@ -34,17 +35,43 @@ func header(b []byte, names ...string) string {
 		} else {
 			b = nil
 		}
-		name, value, ok := bytes.Cut(line, []byte(":"))
+		i := bytes.IndexByte(line, ':')
+		if i < 0 {
+			continue
+		}
+		name := bytes.TrimSpace(line[:i])
 		for _, n := range names {
-			if ok && strings.EqualFold(string(bytes.TrimSpace(name)), n) {
-				return string(bytes.TrimSpace(value))
+			if same(name, n) {
+				return bytes.TrimSpace(line[i+1:])
 			}
 		}
 	}
-	return ""
+	return nil
 }
 
-func hash(s string) uint64 {
+// same compares letters of ASCII in any case.
+func same(b []byte, s string) bool {
+	if len(b) != len(s) {
+		return false
+	}
+	for i, c := range b {
+		if c|0x20 != s[i]|0x20 {
+			return false
+		}
+	}
+	return true
+}
+
+// digits reads a number that a header begins with.
+func digits(b []byte, bits int) uint64 {
+	if i := bytes.IndexAny(b, " ;("); i >= 0 {
+		b = b[:i]
+	}
+	v, _ := strconv.ParseUint(string(b), 10, bits)
+	return v
+}
+
+func hash[T string | []byte](s T) uint64 {
 	h := uint64(14695981039346656037)
 	for i := range len(s) {
 		h = (h ^ uint64(s[i])) * 1099511628211
@@ -79,7 +106,7 @@ func (gnutella) Read(_ *Identity, got []byte) Reply {
 	switch {
 	case ok && bytes.HasPrefix(code, []byte("200")):
 		return Reply{N: n, Kind: dissect.KindAccept, Next: []byte("GNUTELLA/0.6 200 OK\r\n\r\n")}
-	case ok && header(got[:n], "X-Try-Ultrapeers", "X-Try-Hubs") != "":
+	case ok && len(header(got[:n], "X-Try-Ultrapeers", "X-Try-Hubs")) > 0:
 		// Where it points to is not gone to: those are addresses of strangers.
 		return Reply{N: n, Kind: dissect.KindRedirect}
 	case ok && bytes.HasPrefix(code, []byte("503")):
@@ -100,7 +127,7 @@ func (gnutella) Serve(b []byte) Asked {
 			return Asked{N: n, Kind: dissect.KindData}
 		}
 		a := Asked{N: n, Kind: dissect.KindRequest, head: b[:n]}
-		if g := header(b[:n], "GUID"); g != "" {
+		if g := header(b[:n], "GUID"); len(g) > 0 {
 			a.Client = hash(g)
 		}
 		return a
@@ -149,17 +176,35 @@ func (s sip) Request(dst []byte, who *Identity) []byte { return s.register(dst, 
 // register appends a REGISTER with a header line more; the legs of an attempt
 // share their Call-ID and count up.
 func (sip) register(dst []byte, who *Identity, line string) []byte {
-	call, tag := who.steady(1), uint32(who.steady(2))
+	call := who.steady(1)
 	if who.Refresh { // the same cycle goes on, RFC 3261 section 10.2
 		call = who.lasting(1)
 	}
 	cseq := 1 + uint32(who.Attempt%(1<<29))*2 + who.leg
-	user, domain := sipUser(who)
-	return fmt.Appendf(dst, "REGISTER sip:%s SIP/2.0\r\nVia: SIP/2.0/UDP %v;branch=z9hG4bK%016x;rport\r\nMax-Forwards: 70\r\n"+
-		"From: <sip:%s@%s>;tag=%08x\r\nTo: <sip:%s@%s>\r\nCall-ID: %016x@replay.invalid\r\nCSeq: %d REGISTER\r\n"+
-		"Contact: <sip:%s@client.invalid>\r\n%sExpires: 3600\r\nUser-Agent: %s\r\nX-Squall-Replay: 1\r\nContent-Length: 0\r\n\r\n",
-		domain, who.Local, who.fresh(0), user, domain, tag, user, domain, call, cseq, user, line, who.version())
+	var room [64]byte
+	user, domain := room[:0], "replay.invalid"
+	if who.Login.User == "" {
+		user = appendHex(append(user, 'u'), who.lasting(0))
+	} else {
+		u, d := sipUser(who)
+		user, domain = append(user, u...), d
+	}
+	dst = append(append(dst, "REGISTER sip:"...), domain...)
+	dst = who.Local.AppendTo(append(dst, " SIP/2.0\r\nVia: SIP/2.0/UDP "...))
+	dst = appendHex(append(dst, ";branch="+sipBranch...), who.fresh(0))
+	dst = append(append(dst, ";rport\r\nMax-Forwards: 70\r\nFrom: <sip:"...), user...)
+	dst = append(append(append(dst, '@'), domain...), ">;tag="...)
+	dst = append(appendHex(dst, who.steady(2)), "\r\nTo: <sip:"...)
+	dst = append(append(append(append(dst, user...), '@'), domain...), ">\r\nCall-ID: "...)
+	dst = append(appendHex(dst, call), "@replay.invalid\r\nCSeq: "...)
+	dst = append(strconv.AppendUint(dst, uint64(cseq), 10), " REGISTER\r\nContact: <sip:"...)
+	dst = append(append(append(dst, user...), "@client.invalid>\r\n"...), line...)
+	dst = append(append(dst, "Expires: 3600\r\nUser-Agent: "...), who.version()...)
+	return append(dst, "\r\nX-Squall-Replay: 1\r\nContent-Length: 0\r\n\r\n"...)
 }
+
+// sipBranch begins every branch, RFC 3261 section 8.1.1.7.
+const sipBranch = "z9hG4bK"
 
 // sipUser is the address of record, in its two halves.
 func sipUser(who *Identity) (user, domain string) {
@@ -225,23 +270,23 @@ func digest(challenge, uri string, who *Identity) string {
 
 func (sip) Read(who *Identity, got []byte) Reply {
 	code, ok := bytes.CutPrefix(got, []byte("SIP/2.0 "))
-	if !ok || len(code) < 3 || !strings.Contains(header(got, "Via", "v"), fmt.Sprintf("z9hG4bK%016x", who.fresh(0))) {
+	if !ok || len(code) < 3 {
+		return Reply{}
+	}
+	branch := header(got, "Via", "v")
+	if i := bytes.Index(branch, []byte(sipBranch)); i < 0 || len(branch) < i+len(sipBranch)+16 || !isHex(branch[i+len(sipBranch):][:16], who.fresh(0)) {
 		return Reply{}
 	}
 	n, err := strconv.Atoi(string(code[:3]))
 	if err != nil {
 		return Reply{}
 	}
-	r := Reply{N: len(got)}
-	if s, _, _ := strings.Cut(header(got, "Retry-After"), " "); s != "" {
-		v, _ := strconv.ParseUint(s, 10, 16)
-		r.RetryAfter = time.Duration(v) * time.Second
-	}
+	r := Reply{N: len(got), RetryAfter: time.Duration(digits(header(got, "Retry-After"), 16)) * time.Second}
 	if (n == 401 || n == 407) && who.leg == 0 && who.Login.User != "" {
 		_, domain := sipUser(who)
-		answer, name := digest(header(got, "WWW-Authenticate"), "sip:"+domain, who), "Authorization"
+		answer, name := digest(string(header(got, "WWW-Authenticate")), "sip:"+domain, who), "Authorization"
 		if n == 407 {
-			answer, name = digest(header(got, "Proxy-Authenticate"), "sip:"+domain, who), "Proxy-Authorization"
+			answer, name = digest(string(header(got, "Proxy-Authenticate")), "sip:"+domain, who), "Proxy-Authorization"
 		}
 		if answer != "" {
 			who.leg++
@@ -254,8 +299,7 @@ func (sip) Read(who *Identity, got []byte) Reply {
 		r.Kind = dissect.KindProgress
 	case n < 300:
 		r.Kind = dissect.KindAccept
-		v, _ := strconv.ParseUint(header(got, "Expires"), 10, 31)
-		r.Lifetime = time.Duration(v) * time.Second
+		r.Lifetime = time.Duration(digits(header(got, "Expires"), 31)) * time.Second
 	case n < 400:
 		r.Kind = dissect.KindRedirect
 	case n == 503:
@@ -267,23 +311,29 @@ func (sip) Read(who *Identity, got []byte) Reply {
 }
 
 func (sip) Serve(b []byte) Asked {
-	if !bytes.HasPrefix(b, []byte("REGISTER ")) || header(b, "CSeq") == "" || header(b, "Via", "v") == "" {
+	if !bytes.HasPrefix(b, []byte("REGISTER ")) || len(header(b, "CSeq")) == 0 || len(header(b, "Via", "v")) == 0 {
 		return Asked{}
 	}
 	return Asked{N: len(b), Kind: dissect.KindRequest, Client: hash(header(b, "To", "t")), head: b}
 }
 
 func (sip) Answer(dst []byte, to *Asked, say dissect.Kind, retryAfter time.Duration) []byte {
-	status, extra := "200 OK", "Expires: 3600\r\n"
+	dst = append(dst, "SIP/2.0 "...)
 	switch say {
 	case dissect.KindRefuse:
-		status, extra = "403 Forbidden", ""
+		dst = append(dst, "403 Forbidden\r\n"...)
 	case dissect.KindThrottle:
-		status, extra = "503 Service Unavailable", ""
+		dst = append(dst, "503 Service Unavailable\r\n"...)
 		if retryAfter > 0 {
-			extra = fmt.Sprintf("Retry-After: %d\r\n", int(retryAfter/time.Second))
+			dst = append(strconv.AppendInt(append(dst, "Retry-After: "...), int64(retryAfter/time.Second), 10), "\r\n"...)
 		}
+	default:
+		dst = append(dst, "200 OK\r\nExpires: 3600\r\n"...)
 	}
-	return fmt.Appendf(dst, "SIP/2.0 %s\r\nVia: %s\r\nFrom: %s\r\nTo: %s;tag=node\r\nCall-ID: %s\r\nCSeq: %s\r\n%sServer: squall-testnode\r\nContent-Length: 0\r\n\r\n",
-		status, header(to.head, "Via", "v"), header(to.head, "From", "f"), header(to.head, "To", "t"), header(to.head, "Call-ID", "i"), header(to.head, "CSeq"), extra)
+	dst = append(append(dst, "Via: "...), header(to.head, "Via", "v")...)
+	dst = append(append(dst, "\r\nFrom: "...), header(to.head, "From", "f")...)
+	dst = append(append(dst, "\r\nTo: "...), header(to.head, "To", "t")...)
+	dst = append(append(dst, ";tag=node\r\nCall-ID: "...), header(to.head, "Call-ID", "i")...)
+	dst = append(append(dst, "\r\nCSeq: "...), header(to.head, "CSeq")...)
+	return append(dst, "\r\nServer: squall-testnode\r\nContent-Length: 0\r\n\r\n"...)
 }

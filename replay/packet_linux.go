@@ -82,6 +82,12 @@ func (w *Wire) Close() (err error) {
 	return err
 }
 
+type mmsghdr struct {
+	hdr unix.Msghdr
+	len uint32
+	_   [4]byte
+}
+
 // messages makes what sendmmsg takes of frames.
 func messages(frames [][]byte) []mmsghdr {
 	vectors := make([]unix.Iovec, len(frames))

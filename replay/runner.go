@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net"
 	"net/netip"
 	"runtime"
 	"sync"
@@ -51,7 +50,8 @@ type Runner struct {
 	// Keepalive and Reattach as in World.
 	Keepalive, Reattach time.Duration
 	// Emit is called for each attempt when it and the session it led to are
-	// over, from one goroutine at a time; nil = nobody looks.
+	// over, from one goroutine and a little later; what it gets is valid during
+	// the call. nil = nobody looks.
 	Emit func(*Result)
 	// Progress is called once a second; nil = never.
 	Progress func(Progress)
@@ -87,11 +87,15 @@ const (
 	collapseShare    = 0.05
 	collapseAttempts = 50
 	collapseSeconds  = 10
-	// muxIntents and muxAttempts are how many sockets all clients share: each
-	// attempt of a client takes the next one, so that its datagrams are told
-	// from those of the attempt before by the port, as a capture tells them.
-	muxIntents  = 64
-	muxAttempts = 8
+	// sharedIntents and sharedAttempts are how many sockets the clients of a
+	// worker share: each attempt of a client takes the next one, so that its
+	// datagrams are told from those of the attempt before by the port, as a
+	// capture tells them. sharedAbreast of them are in use at a time, so that
+	// a herd's answers find room; sharedBatch datagrams leave at once.
+	sharedIntents  = 64
+	sharedAttempts = 8
+	sharedAbreast  = 4
+	sharedBatch    = 64
 	// spareFiles are descriptors that a run leaves alone.
 	spareFiles = 64
 )
@@ -133,43 +137,57 @@ type target struct {
 	at      netip.AddrPort
 	dialect Dialect
 	node    *PlanNode
+	// What every row says of it.
+	endpoint dissect.Endpoint
+	proto    uint8
+	protocol string
+	role     dissect.Role
 }
 
 type running struct {
 	*Runner
 	ctx     context.Context
 	stop    context.CancelCauseFunc
+	over    atomic.Bool // as ctx
 	epoch   time.Time
 	begin   int64 // of the recording
 	speed   float64
+	open    bool // attempts open loop
 	targets []target
 	first   []int32   // target of each node of the plan
 	peers   [][]int32 // targets that can stand in for each target, itself included
 	place   []int32   // of each target among its peers
 	clients []actor
-	mux     *mux // nil: a socket for each attempt
+	workers []*worker
 	losses  Losses
 	// lossesKnown: before the run, of a machine that the targets are on.
 	lossesKnown bool
 	bind        netip.Prefix
 	caps        Caps
-	wg          sync.WaitGroup
-	number      atomic.Uint64
-
-	inFlight, sessions, begun, sent, bytes, unsent, local, skipped, retries, lost, late atomic.Int64
-	outcomes                                                                            [dissect.NumOutcomes]atomic.Int64
-	seconds                                                                             []atomic.Int64 // attempts by real second
-	tens                                                                                []int64        // items begun by real ten seconds
-
-	histMu   sync.Mutex
-	lateness *hdrhistogram.Histogram // µs
-	accept   *hdrhistogram.Histogram // µs
-	emitMu   sync.Mutex
-	open     [64]struct {
-		sync.Mutex
-		conns map[net.Conn]struct{}
-	}
+	seconds     []atomic.Int64 // attempts by real second
+	tenCount    int            // real ten seconds
+	results     chan []Result  // to be emitted
+	empties     chan []Result  // for reuse
 }
+
+// counters is what a worker counts, for everybody to read.
+type counters struct {
+	inFlight, sessions, begun, sent, bytes, unsent, local, skipped, retries, lost, late atomic.Int64
+	late99                                                                              atomic.Int64 // 99th percentile of the lateness, µs
+	outcomes                                                                            [dissect.NumOutcomes]atomic.Int64
+	_                                                                                   [64]byte // a cache line of its own
+}
+
+// sum adds up a counter of all workers.
+func (x *running) sum(of func(*counters) *atomic.Int64) (n int64) {
+	for _, w := range x.workers {
+		n += of(&w.tally).Load()
+	}
+	return n
+}
+
+// workersMost bounds the threads of a run.
+const workersMost = 8
 
 // Check reports what keeps the plan from running, before anything is sent.
 func (r *Runner) Check() error {
@@ -187,8 +205,7 @@ func (r *Runner) prepare() (*running, error) {
 	if len(r.Targets) == 0 {
 		return nil, refuse("no --target: nothing is sent, and never to the recorded nodes")
 	}
-	x := &running{Runner: r, speed: r.Speed, begin: r.Plan.Begin, caps: r.Caps.withDefaults(), bind: r.Bind,
-		lateness: hdrhistogram.New(1, int64(time.Hour/time.Microsecond), 3), accept: hdrhistogram.New(1, int64(time.Hour/time.Microsecond), 3)}
+	x := &running{Runner: r, speed: r.Speed, begin: r.Plan.Begin, caps: r.Caps.withDefaults(), bind: r.Bind, open: r.Plan.Mode == AttemptMode.String()}
 	if x.speed == 0 {
 		x.speed = 1
 	}
@@ -217,6 +234,7 @@ func (r *Runner) prepare() (*running, error) {
 		if t := &x.targets[k]; t.dialect == nil {
 			t.dialect, t.node = x.targets[0].dialect, x.targets[0].node
 		}
+		x.targets[k].describe()
 	}
 	x.peers, x.place = make([][]int32, len(x.targets)), make([]int32, len(x.targets))
 	for i := range x.targets {
@@ -276,46 +294,71 @@ func (r *Runner) Run(ctx context.Context) (*Summary, error) {
 	inner, stop := context.WithCancelCause(ctx)
 	defer stop(errFinished)
 	x.ctx, x.stop = inner, stop
-	x.clients = make([]actor, r.Plan.Clients)
-	for i := range x.clients {
-		x.clients[i].id = int32(i)
-		if x.bind.IsValid() {
-			x.clients[i].addr = addressOf(x.bind, i)
-		}
-	}
-	for i := range x.open {
-		x.open[i].conns = map[net.Conn]struct{}{}
-	}
-	if x.sharesSockets() {
-		count := muxIntents
-		if r.Plan.Mode == AttemptMode.String() {
-			count = muxAttempts
-		}
-		if x.mux, err = newMux(count, x.bind.Addr().IsLoopback()); err == nil {
-			defer x.mux.close()
-		} else {
-			x.mux = nil // then each attempt opens a socket, which is slower
-		}
-	}
 	length := min(x.real(r.Plan.Duration), x.caps.MaxDuration)
 	x.seconds = make([]atomic.Int64, length/time.Second+3600)
-	x.tens = make([]int64, length/(10*time.Second)+2)
+	x.tenCount = int(length/(10*time.Second)) + 2
+	x.clients = make([]actor, r.Plan.Clients)
+	for i := range x.clients {
+		a := &x.clients[i]
+		a.id, a.timer.a = int32(i), a
+		if x.bind.IsValid() {
+			a.addr = addressOf(x.bind, i)
+		}
+	}
+	shared := 0
+	if x.sharesSockets() {
+		shared = sharedIntents
+		if x.open {
+			shared = sharedAttempts
+		}
+	}
+	for i := range min(max(runtime.GOMAXPROCS(0)/2, 1), workersMost) {
+		w, err := x.newWorker(int32(i), shared)
+		if err != nil {
+			return nil, fmt.Errorf("replay: %w", err)
+		}
+		defer w.close()
+		x.workers = append(x.workers, w)
+	}
 	cpu := cpuTime()
 	x.losses, x.lossesKnown = readLosses()
 	x.epoch = time.Now()
-	// Whoever waits in a read learns of the end by its deadline.
-	unblock := context.AfterFunc(inner, x.closeAll)
+	unblock := context.AfterFunc(inner, func() {
+		x.over.Store(true)
+		for _, w := range x.workers {
+			w.poll.Wake()
+		}
+	})
 	defer unblock()
 	var aside sync.WaitGroup
-	aside.Add(2)
-	go func() { defer aside.Done(); x.watch() }()
-	go func() { defer aside.Done(); x.play() }()
-	x.schedule()
-	x.drain(length)
+	aside.Go(x.watch)
+	aside.Go(x.play)
+	x.results, x.empties = make(chan []Result, emitWaiting), make(chan []Result, emitWaiting)
+	var writer sync.WaitGroup
+	writer.Go(x.write)
+	for _, w := range x.workers {
+		aside.Go(w.loop)
+	}
+	// Until the plan's time is over; clients that would try for ever are stopped then.
+	x.wait(length)
 	stop(errFinished)
-	x.wg.Wait()
 	aside.Wait()
+	close(x.results)
+	writer.Wait()
 	return x.summary(cpu), x.refusal()
+}
+
+// describe fills what every row says of the target.
+func (t *target) describe() {
+	t.endpoint = dissect.Endpoint{Addr: dissect.AddrFrom(t.at.Addr()), Port: t.at.Port()}
+	if t.protocol = t.node.Protocol; t.protocol == "tcp" || t.protocol == "udp" {
+		t.protocol = ""
+	}
+	t.role, _ = dissect.ParseRole(t.node.Role)
+	t.proto = uint8(dissect.ProtoTCP)
+	if t.dialect.Transport() == dissect.UDP {
+		t.proto = dissect.ProtoUDP
+	}
 }
 
 func (x *running) refusal() error {
@@ -344,55 +387,7 @@ func (x *running) sharesSockets() bool {
 	return udp
 }
 
-// schedule begins the items at their times.
-func (x *running) schedule() {
-	p := x.Plan
-	for i := range p.Items {
-		it := &p.Items[i]
-		due := x.real(it.At)
-		if !x.sleepUntil(due) {
-			return
-		}
-		if k := int(due / (10 * time.Second)); k < len(x.tens) {
-			x.tens[k]++
-		}
-		x.begun.Add(1)
-		x.item(it, due)
-	}
-}
-
-// drain lets what was begun come to its end: until the plan's time is over and
-// nobody is trying any more; clients that would try for ever are stopped when
-// the time is over.
-func (x *running) drain(length time.Duration) {
-	x.sleepUntil(length)
-}
-
-// sleepUntil sleeps to an absolute time of the run; false when it was stopped.
-// Timers of the runtime wake up to a millisecond late, so the last part is
-// left to the system.
-func (x *running) sleepUntil(due time.Duration) bool {
-	const last = 3 * time.Millisecond
-	if left := due - x.now(); left > last {
-		t := time.NewTimer(left - last + time.Millisecond)
-		defer t.Stop()
-		select {
-		case <-x.ctx.Done():
-			return false
-		case <-t.C:
-		}
-	}
-	for x.ctx.Err() == nil {
-		left := due - x.now()
-		if left <= 0 {
-			return true
-		}
-		nap(left)
-	}
-	return false
-}
-
-// wait sleeps a client; false when the run is over.
+// wait sleeps until a moment of the run; false when it is over before.
 func (x *running) wait(until time.Duration) bool {
 	left := until - x.now()
 	if left <= 0 {
@@ -433,11 +428,15 @@ func (x *running) watch() {
 			return
 		case <-tick.C:
 		}
-		s, g := x.sent.Load(), x.outcomes[dissect.OutcomeAccepted].Load()
-		b := int64(0)
-		for o := range x.outcomes {
-			if dissect.Outcome(o).Failed() {
-				b += x.outcomes[o].Load()
+		s, g, b := x.sum(func(t *counters) *atomic.Int64 { return &t.sent }), int64(0), int64(0)
+		late := time.Duration(0)
+		for _, w := range x.workers {
+			late = max(late, time.Duration(w.tally.late99.Load())*time.Microsecond)
+			g += w.tally.outcomes[dissect.OutcomeAccepted].Load()
+			for o := range w.tally.outcomes {
+				if dissect.Outcome(o).Failed() {
+					b += w.tally.outcomes[o].Load()
+				}
 			}
 		}
 		k := n % collapseSeconds
@@ -447,17 +446,15 @@ func (x *running) watch() {
 		for i := range sent {
 			all, served, failed = all+sent[i], served+good[i], failed+bad[i]
 		}
-		x.histMu.Lock()
-		late := time.Duration(x.lateness.ValueAtQuantile(99)) * time.Microsecond
-		x.histMu.Unlock()
 		if x.Progress != nil {
-			x.Progress(Progress{Elapsed: x.now(), Due: x.begun.Load(), Sent: s, InFlight: x.inFlight.Load(), Sessions: x.sessions.Load(),
+			x.Progress(Progress{Elapsed: x.now(), Due: x.sum(func(t *counters) *atomic.Int64 { return &t.begun }), Sent: s,
+				InFlight: x.sum(func(t *counters) *atomic.Int64 { return &t.inFlight }), Sessions: x.sum(func(t *counters) *atomic.Int64 { return &t.sessions }),
 				Accepted: good[k], Failed: bad[k], Lateness: late})
 		}
 		switch {
 		case x.now() > x.caps.MaxDuration:
 			x.stop(fmt.Errorf("the cap of %v is reached (--max-duration)", x.caps.MaxDuration))
-		case x.bytes.Load() > x.caps.MaxBytes:
+		case x.sum(func(t *counters) *atomic.Int64 { return &t.bytes }) > x.caps.MaxBytes:
 			x.stop(fmt.Errorf("the cap of %d bytes is reached (--max-bytes)", x.caps.MaxBytes))
 		case x.UntilCollapse:
 		case n >= collapseSeconds && all >= collapseAttempts && failed >= collapseAttempts/2 && float64(served) < collapseShare*float64(all):
@@ -481,49 +478,29 @@ func (x *running) may() bool {
 	return true
 }
 
-func (x *running) track(c net.Conn, id int32) {
-	s := &x.open[id%64]
-	s.Lock()
-	s.conns[c] = struct{}{}
-	s.Unlock()
-	if x.ctx.Err() != nil { // closeAll may have been by already
-		c.SetDeadline(time.Unix(1, 0))
-	}
-}
-
-func (x *running) untrack(c net.Conn, id int32) {
-	s := &x.open[id%64]
-	s.Lock()
-	delete(s.conns, c)
-	s.Unlock()
-}
-
-func (x *running) closeAll() {
-	for i := range x.open {
-		s := &x.open[i]
-		s.Lock()
-		for c := range s.conns {
-			c.SetDeadline(time.Unix(1, 0))
-		}
-		s.Unlock()
-	}
-}
-
-func (x *running) emit(r *Result) {
-	if x.Emit == nil {
-		return
-	}
-	x.emitMu.Lock()
-	x.Emit(r)
-	x.emitMu.Unlock()
-}
-
 func (x *running) summary(cpu time.Duration) *Summary {
-	s := &Summary{PlanHash: x.Plan.Hash(), Mode: x.Plan.Mode, Begin: x.epoch, Elapsed: x.now(), Planned: int64(len(x.Plan.Items)), Begun: x.begun.Load(),
-		Skipped: x.skipped.Load(), Attempts: x.sent.Load(), Retries: x.retries.Load(), Lost: x.lost.Load(), Late: x.late.Load(), BytesSent: x.bytes.Load(),
-		Unsent: x.unsent.Load(), Local: x.local.Load()}
-	for i := range x.outcomes {
-		s.Outcomes[i] = x.outcomes[i].Load()
+	s := &Summary{PlanHash: x.Plan.Hash(), Mode: x.Plan.Mode, Begin: x.epoch, Elapsed: x.now(), Planned: int64(len(x.Plan.Items))}
+	lateness, accept := hdrhistogram.New(1, int64(time.Hour/time.Microsecond), 3), hdrhistogram.New(1, int64(time.Hour/time.Microsecond), 3)
+	tens := make([]int64, x.tenCount)
+	for _, w := range x.workers {
+		t := &w.tally
+		s.Begun += t.begun.Load()
+		s.Skipped += t.skipped.Load()
+		s.Attempts += t.sent.Load()
+		s.Retries += t.retries.Load()
+		s.Lost += t.lost.Load()
+		s.Late += t.late.Load()
+		s.BytesSent += t.bytes.Load()
+		s.Unsent += t.unsent.Load()
+		s.Local += t.local.Load()
+		for i := range t.outcomes {
+			s.Outcomes[i] += t.outcomes[i].Load()
+		}
+		for i := range w.tens {
+			tens[i] += w.tens[i]
+		}
+		lateness.Merge(w.lateness)
+		accept.Merge(w.accept)
 	}
 	for i := range x.seconds {
 		s.PeakRate = max(s.PeakRate, x.seconds[i].Load())
@@ -531,8 +508,8 @@ func (x *running) summary(cpu time.Duration) *Summary {
 	us := func(h *hdrhistogram.Histogram, q float64) time.Duration {
 		return time.Duration(h.ValueAtQuantile(q)) * time.Microsecond
 	}
-	s.LatenessP50, s.LatenessP99, s.LatenessMax = us(x.lateness, 50), us(x.lateness, 99), time.Duration(x.lateness.Max())*time.Microsecond
-	s.AcceptP50, s.AcceptP95, s.AcceptP99 = us(x.accept, 50), us(x.accept, 95), us(x.accept, 99)
+	s.LatenessP50, s.LatenessP99, s.LatenessMax = us(lateness, 50), us(lateness, 99), time.Duration(lateness.Max())*time.Microsecond
+	s.AcceptP50, s.AcceptP95, s.AcceptP99 = us(accept, 50), us(accept, 95), us(accept, 99)
 	s.CPU = (cpuTime() - cpu).Seconds() / max(s.Elapsed.Seconds(), 1e-9) / float64(runtime.NumCPU())
 	seen := map[string]bool{}
 	for i := range x.targets {
@@ -558,12 +535,12 @@ func (x *running) summary(cpu time.Duration) *Summary {
 		l := after.since(x.losses)
 		s.Losses = &l
 	}
-	s.Invalid = x.gates(s)
+	s.Invalid = x.gates(s, tens)
 	return s
 }
 
 // gates are the reasons for which the run says nothing about its targets.
-func (x *running) gates(s *Summary) (why []string) {
+func (x *running) gates(s *Summary, tens []int64) (why []string) {
 	if s.LatenessP99 > latenessMost {
 		why = append(why, fmt.Sprintf("one attempt in a hundred was sent more than %v late (at most %v)", s.LatenessP99, latenessMost))
 	}
@@ -579,15 +556,15 @@ func (x *running) gates(s *Summary) (why []string) {
 	if s.Stopped == "" && s.Begun < s.Planned {
 		why = append(why, fmt.Sprintf("%d of %d items were not begun", s.Planned-s.Begun, s.Planned))
 	}
-	planned := make([]int64, len(x.tens))
+	planned := make([]int64, len(tens))
 	for i := range x.Plan.Items {
 		if k := int(x.real(x.Plan.Items[i].At) / (10 * time.Second)); k < len(planned) {
 			planned[k]++
 		}
 	}
 	for k := range planned {
-		if off := planned[k] - x.tens[k]; s.Stopped == "" && float64(max(off, -off)) > max(rateErrorMost*float64(planned[k]), rateErrorLess) {
-			why = append(why, fmt.Sprintf("%d of %d items from second %d on", x.tens[k], planned[k], 10*k))
+		if off := planned[k] - tens[k]; s.Stopped == "" && float64(max(off, -off)) > max(rateErrorMost*float64(planned[k]), rateErrorLess) {
+			why = append(why, fmt.Sprintf("%d of %d items from second %d on", tens[k], planned[k], 10*k))
 			break
 		}
 	}

@@ -2,10 +2,7 @@
 
 package replay
 
-import (
-	"syscall"
-	"time"
-)
+import "time"
 
 func nap(d time.Duration) { time.Sleep(d) }
 
@@ -13,6 +10,6 @@ func cpuTime() time.Duration { return 0 }
 
 func maxSockets() int { return 0 }
 
-func socketOptions(_, _ string, _ syscall.RawConn) error { return nil }
+func finer() {}
 
 func localPorts() (low, high int) { return 0, 0 }

@@ -7,11 +7,14 @@ import (
 	"hash/maphash"
 	"net"
 	"net/netip"
+	"runtime"
 	"sync"
+	"syscall"
 	"time"
 
 	"squall/dissect"
 	"squall/replay"
+	"squall/replay/socket"
 )
 
 const (
@@ -19,11 +22,15 @@ const (
 	maxConns = 1 << 16
 	// readMost is the longest request head or datagram.
 	readMost = 64 << 10
-	// writeWait: a client that does not take a few hundred bytes in this time
-	// is gone.
-	writeWait = 100 * time.Millisecond
-	// udpBuffer absorbs the burst of a herd.
-	udpBuffer = 4 << 20
+	// backlog is what the system allows at most; it cuts larger values.
+	backlog = 4096
+	// notice is how soon a recovery is noticed.
+	notice = 100 * time.Millisecond
+	// The tags of a node's listeners; those of connections are from 0 on.
+	tagUDP, tagListener = -2, -3
+	// turnBatches and turnAccepts bound what is taken in one turn, so that
+	// services that are over do not wait.
+	turnBatches, turnAccepts = 8, 64
 )
 
 // Config of a node.
@@ -49,41 +56,54 @@ type Counters struct {
 	Waiting     int64 // now
 }
 
-// Node is a running stand-in. Its methods are safe for concurrent use.
+// Node is a running stand-in: one thread that waits for its sockets and for
+// the ends of services. Its methods are safe for concurrent use.
 type Node struct {
 	cfg   Config
 	epoch time.Time
 	addr  netip.AddrPort
 	seed  maphash.Seed
+	poll  *socket.Poller
 
 	mu      sync.Mutex
 	model   *replay.Node
 	state   replay.State // that the sockets are in
 	count   Counters
-	jobs    map[int64]*job
-	ref     int64
+	jobs    []*job // by the low half of their reference
+	spare   []int32
 	running runHeap
 	asked   map[uint64]bool // datagrams whose answer is under way: repeats of them are not new work
-	conns   map[*conn]bool
-	ln      *net.TCPListener
-	udp     *net.UDPConn
+	conns   []*conn         // by tag
+	empty   []int32
+	open    int // connections
+	ln      int // -1 = none
+	udp     *socket.UDP
+	plugged bool
 	plugs   []net.Conn
 	closed  bool
+	asks    replay.Asked // being looked at
+	answer  []byte
+	piece   []byte
 
-	wake chan struct{}
-	stop chan struct{}
-	wg   sync.WaitGroup
+	wg sync.WaitGroup
 }
 
-// job is a request that the model holds.
+// job is a request that the model holds. It is used again.
 type job struct {
+	ref   int64 // generation and index
+	held  bool
 	asked replay.Asked
+	keep  []byte // what asked refers to
+	local netip.Addr
 	conn  *conn // nil: UDP
 	key   uint64
 }
 
 type conn struct {
-	c       *net.TCPConn
+	fd      int // -1 = closed
+	tag     int32
+	peer    netip.AddrPort
+	buf     []byte
 	session bool
 	waiting bool
 }
@@ -116,44 +136,44 @@ func Start(cfg Config) (*Node, error) {
 	if err := cfg.Node.Check(); err != nil {
 		return nil, err
 	}
-	n := &Node{cfg: cfg, epoch: time.Now(), seed: maphash.MakeSeed(), model: replay.NewNode(cfg.Node, cfg.Seed), jobs: map[int64]*job{},
-		asked: map[uint64]bool{}, conns: map[*conn]bool{}, wake: make(chan struct{}, 1), stop: make(chan struct{}), addr: cfg.Listen}
-	n.mu.Lock()
-	defer n.mu.Unlock()
-	if err := n.open(); err != nil {
+	n := &Node{cfg: cfg, epoch: time.Now(), seed: maphash.MakeSeed(), model: replay.NewNode(cfg.Node, cfg.Seed), asked: map[uint64]bool{}, addr: cfg.Listen,
+		ln: -1, piece: make([]byte, 4096)}
+	var err error
+	if n.poll, err = socket.NewPoller(); err != nil {
 		return nil, err
 	}
-	n.wg.Add(1)
-	go n.dispatch()
+	if err := n.listen(); err != nil {
+		n.poll.Close()
+		return nil, err
+	}
+	n.wg.Go(n.loop)
 	return n, nil
 }
 
-// open makes the node's socket and starts its reader; n.mu is held.
-func (n *Node) open() error {
+// listen makes the node's socket; n.mu is held.
+func (n *Node) listen() error {
 	if n.cfg.Dialect.Transport() == dissect.UDP {
-		c, err := net.ListenUDP("udp", net.UDPAddrFromAddrPort(n.addr))
+		u, err := socket.ListenUDP(n.addr, "")
 		if err != nil {
 			return err
 		}
-		c.SetReadBuffer(udpBuffer)  // as much as the system allows
-		c.SetWriteBuffer(udpBuffer) // likewise
-		n.udp, n.addr = c, c.LocalAddr().(*net.UDPAddr).AddrPort()
-		n.wg.Add(1)
-		go n.readUDP(c)
-		return nil
+		n.udp, n.addr = u, u.Local()
+		return n.poll.Add(u.Descriptor(), tagUDP)
 	}
-	l, err := net.ListenTCP("tcp", net.TCPAddrFromAddrPort(n.addr))
+	fd, addr, err := socket.ListenTCP(n.addr, backlog)
 	if err != nil {
 		return err
 	}
-	n.ln, n.addr = l, l.Addr().(*net.TCPAddr).AddrPort()
-	n.wg.Add(1)
-	go n.accept(l)
-	return nil
+	n.ln, n.addr = fd, addr
+	return n.poll.Add(fd, tagListener)
 }
 
 // Addr is where the node listens.
-func (n *Node) Addr() netip.AddrPort { return n.addr }
+func (n *Node) Addr() netip.AddrPort {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	return n.addr
+}
 
 // Dialect is what the node speaks.
 func (n *Node) Dialect() replay.Dialect { return n.cfg.Dialect }
@@ -163,8 +183,8 @@ func (n *Node) Counters() Counters {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	c := n.count
-	for x := range n.conns {
-		if x.session {
+	for _, x := range n.conns {
+		if x != nil && x.session {
 			c.Sessions++
 		}
 	}
@@ -200,38 +220,74 @@ func (n *Node) Do(e replay.Event) error {
 	default:
 		return fmt.Errorf("test node: %v is not known", e)
 	}
+	n.poll.Wake()
 	return n.follow()
 }
 
 // Stop closes everything and returns when no goroutine of the node is left.
 func (n *Node) Stop() {
 	n.mu.Lock()
-	if !n.closed {
+	first := !n.closed
+	if first {
 		n.closed = true
-		close(n.stop)
 		n.shut()
+		n.poll.Wake()
 	}
 	n.mu.Unlock()
 	n.wg.Wait()
+	if first {
+		n.poll.Close()
+	}
 }
 
 // shut closes the sockets; n.mu is held.
 func (n *Node) shut() {
 	n.unplug()
-	if n.ln != nil {
-		n.ln.Close()
-		n.ln = nil
+	if n.ln >= 0 {
+		socket.Close(n.ln)
+		n.ln = -1
 	}
 	if n.udp != nil {
 		n.udp.Close()
 		n.udp = nil
 	}
-	for c := range n.conns {
-		c.reset()
+	n.drop()
+	n.forget()
+}
+
+// drop resets every connection; n.mu is held.
+func (n *Node) drop() {
+	for _, c := range n.conns {
+		if c != nil {
+			n.end(c, true)
+		}
 	}
-	clear(n.conns)
-	clear(n.jobs)
+}
+
+// forget gives up every request; n.mu is held.
+func (n *Node) forget() {
+	for _, j := range n.jobs {
+		if j.held {
+			n.release(j)
+		}
+	}
 	clear(n.asked)
+}
+
+// end closes a connection; n.mu is held.
+func (n *Node) end(c *conn, hard bool) {
+	if c.fd < 0 {
+		return
+	}
+	if hard {
+		socket.Reset(c.fd)
+	} else {
+		socket.Close(c.fd)
+	}
+	n.conns[c.tag] = nil
+	n.empty = append(n.empty, c.tag)
+	c.fd = -1
+	n.open--
 }
 
 func (n *Node) now() int64 { return int64(time.Since(n.epoch)) }
@@ -247,68 +303,109 @@ func (n *Node) follow() error {
 	case replay.Closed: // the system refuses for us: RST, port unreachable
 		n.shut()
 	case replay.Silent:
-		clear(n.jobs)
-		clear(n.asked)
+		n.forget()
 		if was == replay.Closed {
-			if err := n.open(); err != nil {
+			if err := n.listen(); err != nil {
 				return err
 			}
 		}
-		if n.ln != nil {
+		if n.ln >= 0 {
 			n.plug()
 		}
 	case replay.Up:
 		n.unplug()
-		for c := range n.conns { // a restarted node knows no session
-			if was == replay.Silent {
-				c.reset()
-				delete(n.conns, c)
-			}
+		if was == replay.Silent {
+			n.drop() // a restarted node knows no session
 		}
-		if n.ln == nil && n.udp == nil {
-			if err := n.open(); err != nil {
+		if n.ln < 0 && n.udp == nil {
+			if err := n.listen(); err != nil {
 				return err
 			}
 		}
 	}
-	n.poke()
 	return nil
 }
 
-func (n *Node) poke() {
-	select {
-	case n.wake <- struct{}{}:
-	default:
+// plug makes a listening socket silent: its queue is made as short as can be
+// and filled with connections of our own, and the system ignores the SYNs of
+// everybody else. Without privileges there is no other way to be a dead
+// machine. n.mu is held.
+func (n *Node) plug() {
+	n.poll.Remove(n.ln)
+	n.plugged = true
+	if socket.Relisten(n.ln, 0) != nil {
+		return
+	}
+	for range 8 {
+		c, err := net.DialTimeout("tcp", n.addr.String(), 50*time.Millisecond)
+		if err != nil {
+			return // full
+		}
+		n.plugs = append(n.plugs, c)
 	}
 }
 
-// dispatch ends services when their time is over. Their times are exact on
-// the model's clock, whatever the timer's slack, so that a node serves its
-// stated capacity.
-func (n *Node) dispatch() {
-	defer n.wg.Done()
-	timer := time.NewTimer(time.Hour)
-	defer timer.Stop()
+// unplug undoes plug; n.mu is held.
+func (n *Node) unplug() {
+	if !n.plugged {
+		return
+	}
+	n.plugged = false
+	for _, c := range n.plugs {
+		c.Close()
+	}
+	if n.plugs = nil; n.ln >= 0 {
+		socket.Relisten(n.ln, backlog)
+		n.poll.Add(n.ln, tagListener)
+	}
+}
+
+// loop ends services when their time is over, and takes what comes. The times
+// of services are exact on the model's clock, whatever the thread's slack, so
+// that a node serves its stated capacity.
+func (n *Node) loop() {
+	runtime.LockOSThread()
+	defer runtime.UnlockOSThread()
 	for {
 		n.mu.Lock()
+		if n.closed {
+			n.mu.Unlock()
+			return
+		}
 		n.follow()
 		now := n.now()
 		for len(n.running) > 0 && n.running[0].end <= now {
-			r := heap.Pop(&n.running).(run)
-			n.finish(r)
+			n.finish(heap.Pop(&n.running).(run))
 		}
-		wait := 100 * time.Millisecond // recoveries are noticed within this
+		n.flush()
+		wait := notice
 		if len(n.running) > 0 {
-			wait = min(wait, time.Duration(n.running[0].end-now))
+			wait = min(wait, time.Duration(n.running[0].end-n.now()))
 		}
 		n.mu.Unlock()
-		timer.Reset(wait)
-		select {
-		case <-n.stop:
-			return
-		case <-n.wake:
-		case <-timer.C:
+		events := n.poll.Wait(wait)
+		if len(events) == 0 {
+			continue
 		}
+		n.mu.Lock()
+		for _, e := range events {
+			switch {
+			case e.Tag == tagUDP:
+				n.readUDP(e.Fail)
+			case e.Tag == tagListener:
+				n.accept()
+			case int(e.Tag) < len(n.conns) && n.conns[e.Tag] != nil:
+				n.talk(n.conns[e.Tag])
+			}
+		}
+		n.mu.Unlock()
+	}
+}
+
+// flush sends the answers over UDP that wait; n.mu is held.
+func (n *Node) flush() {
+	if n.udp != nil && n.udp.Waiting() > 0 {
+		n.udp.Flush(nil) // a client that is gone is gone
 	}
 }
 
@@ -316,9 +413,9 @@ func (n *Node) dispatch() {
 // is held.
 func (n *Node) finish(r run) {
 	n.model.Done()
-	if j := n.jobs[r.ref]; j != nil && n.model.State(r.end) == replay.Up {
-		delete(n.jobs, r.ref)
+	if j := n.job(r.ref); j != nil && n.model.State(r.end) == replay.Up {
 		n.say(j, dissect.KindAccept)
+		n.release(j)
 	}
 	n.serve(r.end)
 }
@@ -332,35 +429,55 @@ func (n *Node) serve(at int64) {
 		}
 		start := max(at, j.Arrived)
 		if takes == 0 {
-			n.finishNow(j.Ref)
+			n.model.Done()
+			if j := n.job(j.Ref); j != nil {
+				n.say(j, dissect.KindAccept)
+				n.release(j)
+			}
 			continue
 		}
 		heap.Push(&n.running, run{start + takes, j.Ref})
-		if n.running[0].ref == j.Ref {
-			n.poke()
-		}
-	}
-}
-
-func (n *Node) finishNow(ref int64) {
-	n.model.Done()
-	if j := n.jobs[ref]; j != nil {
-		delete(n.jobs, ref)
-		n.say(j, dissect.KindAccept)
 	}
 }
 
 func (n *Node) shed(j replay.Job) {
 	n.count.Dropped++
-	if held := n.jobs[j.Ref]; held != nil {
-		delete(n.asked, held.key)
-		delete(n.jobs, j.Ref)
+	if held := n.job(j.Ref); held != nil {
+		n.release(held)
 	}
+}
+
+// job is the request of a reference, nil when it was given up.
+func (n *Node) job(ref int64) *job {
+	j := n.jobs[int32(ref)]
+	if !j.held || j.ref != ref {
+		return nil
+	}
+	return j
+}
+
+// newJob makes room for a request; n.mu is held.
+func (n *Node) newJob() *job {
+	if k := len(n.spare); k > 0 {
+		j := n.jobs[n.spare[k-1]]
+		n.spare = n.spare[:k-1]
+		j.ref += 1 << 32
+		j.held = true
+		return j
+	}
+	j := &job{ref: int64(len(n.jobs)), held: true}
+	n.jobs = append(n.jobs, j)
+	return j
+}
+
+func (n *Node) release(j *job) {
+	delete(n.asked, j.key)
+	j.held, j.conn, j.asked = false, nil, replay.Asked{}
+	n.spare = append(n.spare, int32(j.ref))
 }
 
 // say sends an answer; n.mu is held.
 func (n *Node) say(j *job, what dissect.Kind) {
-	delete(n.asked, j.key)
 	switch what {
 	case dissect.KindAccept:
 		n.count.Accepted++
@@ -369,179 +486,189 @@ func (n *Node) say(j *job, what dissect.Kind) {
 	default:
 		n.count.Refused++
 	}
-	var buf [512]byte
-	b := n.cfg.Dialect.Answer(buf[:0], &j.asked, what, n.model.RetryAfter())
-	if j.conn == nil {
-		if n.udp != nil {
-			n.udp.WriteToUDPAddrPort(b, j.asked.Peer) // a client that is gone is gone
-		}
+	n.answer = n.cfg.Dialect.Answer(n.answer[:0], &j.asked, what, n.model.RetryAfter())
+	c := j.conn
+	if c == nil {
+		n.reply(n.answer, j.local, j.asked.Peer)
 		return
 	}
-	c := j.conn
 	c.waiting = false
-	c.c.SetWriteDeadline(time.Now().Add(writeWait))
-	if _, err := c.c.Write(b); err != nil {
+	if c.fd < 0 {
 		return
+	}
+	if _, err := socket.Write(c.fd, n.answer); err != nil {
+		return // gone, or it does not take a few hundred bytes
 	}
 	if what == dissect.KindAccept {
 		c.session = true
 		return
 	}
-	c.c.CloseWrite()
+	socket.CloseWrite(c.fd)
+}
+
+// reply answers a datagram from the address that it was sent to; n.mu is held.
+func (n *Node) reply(b []byte, from netip.Addr, to netip.AddrPort) {
+	if n.udp != nil && len(b) > 0 {
+		n.udp.Send(b, from, to)
+	}
 }
 
 // ask puts a request to the model. It reports whether the connection that it
 // came on is to be reset; n.mu is held.
-func (n *Node) ask(j *job) (reset bool) {
+func (n *Node) ask(asked *replay.Asked, c *conn, local netip.Addr, key uint64) (reset bool) {
 	n.count.Requests++
 	now := n.now()
-	n.ref++
-	client := int64(j.asked.Client)
+	j := n.newJob()
+	j.asked, j.conn, j.local, j.key = *asked, c, local, key
+	ref := j.ref
+	client := int64(asked.Client)
 	if client == 0 {
-		client = int64(maphash.Comparable(n.seed, j.asked.Peer.Addr()))
+		client = int64(maphash.Comparable(n.seed, asked.Peer.Addr()))
 	}
-	switch offer := n.model.Offer(now, replay.Job{Ref: n.ref, Client: client}); offer {
+	switch n.model.Offer(now, replay.Job{Ref: ref, Client: client}) {
 	case replay.Queued:
-		j.asked.Keep()
-		n.jobs[n.ref] = j
-		if j.key != 0 {
-			n.asked[j.key] = true
-		}
 		n.serve(now)
+		if j := n.job(ref); j != nil { // it waits: what was read is not there for long
+			j.keep = j.asked.Keep(j.keep)
+			if key != 0 {
+				n.asked[key] = true
+			}
+		}
+		return false
 	case replay.Refused:
 		n.say(j, dissect.KindRefuse)
 	case replay.Throttled:
 		n.say(j, dissect.KindThrottle)
 	case replay.ResetBack:
 		n.count.Resets++
-		return true
+		reset = true
 	case replay.Fell, replay.Crashed:
 		n.count.Falls++
 		n.count.Dropped++
+		n.release(j)
 		n.follow()
+		return false
 	default:
 		n.count.Dropped++
 	}
-	return false
+	n.release(j)
+	return reset
 }
 
-func (n *Node) readUDP(c *net.UDPConn) {
-	defer n.wg.Done()
-	buf := make([]byte, readMost)
-	for {
-		k, from, err := c.ReadFromUDPAddrPort(buf)
-		if errors.Is(err, net.ErrClosed) {
-			return
+func (n *Node) readUDP(failed bool) {
+	for range turnBatches {
+		if n.udp == nil || !n.udp.Receive(n.datagram) {
+			break
 		}
-		if err != nil {
-			continue // an ICMP error of an earlier answer
-		}
-		n.datagram(buf[:k], from)
 	}
+	if failed && n.udp != nil {
+		n.udp.Errors(func(*socket.Datagram) {})
+	}
+	n.flush()
 }
 
-func (n *Node) datagram(b []byte, from netip.AddrPort) {
-	asked := n.cfg.Dialect.Serve(b)
-	n.mu.Lock()
-	defer n.mu.Unlock()
-	switch {
-	case n.state == replay.Silent || n.closed:
+func (n *Node) datagram(d *socket.Datagram) {
+	if n.udp == nil || n.state == replay.Silent { // it fell in the middle of a batch
 		return
+	}
+	asked := &n.asks
+	*asked = n.cfg.Dialect.Serve(d.Bytes)
+	switch {
 	case asked.N == 0:
 		n.count.Strange++
 		return
 	case asked.Kind == dissect.KindData || asked.Kind == dissect.KindClose:
 		return
 	}
-	asked.Peer = netip.AddrPortFrom(from.Addr().Unmap(), from.Port())
+	asked.Peer = d.Peer
 	if asked.Step {
-		var buf [512]byte
-		n.udp.WriteToUDPAddrPort(n.cfg.Dialect.Answer(buf[:0], &asked, dissect.KindAccept, 0), from)
+		n.answer = n.cfg.Dialect.Answer(n.answer[:0], asked, dissect.KindAccept, 0)
+		n.reply(n.answer, d.Local, d.Peer)
 		return
 	}
-	var h maphash.Hash
-	h.SetSeed(n.seed)
-	h.Write(b)
-	j := &job{asked: asked, key: h.Sum64() | 1}
-	if n.asked[j.key] {
+	key := maphash.Bytes(n.seed, d.Bytes) | 1
+	if n.asked[key] {
 		return
 	}
-	n.ask(j)
+	n.ask(asked, nil, d.Local, key)
 }
 
-func (n *Node) accept(l *net.TCPListener) {
-	defer n.wg.Done()
-	for {
-		c, err := l.AcceptTCP()
-		if errors.Is(err, net.ErrClosed) {
+// accept takes the connections that wait; n.mu is held.
+func (n *Node) accept() {
+	for range turnAccepts {
+		if n.ln < 0 || n.state == replay.Silent {
 			return
 		}
+		fd, peer, err := socket.Accept(n.ln)
 		if err != nil {
-			// Kicked out while the node is silent, or out of descriptors.
-			select {
-			case <-n.stop:
-				return
-			case <-time.After(5 * time.Millisecond):
+			if !socket.Again(err) && err != syscall.ECONNABORTED {
+				time.Sleep(time.Millisecond) // out of descriptors, most likely
 			}
+			return
+		}
+		if n.state == replay.Closed || n.open >= maxConns {
+			socket.Reset(fd)
 			continue
 		}
-		x := &conn{c: c}
-		n.mu.Lock()
-		if n.closed || n.state == replay.Closed || len(n.conns) >= maxConns {
-			n.mu.Unlock()
-			x.reset()
-			continue
+		c := &conn{fd: fd, peer: peer}
+		if k := len(n.empty); k > 0 {
+			c.tag = n.empty[k-1]
+			n.empty = n.empty[:k-1]
+			n.conns[c.tag] = c
+		} else {
+			c.tag = int32(len(n.conns))
+			n.conns = append(n.conns, c)
 		}
+		n.open++
 		n.count.Connections++
-		n.conns[x] = true
-		n.wg.Add(1)
-		n.mu.Unlock()
-		go n.talk(x)
+		if n.poll.AddEdge(fd, c.tag) != nil {
+			n.end(c, true)
+		}
 	}
 }
 
-// talk reads one connection to its end.
-func (n *Node) talk(x *conn) {
-	defer n.wg.Done()
-	defer func() {
-		n.mu.Lock()
-		delete(n.conns, x)
-		n.mu.Unlock()
-		x.c.Close()
-	}()
-	peer, _ := netip.ParseAddrPort(x.c.RemoteAddr().String())
-	var buf []byte
-	piece := make([]byte, 2048)
-	for {
-		k, err := x.c.Read(piece)
-		if err != nil {
+// talk reads what a connection brings; n.mu is held.
+func (n *Node) talk(c *conn) {
+	for c.fd >= 0 {
+		k, err := socket.Read(c.fd, n.piece)
+		if socket.Again(err) {
 			return
 		}
-		if buf = append(buf, piece[:k]...); len(buf) > readMost {
+		if err != nil || k == 0 {
+			n.end(c, false)
 			return
 		}
-		for len(buf) > 0 {
-			asked := n.cfg.Dialect.Serve(buf)
-			if asked.N == 0 {
+		b := n.piece[:k]
+		if len(c.buf) > 0 {
+			c.buf = append(c.buf, b...)
+			b = c.buf
+		}
+		for len(b) > 0 && c.fd >= 0 {
+			asked := &n.asks
+			if *asked = n.cfg.Dialect.Serve(b); asked.N == 0 {
 				break
 			}
-			asked.Peer = peer
-			if n.heard(x, asked) {
-				x.reset()
+			asked.Peer = c.peer
+			used := asked.N
+			if n.heard(c, asked) {
+				n.end(c, true)
 				return
 			}
-			buf = buf[asked.N:]
+			b = b[used:]
 		}
-		if len(buf) == 0 {
-			buf = nil // a session that only shows life holds no buffer
+		switch {
+		case len(b) > readMost:
+			n.end(c, false)
+		case len(b) == 0:
+			c.buf = nil // a session that only shows life holds no buffer
+		default:
+			c.buf = append(c.buf[:0], b...)
 		}
 	}
 }
 
-// heard takes one message of a connection; true resets it.
-func (n *Node) heard(x *conn, asked replay.Asked) (reset bool) {
-	n.mu.Lock()
-	defer n.mu.Unlock()
+// heard takes one message of a connection; true resets it. n.mu is held.
+func (n *Node) heard(c *conn, asked *replay.Asked) (reset bool) {
 	switch {
 	case n.closed || n.state == replay.Silent:
 		return false
@@ -549,20 +676,13 @@ func (n *Node) heard(x *conn, asked replay.Asked) (reset bool) {
 		n.count.Strange++
 		return true
 	case asked.Kind == dissect.KindData:
-		if x.session {
-			x.c.SetWriteDeadline(time.Now().Add(writeWait))
-			x.c.Write([]byte("pong\r\n"))
+		if c.session {
+			socket.Write(c.fd, []byte("pong\r\n"))
 		}
 		return false
-	case x.waiting:
+	case c.waiting:
 		return false
 	}
-	x.waiting = true
-	return n.ask(&job{asked: asked, conn: x})
-}
-
-// reset closes with RST.
-func (x *conn) reset() {
-	x.c.SetLinger(0)
-	x.c.Close()
+	c.waiting = true
+	return n.ask(asked, c, netip.Addr{}, 0)
 }

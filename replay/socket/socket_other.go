@@ -1,0 +1,49 @@
+//go:build !linux
+
+package socket
+
+import (
+	"errors"
+	"net/netip"
+	"time"
+)
+
+type Poller struct{}
+
+func NewPoller() (*Poller, error)          { return nil, errors.ErrUnsupported }
+func (*Poller) Close()                     {}
+func (*Poller) Add(int, int32) error       { return errors.ErrUnsupported }
+func (*Poller) AddEdge(int, int32) error   { return errors.ErrUnsupported }
+func (*Poller) Remove(int)                 {}
+func (*Poller) Wake()                      {}
+func (*Poller) Wait(time.Duration) []Event { return nil }
+
+func Dial(bool, netip.Addr, netip.AddrPort) (int, netip.AddrPort, error) {
+	return -1, netip.AddrPort{}, errors.ErrUnsupported
+}
+func Pending(int) error              { return errors.ErrUnsupported }
+func Again(error) bool               { return false }
+func Write(int, []byte) (int, error) { return 0, errors.ErrUnsupported }
+func Read(int, []byte) (int, error)  { return 0, errors.ErrUnsupported }
+func Close(int)                      {}
+func Reset(int)                      {}
+func CloseWrite(int)                 {}
+func Relisten(int, int) error        { return errors.ErrUnsupported }
+func ListenTCP(netip.AddrPort, int) (int, netip.AddrPort, error) {
+	return -1, netip.AddrPort{}, errors.ErrUnsupported
+}
+func Accept(int) (int, netip.AddrPort, error) {
+	return -1, netip.AddrPort{}, errors.ErrUnsupported
+}
+
+type UDP struct{}
+
+func ListenUDP(netip.AddrPort, string) (*UDP, error) { return nil, errors.ErrUnsupported }
+func (*UDP) Descriptor() int                         { return -1 }
+func (*UDP) Local() netip.AddrPort                   { return netip.AddrPort{} }
+func (*UDP) Close()                                  {}
+func (*UDP) Send([]byte, netip.Addr, netip.AddrPort) {}
+func (*UDP) Waiting() int                            { return 0 }
+func (*UDP) Flush(func(*Datagram))                   {}
+func (*UDP) Receive(func(*Datagram)) bool            { return false }
+func (*UDP) Errors(func(*Datagram))                  {}
