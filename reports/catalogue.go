@@ -128,7 +128,8 @@ func catalogue() []entry {
 			if err != nil {
 				return nil, err
 			}
-			return each(eventsOf(r.Analysis, report)), nil
+			list, err := eventsOf(r.Analysis, report)
+			return each(list), err
 		}},
 		source[Source]{Sources(), func(r *Results) (iter.Seq2[*Source, error], error) {
 			list, _, err := SourcesOf(r, 0)

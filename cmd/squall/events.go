@@ -24,8 +24,9 @@ func eventsCommand() *cobra.Command {
 		Short: "a time line to paste: what happened when, how sure, and the frame that shows it",
 		Long: `events takes captures, or a directory that analyze -o kept, and lists what
 happened in order: findings and nodes that began and ended, clients that moved and
-overloaded the next node, captures that began and ended. Where a filter stands, the
-frames that it leaves in Wireshark or tshark are the number of the line.`,
+overloaded the next node, captures that began and ended. Each line has the frame that
+shows it, and a display filter: the frames that it leaves of that capture in
+Wireshark or tshark are the number of the line.`,
 		Example: `  squall events outage.pcap
   squall events outage -T markdown --where 'number > 0'`,
 		Args: cobra.MinimumNArgs(1),
