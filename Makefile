@@ -4,7 +4,7 @@ STATICCHECK = build/bin/staticcheck
 FUZZTIME ?= 5s
 SEEDS ?= 10
 
-.PHONY: help build test race fuzz bench bounds oracle evaluate integration golden tshark browser lint check clean-tree
+.PHONY: help build test race fuzz bench bounds oracle evaluate integration cross golden tshark browser lint check clean-tree
 
 help:
 	@echo 'build  bin/squall, where cmd/squall exists, and every package'
@@ -16,6 +16,7 @@ help:
 	@echo 'oracle rows against a second implementation of the rules, SEEDS (10) seeds'
 	@echo 'evaluate  docs/evaluation.md anew: every scenario, SEEDS (10) seeds, bad taps, thresholds; takes half an hour'
 	@echo 'integration real nodes from the distribution, outages on real sockets'
+	@echo 'cross  builds for other systems: CROSS names them'
 	@echo 'golden the generated pages, written anew'
 	@echo 'tshark its reading of the real captures against the goldens'
 	@echo 'browser the HTML reports of the samples in headless Chromium; screenshots in build/browser'
@@ -73,8 +74,13 @@ browser:
 # installed are skipped, by name.
 integration:
 	go test -tags integration -run 'TestRealNodes|TestSkypeAgain|TestTableOfReplayOnSockets|TestPacketsOnWire' -v -timeout 20m ./replay
-	go test -tags integration -run "TestLiveInNamespace|TestCookbookSQL" -v -timeout 10m ./cmd/squall
+	go test -tags integration -run "TestLive|TestCookbookSQL" -v -timeout 10m ./cmd/squall
 	go test -tags integration -run "TestOthersReadIt" -v -timeout 10m ./reports
+
+# Captures are read and replayed on sockets everywhere; capture says what it lacks.
+CROSS ?= linux/arm64 darwin/arm64 freebsd/amd64 windows/amd64
+cross:
+	@for t in $(CROSS); do echo $$t; GOOS=$${t%/*} GOARCH=$${t#*/} go vet ./cmd/squall ./capture ./replay && GOOS=$${t%/*} GOARCH=$${t#*/} go build ./... || exit 1; done
 
 golden:
 	go test ./cmd/squall -run "ReferencePage|Docs" -args -update

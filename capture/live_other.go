@@ -13,7 +13,8 @@ func OpenLive(LiveOptions) (*Live, error) { return nil, &UnsupportedError{runtim
 // Interfaces fails: see UnsupportedError.
 func Interfaces() ([]LiveInterface, error) { return nil, &UnsupportedError{runtime.GOOS} }
 
-// Taps, AdapterTimes and Statistics are those of Linux.
+// Stop, Taps, AdapterTimes and Statistics are those of Linux.
+func (*Live) Stop()                             {}
 func (*Live) Taps() []LiveInterface             { return nil }
 func (*Live) AdapterTimes() int64               { return 0 }
 func (*Live) Statistics() []InterfaceStatistics { return nil }

@@ -60,6 +60,8 @@ func inNamespace(t *testing.T) bool {
 	}
 	if err != nil || !bytes.Contains(out, []byte("PASS")) {
 		t.Errorf("%v\n%s", err, out)
+	} else if testing.Verbose() {
+		t.Logf("%s", out)
 	}
 	return false
 }

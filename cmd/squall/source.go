@@ -11,7 +11,6 @@ import (
 	"time"
 
 	"github.com/spf13/cobra"
-	"golang.org/x/sys/unix"
 
 	"squall/capture"
 	"squall/dissect"
@@ -237,19 +236,6 @@ func (s *source) progress(w io.Writer, src capture.Source, cfg *pipeline.Config)
 			fmt.Fprint(w, "\r\x1b[K")
 		}
 	}
-}
-
-// terminal gives the columns of a terminal; 0 = w is none.
-func terminal(w any) int {
-	f, ok := w.(*os.File)
-	if !ok {
-		return 0
-	}
-	size, err := unix.IoctlGetWinsize(int(f.Fd()), unix.TIOCGWINSZ)
-	if err != nil {
-		return 0
-	}
-	return max(int(size.Col), 1)
 }
 
 func isTerminal(w any) bool { return terminal(w) > 0 }
