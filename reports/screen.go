@@ -22,39 +22,75 @@ type Look struct {
 }
 
 const (
-	leastWidth  = 60
-	chartHeight = 8
-	listed      = 8  // rows of each list
-	proseWidth  = 15 // of a column of prose, at least
-	nameWidth   = 24 // of a column of names, at least, where they are that long
+	leastWidth = 60
+	listed     = 8 // rows of each list
+	// A screen is looked at as a whole: its lists and its chart are shorter, the
+	// lists still more when it has not room enough. A page is scrolled.
+	screenLines           = 50
+	mostRows, leastRows   = 5, 3
+	pageChart, smallChart = 8, 6 // lines
+	proseWidth            = 15   // of a column of prose, at least
+	nameWidth             = 24   // of a column of names, at least, where they are that long
 )
 
 // Screen writes the analysis for reading: verdict, what was read, totals, the
-// busiest nodes and clients, and the attempts over time; or the same as a page.
+// busiest nodes and clients, and the attempts over time, on one screen of a
+// terminal; or the same as a page, with every column.
 func Screen(w io.Writer, r *Results, look Look) error {
 	report, err := r.Report()
 	if err != nil {
 		return err
 	}
-	s := &screen{look: look, report: report}
-	s.look.Width = max(s.look.Width, leastWidth)
+	look.Width = max(look.Width, leastWidth)
+	s := &screen{look: look, report: report, listed: listed}
+	if look.Markdown {
+		s.all(r)
+	} else {
+		for s.listed = mostRows; ; s.listed-- {
+			s.out.Reset()
+			s.brief(r)
+			if s.listed == leastRows || bytes.Count(s.out.Bytes(), []byte("\n")) <= screenLines {
+				break
+			}
+		}
+	}
+	_, err = w.Write(s.out.Bytes())
+	return err
+}
+
+func (s *screen) all(r *Results) {
 	s.verdict()
 	s.read(r)
 	s.totals()
 	s.nodes()
-	s.policies()
-	s.versions()
 	s.clients()
 	s.chart()
+	s.policies()
+	s.versions()
 	s.notes()
-	_, err = w.Write(s.out.Bytes())
-	return err
+}
+
+func (s *screen) brief(r *Results) {
+	s.title(&s.report.Verdict)
+	s.say(2, s.report.Summary)
+	s.criteria(&s.report.Verdict)
+	s.others()
+	s.read(r)
+	s.totals()
+	s.nodes()
+	s.clients()
+	s.chart()
+	s.behaviour()
+	s.notes()
+	s.out.WriteByte('\n')
+	s.say(2, "more: squall explain; squall report nodes, clients, policies, versions; analyze -T markdown")
 }
 
 type screen struct {
 	out    bytes.Buffer
 	look   Look
 	report *storm.Report
+	listed int // rows of each list
 }
 
 // Colours of outcomes, from the palette of Okabe and Ito as far as 256 colours
@@ -181,18 +217,64 @@ func (s *screen) verdict() {
 	}
 	for i := range s.report.Findings {
 		f := &s.report.Findings[i]
-		if i >= listed {
+		if i >= s.listed {
 			s.say(2, fmt.Sprintf("and %d more findings: squall report findings", len(s.report.Findings)-i))
 			break
 		}
 		if len(s.report.Findings) == 1 {
 			break // it is the verdict
 		}
-		end := "capture end"
-		if f.End != 0 {
-			end = clock(f.End)
+		s.say(2, spanOf(f)+" "+f.Class.String()+" "+f.Service)
+	}
+}
+
+func spanOf(f *storm.Finding) string {
+	end := "capture end"
+	if f.End != 0 {
+		end = clock(f.End)
+	}
+	return clock(f.Onset) + " to " + end
+}
+
+// criteria are the numbers behind the verdict in a line or two; explain has the
+// table.
+func (s *screen) criteria(v *storm.Finding) {
+	var parts []string
+	for i := range v.Criteria {
+		c := &v.Criteria[i]
+		value, limit := strings.TrimSuffix(number(c.Value), ".0"), strings.TrimSuffix(needed(c), ".0")
+		text := fmt.Sprintf("%s %s %s", c.Name, value, limit)
+		switch {
+		case c.Waived:
+			if text = c.Name + " waived"; noteOf(c) != "" {
+				text += " (" + noteOf(c) + ")"
+			}
+		case !c.Met:
+			text = fmt.Sprintf("%s %s, not %s", c.Name, value, limit)
 		}
-		s.say(2, fmt.Sprintf("%s to %s  %s  %s", clock(f.Onset), end, f.Class, f.Service))
+		parts = append(parts, text)
+	}
+	if len(parts) > 0 {
+		s.say(2, "criteria: "+strings.Join(parts, "; "))
+	}
+}
+
+// others are the findings beside the verdict.
+func (s *screen) others() {
+	v := &s.report.Verdict
+	const most = 3
+	n := 0
+	for i := range s.report.Findings {
+		f := &s.report.Findings[i]
+		if f.Class == v.Class && f.Service == v.Service && f.Onset == v.Onset {
+			continue
+		}
+		if n++; n <= most {
+			s.say(2, "also: "+spanOf(f)+" "+f.Class.String()+" on "+f.Service)
+		}
+	}
+	if n > most {
+		s.say(2, fmt.Sprintf("and %d more findings: squall report findings", n-most))
 	}
 }
 
@@ -208,8 +290,16 @@ func (s *screen) read(r *Results) {
 	if len(all) == 1 {
 		name = printable(all[0].Path)
 	}
-	s.say(2, fmt.Sprintf("%s: %s packets, %s on the wire, %s to %s (%s)", name, thousands(q.Packets), bytesOf(octets),
-		stamp(q.Begin), stamp(q.End), lasted(q.End-q.Begin)))
+	begin, end := stamp(q.Begin), stamp(q.End)
+	if !s.look.Markdown && q.Begin != 0 {
+		b, e := time.Unix(0, q.Begin).UTC(), time.Unix(0, q.End).UTC()
+		begin, end = b.Format("2006-01-02T15:04:05Z"), e.Format("2006-01-02T15:04:05Z")
+		if b.Format(time.DateOnly) == e.Format(time.DateOnly) {
+			end = clock(q.End)
+		}
+	}
+	s.say(2, fmt.Sprintf("%s: %s packets, %s, %s to %s (%s)", name, thousands(q.Packets), bytesOf(octets),
+		begin, end, lasted(q.End-q.Begin)))
 	quality := []string{fmt.Sprintf("%s lost by the tap as far as it says", thousands(q.Dropped))}
 	for _, c := range []struct {
 		n    int64
@@ -245,7 +335,7 @@ func (s *screen) totals() {
 	if t.IntentSurge > 0 {
 		surge = short(t.IntentSurge) + "x"
 	}
-	s.grid([]string{"attempts", "intents", "retries", "A", "retry %", "fail %", "late %", "peak surge", "clients", "nodes"},
+	s.grid([]string{"attempts", "intents", "retries", "A", "retry %", "fail %", "late %", "surge", "clients", "nodes"},
 		[][]string{{thousands(t.Attempts), thousands(t.Intents), thousands(t.Retries), fixed(t.Amplification()), share(t.RetryShare()),
 			share(t.FailureRatio()), share(t.LateRatio()), surge, thousands(t.Clients), thousands(t.Nodes)}}, 0)
 	var parts []string
@@ -261,7 +351,7 @@ func (s *screen) totals() {
 		s.say(2, fmt.Sprintf("%s addresses seem to stand for several hosts (nat_suspect): their relations and A are not to be trusted", thousands(t.NATSuspects)))
 	}
 	if n := t.AppAccepts + t.ByteAccepts + t.AgeAccepts; n > 0 {
-		s.say(2, fmt.Sprintf("accepts proven by the application %d %%, by bytes of the node %d %%, by age alone %d %%; refreshes %s, parallel dials %s",
+		s.say(2, fmt.Sprintf("accepts proven by the application %d %%, by bytes %d %%, by age %d %%; refreshes %s, parallel dials %s",
 			percent(t.AppAccepts, n), percent(t.ByteAccepts, n), percent(t.AgeAccepts, n), thousands(t.Refreshes), thousands(t.Parallels)))
 	}
 }
@@ -271,9 +361,9 @@ func (s *screen) nodes() {
 	if len(all) == 0 {
 		return
 	}
-	title := fmt.Sprintf("Nodes under most load, %d of %s", min(listed, len(all)), thousands(int64(len(all))))
+	title := fmt.Sprintf("Nodes under most load, %d of %s", min(s.listed, len(all)), thousands(int64(len(all))))
 	var rows [][]string
-	for i := range all[:min(listed, len(all))] {
+	for i := range all[:min(s.listed, len(all))] {
 		n := &all[i]
 		state := ""
 		if len(n.Periods) > 0 {
@@ -296,7 +386,7 @@ func (s *screen) policies() {
 		return
 	}
 	var rows [][]string
-	for i := range all[:min(listed, len(all))] {
+	for i := range all[:min(s.listed, len(all))] {
 		p := &all[i]
 		limit := "-"
 		if p.Limit > 0 {
@@ -308,13 +398,72 @@ func (s *screen) policies() {
 	s.grid([]string{"clients", "service", "family", "base", "factor", "cap", "jitter", "limit", "order", "smells"}, rows, 3)
 }
 
+// behaviour is what stands out of policies and versions, a line each.
+func (s *screen) behaviour() {
+	var lines []string
+	told := map[string]bool{}
+	where := func(service string) string {
+		if service == s.report.Verdict.Service {
+			return ""
+		}
+		return " on " + service
+	}
+	for i := range s.report.Policies {
+		p := &s.report.Policies[i]
+		if p.Family == "undetermined" {
+			continue
+		}
+		text := p.Family
+		if p.Base > 0 {
+			text += " " + lasted(p.Base)
+		}
+		if p.Factor > 0 {
+			text += ", factor " + short(p.Factor)
+		}
+		if p.Cap > 0 {
+			text += ", cap " + lasted(p.Cap)
+		}
+		text += ", jitter " + p.Jitter
+		if p.Order != "" {
+			text += ", nodes " + p.Order
+		}
+		if p.Limit > 0 {
+			text += fmt.Sprintf(", at most %d tries", p.Limit)
+		}
+		if len(p.Smells) > 0 {
+			text += "; " + strings.Join(p.Smells, ", ")
+		}
+		if !told[p.Service+text] { // a version that does as all do is no news
+			told[p.Service+text] = true
+			lines = append(lines, fmt.Sprintf("%s%s: %s", p.Group, where(p.Service), text))
+		}
+	}
+	for i := range s.report.Versions {
+		if v := &s.report.Versions[i]; v.Associated {
+			lines = append(lines, fmt.Sprintf("%s%s: %s %% of clients, %s %% of retries, A %s; associated with the %s (odds early %s, late %s)", v.Version,
+				where(v.Service), share(v.ClientShare), share(v.RetryShare), fixed(v.Amplification), strings.ReplaceAll(v.AssociatedWith, ",", " and "), short(v.EarlyOdds), short(v.LateOdds)))
+		}
+	}
+	if len(lines) == 0 {
+		return
+	}
+	const most = 4
+	s.head("Retry policies and versions")
+	for _, l := range lines[:min(most, len(lines))] {
+		s.say(2, l)
+	}
+	if n := len(lines) - most; n > 0 {
+		s.say(2, fmt.Sprintf("and %d more: squall report policies, squall report versions", n))
+	}
+}
+
 func (s *screen) versions() {
 	all := s.report.Versions
 	if len(all) == 0 {
 		return
 	}
 	var rows [][]string
-	for i := range all[:min(listed, len(all))] {
+	for i := range all[:min(s.listed, len(all))] {
 		v := &all[i]
 		rows = append(rows, []string{v.Version, v.Service, thousands(v.Clients), share(v.ClientShare), share(v.RetryShare), fixed(v.Amplification),
 			v.AssociatedWith, short(v.EarlyOdds), short(v.LateOdds)})
@@ -331,9 +480,9 @@ func (s *screen) clients() {
 	if len(all) == 0 {
 		return
 	}
-	title := fmt.Sprintf("Clients that try most, %d of %s", min(listed, len(all)), thousands(s.report.Totals.Clients))
+	title := fmt.Sprintf("Clients that try most, %d of %s", min(s.listed, len(all)), thousands(s.report.Totals.Clients))
 	var rows [][]string
-	for i := range all[:min(listed, len(all))] {
+	for i := range all[:min(s.listed, len(all))] {
 		c := &all[i]
 		rows = append(rows, []string{c.ID, c.Version, c.Service, thousands(c.Counts.Attempts), thousands(c.Intents), fixed(c.Amplification()), share(c.FailureRatio()),
 			clock(c.First), clock(c.Last)})
@@ -347,8 +496,15 @@ func (s *screen) notes() {
 		return
 	}
 	s.head("Notes")
-	for _, n := range s.report.Notes {
+	most := len(s.report.Notes)
+	if !s.look.Markdown {
+		most = min(most, 3)
+	}
+	for _, n := range s.report.Notes[:most] {
 		s.say(2, n)
+	}
+	if n := len(s.report.Notes) - most; n > 0 {
+		s.say(2, fmt.Sprintf("and %d more: squall analyze -T markdown", n))
 	}
 }
 
@@ -577,23 +733,32 @@ func (s *screen) chart() {
 		b.open += w.Outcomes[dissect.OutcomeUnknown]
 		top = max(top, b.ok+b.failed+b.open)
 	}
-	s.head("Attempts a second over time, a column is " + lasted(step))
+	legend := s.paint(green, "█") + " accepted  " + s.paint(orange, "▒") + " failed  " + s.paint(gray, "·") + " unknown"
+	height := smallChart
+	head := "Attempts a second over time, a column is " + lasted(step)
+	beside := !s.look.Markdown && len(head)+3+len([]rune(plainText(legend))) <= s.look.Width
+	if beside {
+		fmt.Fprintf(&s.out, "\n%s   %s\n", s.paint(bold, head), legend)
+	} else {
+		s.head(head)
+	}
 	if s.look.Markdown {
+		height = pageChart
 		s.out.WriteString("\n```text\n")
 		defer s.out.WriteString("```\n")
 	}
 	rate := float64(top) / (float64(step) / 1e9)
-	for row := chartHeight; row > 0; row-- {
+	for row := height; row > 0; row-- {
 		label := ""
-		if row == chartHeight || row == chartHeight/2 {
-			label = short(rate * float64(row) / chartHeight)
+		if row == height || row == height/2 {
+			label = short(rate * float64(row) / float64(height))
 		}
 		fmt.Fprintf(&s.out, "  %7s ", label)
 		line := ""
 		for _, b := range bars {
 			// A cell belongs to the kind that its middle lies in; whatever
 			// happened at all shows in the lowest row.
-			at := (float64(row) - 0.5) / chartHeight * float64(top)
+			at := (float64(row) - 0.5) / float64(height) * float64(top)
 			n := b.ok + b.failed + b.open
 			if row == 1 && n > 0 {
 				at = math.Min(at, float64(n)/2)
@@ -613,7 +778,9 @@ func (s *screen) chart() {
 	}
 	left, right := clock(begin), clock(end)
 	fmt.Fprintf(&s.out, "  %7s %s%s%s\n", "", left, strings.Repeat(" ", max(1, len(bars)-len(left)-len(right))), right)
-	fmt.Fprintf(&s.out, "  %7s %s accepted  %s failed  %s unknown\n", "", s.paint(green, "█"), s.paint(orange, "▒"), s.paint(gray, "·"))
+	if !beside {
+		fmt.Fprintf(&s.out, "  %7s %s\n", "", legend)
+	}
 }
 
 // share prints a ratio as a percentage; - for none at all.

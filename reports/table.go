@@ -173,21 +173,19 @@ func span[T any](name, doc string, get func(*T) int64) field[T] {
 func id(h uint64) string { return fmt.Sprintf("%016x", h) }
 
 // nearest is the candidate most like name, for "did you mean"; empty where
-// nothing is alike.
+// nothing is alike: more than half of the letters would be others.
 func nearest(name string, candidates []string) string {
-	best, bestCost := "", 1<<30
+	most := max(1, len(name)/2)
+	best, bestCost := "", most+1
 	for _, c := range candidates {
 		cost := editDistance(name, c)
 		// Half a name is the usual slip: port for destination_port.
-		if strings.Contains(c, name) || strings.Contains(name, c) {
-			cost = min(cost, 3)
+		if min(len(name), len(c)) >= 3 && (strings.Contains(c, name) || strings.Contains(name, c)) {
+			cost = min(cost, most)
 		}
 		if cost < bestCost {
 			best, bestCost = c, cost
 		}
-	}
-	if bestCost > max(3, len(name)*2/3) {
-		return ""
 	}
 	return best
 }

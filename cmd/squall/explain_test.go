@@ -38,8 +38,8 @@ func analysed(t *testing.T, path string) *reports.Results {
 	return results
 }
 
-// TestScreensFit: nothing is wider than the terminal, nothing is cut, and no
-// colour is drawn unless it was asked for.
+// TestScreensFit: nothing is wider than the terminal, nothing is cut, analyze
+// takes 50 lines at most where there are 100 columns, and no colour is drawn unless it was asked for.
 func TestScreensFit(t *testing.T) {
 	sources := []string{made(t, "outage")}
 	if !testing.Short() {
@@ -51,7 +51,7 @@ func TestScreensFit(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		for _, width := range []int{60, 80, 200} {
+		for _, width := range []int{60, 80, 100, 200} {
 			var screens [2]bytes.Buffer
 			look := reports.Look{Width: width}
 			if err := reports.Screen(&screens[0], r, look); err != nil {
@@ -59,6 +59,9 @@ func TestScreensFit(t *testing.T) {
 			}
 			if err := e.Write(&screens[1], look); err != nil {
 				t.Fatal(err)
+			}
+			if n := bytes.Count(screens[0].Bytes(), []byte("\n")); width >= 100 && n > 50 {
+				t.Errorf("%s: %d lines are more than a screen of %d columns:\n%s", filepath.Base(path), n, width, screens[0].String())
 			}
 			for i := range screens {
 				for line := range strings.SplitSeq(screens[i].String(), "\n") {

@@ -318,6 +318,9 @@ func TestScreen(t *testing.T) {
 		}
 		at += i
 	}
+	if n := strings.Count(out, "\n"); n > 50 {
+		t.Errorf("%d lines are more than a screen", n)
+	}
 	for _, line := range strings.Split(out, "\n") {
 		if n := utf8.RuneCountInString(line); n > 100 {
 			t.Errorf("%d columns: %s", n, line)
@@ -391,6 +394,7 @@ func TestNewcomers(t *testing.T) {
 		{[]string{"info", "--where", "packets >", "-"}, "packets"},
 		{[]string{"report", "attempt", "-"}, "attempts"},
 		{[]string{"report", "attempts", "-e", "sorce_ip", "-"}, "source_ip"},
+		{[]string{"report", "attempts", "-e", "nope", "-"}, "it has attempt_id"},
 		{[]string{"sample", "outrage", "-w", "-"}, "outrage"},
 		{[]string{"sample", "outage"}, "-w"},
 		{[]string{"analyse"}, "analyse"},
