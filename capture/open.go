@@ -33,17 +33,23 @@ type Options struct {
 	// Parts are files, by path, of which only a part is read. Frames and offsets
 	// are right, what FileStats counts is not.
 	Parts map[string]Part
+	// Clocks set right the times of a tap's packets before anything is done with
+	// them; the key is its name.
+	Clocks map[string]Clock
 }
 
 // Open opens captures: files by content, never by name; directories, walked;
-// glob patterns; "-" for standard input. Several are merged by time. An input
+// glob patterns; "-" for standard input. NAME=PATH calls the tap that all of it
+// came from by a name. Several are merged by time. An input
 // that was named and cannot be read is an error; inside a directory it is
 // skipped and told to opt.Skipped. Files are opened when their time comes, so
 // that thousands of rotated ones cost no more memory than two.
 func Open(inputs []string, opt Options) (Source, error) {
 	m := &merge{window: opt.Window, indexed: opt.Index}
 	for _, in := range inputs {
-		if err := m.add(in, opt); err != nil {
+		observer, path := SplitInput(in)
+		m.observer, m.clock = observer, opt.Clocks[observer]
+		if err := m.add(path, opt); err != nil {
 			m.Close()
 			return nil, err
 		}
@@ -140,6 +146,7 @@ type input struct {
 // when it can be reopened.
 func (m *merge) append(f *file) {
 	f.number = uint32(len(m.inputs))
+	f.stats.Observer, f.stats.Clock = m.observer, m.clock
 	in := &input{f: f}
 	m.inputs = append(m.inputs, in)
 	pipe := f.stream
@@ -163,7 +170,8 @@ func (m *merge) append(f *file) {
 		in.form = f.f
 	}
 	f.close()
-	*f = file{number: f.number, stats: FileStats{Path: f.stats.Path, SizeOnDisk: f.stats.SizeOnDisk, Format: f.stats.Format, Drops: -1}, disk: f.disk, indexed: m.indexed}
+	*f = file{number: f.number, stats: FileStats{Path: f.stats.Path, SizeOnDisk: f.stats.SizeOnDisk, Format: f.stats.Format, Drops: -1,
+		Observer: f.stats.Observer, Clock: f.stats.Clock, Interfaces: f.stats.Interfaces, LinkTypes: f.stats.LinkTypes}, disk: f.disk, indexed: m.indexed}
 }
 
 // lookAhead is the first read of a file whose time has not come: a few packets.
@@ -314,6 +322,9 @@ type merge struct {
 	ahead   chan *Batch
 	stop    chan struct{}
 	gone    chan struct{}
+
+	observer string // of what is being added
+	clock    Clock
 }
 
 func (m *merge) start() *merge {

@@ -68,9 +68,12 @@ type Source interface {
 // FileStats is what a reader knows about one input.
 type FileStats struct {
 	Path        string // as given by the user, "-" for standard input
+	Observer    string // the tap, where it was given a name
+	Clock       Clock  // by which the times of the packets were set right
 	Format      string // "pcap", "pcapng", or the interface kind when live
 	Compression string // "", "gzip", "zstd", "lz4", "bzip2"
 	LinkTypes   []LinkType
+	Interfaces  int   // described by a pcapng, 0 = the format has none
 	Snaplen     int64 // largest snapshot length declared, 0 = none declared
 	Packets     int64
 	Bytes       int64 // sum of the original lengths

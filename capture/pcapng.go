@@ -240,6 +240,7 @@ func (f *ngFile) addInterface(body []byte) error {
 	})
 	f.s.Snaplen = max(f.s.Snaplen, int64(i.Snaplen))
 	f.ifaces = append(f.ifaces, i)
+	f.s.Interfaces = max(f.s.Interfaces, len(f.ifaces))
 	f.drops = append(f.drops, 0)
 	return nil
 }

@@ -84,6 +84,9 @@ func (f *file) snapshot() FileStats {
 		f.index.End = f.off
 		s.Index = f.index
 	}
+	if s.Clock.Source != "" && s.Ended != 0 {
+		s.Ended = s.Clock.True(s.Ended)
+	}
 	return s
 }
 
@@ -172,6 +175,9 @@ func (f *file) parse(c *chunk, b []byte) {
 		b = b[n:]
 		if p.Data == nil {
 			continue
+		}
+		if s.Clock.Source != "" {
+			p.Time = s.Clock.True(p.Time)
 		}
 		f.count(&p)
 		if f.index != nil {

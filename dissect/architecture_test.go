@@ -18,13 +18,14 @@ var allowed = map[string][]string{
 	"dissect/overlay":  {"dissect"},
 	"dissect/attempt":  {"dissect"},
 	"dissect/storm":    {"dissect"},
-	"dissect/pipeline": {"capture", "dissect", "dissect/headers", "dissect/overlay", "dissect/attempt", "dissect/storm"},
+	"dissect/taps":     {"capture", "dissect", "dissect/headers"},
+	"dissect/pipeline": {"capture", "dissect", "dissect/headers", "dissect/overlay", "dissect/attempt", "dissect/storm", "dissect/taps"},
 	"replay":           {"replay/socket", "capture", "dissect", "dissect/headers", "dissect/overlay", "dissect/attempt", "dissect/storm", "dissect/pipeline"},
 	"replay/socket":    {},
 	"replay/testnode":  {"replay", "replay/socket", "dissect", "dissect/overlay"},
 	"reports":          {"capture", "dissect", "dissect/overlay", "dissect/storm", "dissect/pipeline", "replay"},
 	"samples":          {"capture", "dissect"},
-	"cmd/squall": {"capture", "dissect", "dissect/headers", "dissect/overlay", "dissect/attempt", "dissect/storm", "dissect/pipeline",
+	"cmd/squall": {"capture", "dissect", "dissect/headers", "dissect/overlay", "dissect/attempt", "dissect/storm", "dissect/taps", "dissect/pipeline",
 		"replay", "replay/testnode", "reports", "samples"},
 }
 

@@ -157,8 +157,9 @@ type Visitor interface {
 type Bucket uint8
 
 const (
-	BucketFiltered Bucket = iota
-	BucketDuplicate
+	BucketFiltered  Bucket = iota
+	BucketDuplicate        // seen twice at one point
+	BucketCopy             // seen at another point before
 	BucketUndecodable
 	BucketMalformed
 	BucketFragment
@@ -169,7 +170,7 @@ const (
 	NumBuckets
 )
 
-var bucketNames = [NumBuckets]string{"filtered", "duplicate", "undecodable", "malformed", "fragment", "cut", "attempt", "session", "other"}
+var bucketNames = [NumBuckets]string{"filtered", "duplicate", "copy", "undecodable", "malformed", "fragment", "cut", "attempt", "session", "other"}
 
 func (b Bucket) String() string { return bucketNames[b] }
 

@@ -92,6 +92,7 @@ type Datagram struct {
 	IPID             uint16 // IPv4 identification, 0 for IPv6
 	VLAN             uint16 // innermost VLAN id, 0 = none
 	Window           uint16
+	Point            uint8  // tells capture points apart: tap and interface; 0 where there is one
 	TunnelID         uint32 // VNI, GRE key, GTP-U TEID, PPPoE session, innermost MPLS label
 	Seq, Ack         uint32
 	TSVal, TSEcr     uint32

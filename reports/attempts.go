@@ -60,6 +60,7 @@ func Attempts() *Of[dissect.Attempt] {
 		str("request", "the protocol's own name of the request", func(v *a) string { return v.Op }),
 		str("rung", "step of a ladder of transports", func(v *a) string { return v.Rung }),
 		optNum("retry_after_ns", "ns", "wait that the node announced", 0, func(v *a) int64 { return v.RetryAfter }),
+		strEnv("observer_name", "tap that saw the first frame, where it was given a name", func(e *Env, v *a) string { return e.observer(v.File) }),
 		strEnv("capture_file", "input that held the first frame", func(e *Env, v *a) string {
 			if int(v.File) < len(e.Files) {
 				return e.Files[v.File]

@@ -1,6 +1,7 @@
 package reports
 
 import (
+	"math"
 	"strconv"
 
 	"squall/dissect"
@@ -13,6 +14,7 @@ func Captures() *Of[pipeline.Capture] {
 	type c = pipeline.Capture
 	fields := []field[c]{
 		str("capture_file", "as it was given", func(v *c) string { return v.Path }),
+		str("observer_name", "tap, where it was given a name", func(v *c) string { return v.Observer }),
 		str("format", "pcap or pcapng", func(v *c) string { return v.Format }),
 		str("compression", "gzip, zstd, lz4, bzip2", func(v *c) string { return v.Compression }),
 		list("link_types", "LINKTYPE numbers", func(v *c) (out []string) {
@@ -32,6 +34,21 @@ func Captures() *Of[pipeline.Capture] {
 		num("truncated", "", "packets cut by the snapshot length", func(v *c) int64 { return v.Truncated }),
 		num("out_of_order", "", "packets earlier than their predecessor", func(v *c) int64 { return v.OutOfOrder }),
 		num("clock_steps", "", "jumps back by more than a second", func(v *c) int64 { return v.ClockSteps }),
+		str("clock_source", "given, estimated, reference or assumed; empty where there was one clock", func(v *c) string { return v.Clock.Source }),
+		field[c]{Column{"clock_offset_ns", Int, "ns", "how far its clock was ahead at clock_at; the times have been set right"}, func(_ *Env, v *c) Value { return clocked(v, v.Clock.Offset) }},
+		optNum("clock_at_ns", "ns", "time that its clock showed when it was that far ahead, since the epoch", 0, func(v *c) int64 { return v.Clock.At }),
+		ratio("clock_drift_ppm", "1e-6", "how much its clock ran fast", func(v *c) float64 {
+			if v.Clock.Source == "" {
+				return math.NaN()
+			}
+			return v.Clock.Drift
+		}),
+		field[c]{Column{"clock_error_ns", Int, "ns", "how far its times may still be off; absent where nobody knows"}, func(_ *Env, v *c) Value {
+			if v.Clock.Source == "" || v.Clock.Bound < 0 {
+				return null
+			}
+			return Value{Int: v.Clock.Bound}
+		}},
 		num("gaps", "", "silences of more than 30 s", func(v *c) int64 { return v.Gaps }),
 		list("missing_files", "files that by their names should lie before this one in its rotation, the first hundred", func(v *c) []string { return v.Missing }),
 		num("missing_count", "", "how many files they are", func(v *c) int64 { return v.MissingCount }),
@@ -50,4 +67,12 @@ func Captures() *Of[pipeline.Capture] {
 		fields = append(fields, num("ledger_"+b.String(), "", "packets in the bucket \""+b.String()+"\" of the ledger", func(v *c) int64 { return v.Ledger[b] }))
 	}
 	return define("captures", "an input", false, fields...)
+}
+
+// clocked is a number that is absent where there was one clock.
+func clocked(c *pipeline.Capture, n int64) Value {
+	if c.Clock.Source == "" {
+		return null
+	}
+	return Value{Int: n}
 }

@@ -77,10 +77,7 @@ func (s source[T]) rows(r *Results) (Rows, error) {
 	if err != nil {
 		return nil, err
 	}
-	env := &Env{}
-	for _, c := range r.Analysis.Captures() {
-		env.Files = append(env.Files, c.Path)
-	}
+	env := newEnv(r.Analysis.Captures())
 	return s.table.Rows(env, items), nil
 }
 
@@ -135,6 +132,7 @@ func catalogue() []entry {
 			list, _, err := SourcesOf(r, 0)
 			return each(list), err
 		}},
+		source[pipeline.NAT]{NAT(), func(r *Results) (iter.Seq2[*pipeline.NAT, error], error) { return each(r.Analysis.Seen().NAT), nil }},
 		judged(Policies(), func(r *storm.Report) []storm.Policy { return r.Policies }),
 	}
 }

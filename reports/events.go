@@ -30,7 +30,7 @@ func Events() *Of[Event] {
 	return define("events", "something that happened", false,
 		when("time", "when", func(v *e) int64 { return v.Time }),
 		optNum("uncertainty_ns", "ns", "it may have been as much earlier", 0, func(v *e) int64 { return v.Uncertainty }),
-		strEnv("observer_name", "the tap: the input that shows it", func(env *Env, v *e) string { return env.file(v.File, max(v.Frame, 1)) }),
+		strEnv("observer_name", "the tap: the input that shows it", func(env *Env, v *e) string { return cmp.Or(env.observer(v.File), env.file(v.File, max(v.Frame, 1))) }),
 		str("what", "in plain words", func(v *e) string { return v.What }),
 		str("service", "where", func(v *e) string { return v.Service }),
 		num("number", "", "how many", func(v *e) int64 { return v.Number }),

@@ -297,10 +297,7 @@ func shellWord(s string) string {
 
 // JSON writes the explanation as one object.
 func (e *Explanation) JSON(w io.Writer, r *Results) error {
-	env := &Env{}
-	for _, c := range r.Analysis.Captures() {
-		env.Files = append(env.Files, c.Path)
-	}
+	env := newEnv(r.Analysis.Captures())
 	var o object
 	o.put("schema", SummarySchema)
 	o.raw("finding", rowOf(Findings(), env, &e.Finding, func(o *object, f *storm.Finding) {

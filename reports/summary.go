@@ -72,10 +72,7 @@ func WriteSummary(w io.Writer, r *Results) error {
 	if err != nil {
 		return err
 	}
-	env := &Env{}
-	for _, c := range r.Analysis.Captures() {
-		env.Files = append(env.Files, c.Path)
-	}
+	env := newEnv(r.Analysis.Captures())
 	criteria := func(o *object, f *storm.Finding) {
 		all := make([]Criterion, len(f.Criteria))
 		for i, c := range f.Criteria {

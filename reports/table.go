@@ -6,6 +6,8 @@ import (
 	"math"
 	"slices"
 	"strings"
+
+	"squall/dissect/pipeline"
 )
 
 // Column is what is known of a column beside its values.
@@ -36,7 +38,26 @@ type Rows = iter.Seq2[[]Value, error]
 
 // Env is what rows refer to without holding it.
 type Env struct {
-	Files []string // the inputs, by index
+	Files     []string // the inputs, by index
+	Observers []string // the taps they came from, by the same index; "" = it has no name
+}
+
+// newEnv is what rows of an analysis of these inputs refer to.
+func newEnv(captures []pipeline.Capture) *Env {
+	e := &Env{}
+	for i := range captures {
+		e.Files = append(e.Files, captures[i].Path)
+		e.Observers = append(e.Observers, captures[i].Observer)
+	}
+	return e
+}
+
+// observer is the name of the tap behind an input.
+func (e *Env) observer(i uint32) string {
+	if int(i) < len(e.Observers) {
+		return e.Observers[i]
+	}
+	return ""
 }
 
 // Of is a table together with the functions that read its columns from a T.

@@ -145,7 +145,7 @@ func extract(cmd *cobra.Command, in *source, args []string, sel *selection, out 
 			}
 			return t, closing(h, reports.ReadParquet(h, t)), nil
 		}
-		if inputs, last, err = keptInputs(open); err != nil {
+		if inputs, in.set, last, err = keptInputs(open); err != nil {
 			return exitError{exitFailed, err}
 		}
 	} else {
@@ -177,9 +177,9 @@ func extract(cmd *cobra.Command, in *source, args []string, sel *selection, out 
 		want = func(first, last int64) bool { return first < end && last >= begin }
 	}
 	opt := capture.Options{Parts: parts(args, want)}
-	src, err := capture.Open(inputs, opt)
+	src, err := in.open(cmd, inputs, opt)
 	if err != nil {
-		return exitError{exitUsage, err}
+		return err
 	}
 	defer src.Close()
 	if err := notRead(src, out); err != nil {
@@ -201,7 +201,7 @@ func extract(cmd *cobra.Command, in *source, args []string, sel *selection, out 
 	}
 	omitted := 0
 	if anon != nil {
-		if omitted, err = lookFirst(cmd, inputs, opt, anon, keep); err != nil {
+		if omitted, err = lookFirst(cmd, in, inputs, opt, anon, keep); err != nil {
 			return exitError{exitFailed, err}
 		}
 		pick := keep
@@ -312,8 +312,8 @@ func parts(args []string, want func(first, last int64) bool) map[string]capture.
 }
 
 // lookFirst shows the anonymizer all packets; omitted are those it cannot follow.
-func lookFirst(cmd *cobra.Command, inputs []string, opt capture.Options, anon *pipeline.Anonymizer, keep func(*capture.Packet, string) (string, bool)) (omitted int, err error) {
-	src, err := capture.Open(inputs, opt)
+func lookFirst(cmd *cobra.Command, in *source, inputs []string, opt capture.Options, anon *pipeline.Anonymizer, keep func(*capture.Packet, string) (string, bool)) (omitted int, err error) {
+	src, err := in.open(cmd, inputs, opt)
 	if err != nil {
 		return 0, err
 	}
@@ -577,26 +577,35 @@ func keptDir(args []string) (string, bool) {
 	return args[0], err == nil
 }
 
-// keptInputs are the captures of a kept analysis, and when they ended.
-func keptInputs(open tables) (files []string, last int64, err error) {
+// keptInputs are the captures of a kept analysis, with their taps and the clocks
+// of these, and when they ended.
+func keptInputs(open tables) (files []string, clocks map[string]capture.Clock, last int64, err error) {
 	t, rows, err := open("captures")
 	if err == nil {
-		_, rows, err = reports.Query{Columns: []string{"capture_file", "last_time"}}.Apply(t, rows)
+		_, rows, err = reports.Query{Columns: []string{"capture_file", "last_time", "observer_name", "clock_source", "clock_offset_ns", "clock_at_ns", "clock_drift_ppm"}}.Apply(t, rows)
 	}
 	if err != nil {
-		return nil, 0, err
+		return nil, nil, 0, err
 	}
+	clocks = map[string]capture.Clock{}
 	for row, err := range rows {
 		if err != nil {
-			return nil, 0, err
+			return nil, nil, 0, err
 		}
 		if row[0].Str == "-" {
-			return nil, 0, errors.New("this analysis was made of standard input, which is gone")
+			return nil, nil, 0, errors.New("this analysis was made of standard input, which is gone")
 		}
-		files = append(files, row[0].Str)
+		file, tap := row[0].Str, row[2].Str
+		if tap != "" {
+			file = tap + "=" + file
+		}
+		files = append(files, file)
 		last = max(last, row[1].Int)
+		if row[3].Str != "" {
+			clocks[tap] = capture.Clock{Source: row[3].Str, Offset: row[4].Int, At: row[5].Int, Drift: row[6].Float}
+		}
 	}
-	return files, last, nil
+	return files, clocks, last, nil
 }
 
 // closing closes a file after its rows.

@@ -26,6 +26,10 @@ func infoCommand() *cobra.Command {
 span, drops, cut packets, gaps, clock steps, damage; and the ledger, in which
 every packet read stands in exactly one bucket.
 
+Where captures are given a name, as east=FILE, the taps follow: the span of each,
+its clock against the others, its networks inside VXLAN, GENEVE, GRE and the like,
+how much of it was seen elsewhere too, and the SHA-256 of its files.
+
 FILE is a capture (pcap, pcapng, also in gzip, zstd, lz4, bzip2), a directory,
 a glob pattern, or - for standard input. Where files are missing in a rotation, of
 tcpdump -C or -G, of dumpcap, tshark or squall capture, they are named, and so is a
@@ -34,7 +38,8 @@ damaged; one that ends inside its last record is only noted.`,
 		Example: `  squall info outage.pcapng.gz
   tcpdump -w - -c 1000 | squall info -
   squall info -T csv /captures -e capture_file,packets,damage
-  squall info -f 'tcp port 5060' outage.pcap`,
+  squall info -f 'tcp port 5060' outage.pcap
+  squall info east=/cap/east west=/cap/west`,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			table := reports.Captures()
 			f, err := out.check(&table.Table)
@@ -56,6 +61,7 @@ damaged; one that ends inside its last record is only noted.`,
 					for _, hole := range results.Analysis.Quality().Holes {
 						fmt.Fprintf(w, "HOLE  %s\n", hole)
 					}
+					describeTaps(w, results.Analysis)
 					return nil
 				})
 				if err != nil {
@@ -114,6 +120,9 @@ func describe(w io.Writer, c *pipeline.Capture) {
 		drops = fmt.Sprint(c.Drops)
 	}
 	line("lost", "%s by the capturing side; %d cut by the snaplen", drops, c.Truncated)
+	if c.Observer != "" {
+		line("tap", "%s", c.Observer)
+	}
 	line("clock", "%d out of order, %d steps back, %d gaps of more than 30 s", c.OutOfOrder, c.ClockSteps, c.Gaps)
 	if d := c.Damage; d != nil {
 		note := "DAMAGED"

@@ -18,6 +18,7 @@ import (
 	"squall/dissect/overlay"
 	"squall/dissect/pipeline"
 	"squall/dissect/storm"
+	"squall/dissect/taps"
 	"squall/reports"
 )
 
@@ -28,6 +29,9 @@ type source struct {
 	after, before  string
 	hints          string
 	keepDuplicates bool
+	clocks         []string                 // of --clock
+	set            map[string]capture.Clock // once they are known
+	found          *taps.Clocks             // what a first pass over several taps found
 	maxFlows       int
 	workers        int
 	quiet, verbose bool
@@ -43,6 +47,7 @@ func (s *source) flags(cmd *cobra.Command) {
 	f.StringVarP(&s.filter, "filter", "f", "", "capture filter, as tcpdump's (pcap-filter), what tcpdump -ddd prints, or @FILE with either; the rest is counted as filtered")
 	f.StringVar(&s.after, "after", "", "only packets from this time on: RFC 3339, seconds of the epoch, or 10m from the first packet; files that end before are not read")
 	f.StringVar(&s.before, "before", "", "only packets before this time; files that begin later are not read")
+	f.StringArrayVar(&s.clocks, "clock", nil, "NAME=OFFSET[,DRIFTppm]: how far the clock of the tap NAME is ahead, as east=+137ms or east=-2s,+12ppm; its times are set right by that")
 	f.StringVar(&s.hints, "hints", "", "YAML file that names nodes, fixes roles, groups services, adds protocols")
 	f.IntVar(&s.maxFlows, "max-flows", pipeline.DefaultFlows, "flows followed at the same time, some 700 bytes each; the idlest gives way, and is counted")
 	f.BoolVar(&s.keepDuplicates, "keep-duplicates", false, "count frames that a tap saw twice as packets of their own")
@@ -54,8 +59,14 @@ func (s *source) flags(cmd *cobra.Command) {
 
 // words are the flags and inputs that give the same analysis again.
 func (s *source) words(cmd *cobra.Command, args []string) (out []string) {
-	for _, name := range []string{"filter", "after", "before", "hints", "keep-duplicates"} {
+	for _, name := range []string{"filter", "after", "before", "hints", "keep-duplicates", "clock"} {
 		if f := cmd.Flags().Lookup(name); f != nil && f.Changed {
+			if list, ok := f.Value.(interface{ GetSlice() []string }); ok {
+				for _, v := range list.GetSlice() {
+					out = append(out, "--"+name+"="+v)
+				}
+				continue
+			}
 			out = append(out, "--"+name+"="+f.Value.String())
 		}
 	}
@@ -168,8 +179,32 @@ func (s *source) analyse(cmd *cobra.Command, args []string) (*reports.Results, e
 			return nil, exitError{exitUsage, err}
 		}
 	}
+	src, err := s.open(cmd, inputs, capture.Options{Window: cfg.Window, Index: s.indexed})
+	if err != nil {
+		return nil, err
+	}
+	defer src.Close()
+	cfg.Clocks = s.found
+	done := s.progress(cmd.ErrOrStderr(), src, &cfg)
+	a, err := pipeline.Run(cmd.Context(), cfg, src)
+	done()
+	if err != nil && (a == nil || cmd.Context().Err() == nil) {
+		return nil, exitError{exitFailed, err}
+	}
+	return reports.NewResults(a, storm.Config{}), nil
+}
+
+// open opens the captures with the clocks of their taps set right.
+func (s *source) open(cmd *cobra.Command, inputs []string, opt capture.Options) (capture.Source, error) {
+	if s.set == nil {
+		var err error
+		if s.set, err = s.clocksOf(cmd, inputs); err != nil {
+			return nil, err
+		}
+	}
 	var skipped []error
-	src, err := capture.Open(inputs, capture.Options{Stdin: cmd.InOrStdin(), Skipped: func(_ string, why error) { skipped = append(skipped, why) }, Window: cfg.Window, Index: s.indexed})
+	opt.Stdin, opt.Clocks, opt.Skipped = cmd.InOrStdin(), s.set, func(_ string, why error) { skipped = append(skipped, why) }
+	src, err := capture.Open(inputs, opt)
 	if err != nil {
 		return nil, exitError{exitUsage, err}
 	}
@@ -178,14 +213,7 @@ func (s *source) analyse(cmd *cobra.Command, args []string) (*reports.Results, e
 			fmt.Fprintf(cmd.ErrOrStderr(), "squall: skipped: %v\n", why)
 		}
 	}
-	defer src.Close()
-	done := s.progress(cmd.ErrOrStderr(), src, &cfg)
-	a, err := pipeline.Run(cmd.Context(), cfg, src)
-	done()
-	if err != nil && (a == nil || cmd.Context().Err() == nil) {
-		return nil, exitError{exitFailed, err}
-	}
-	return reports.NewResults(a, storm.Config{}), nil
+	return src, nil
 }
 
 // notRead refuses to write a file that is an input: it would be emptied before

@@ -38,6 +38,8 @@ type custody struct {
 // hash.
 type sealed struct {
 	Name   string `json:"name"`
+	Tap    string `json:"observer_name,omitempty"`
+	Clock  string `json:"clock,omitempty"` // how far it was ahead, as --clock takes it
 	Size   int64  `json:"size"`
 	SHA256 string `json:"sha256,omitempty"`
 }
@@ -50,7 +52,7 @@ func seal(path, name string) (s sealed, err error) {
 	defer h.Close()
 	sum := sha256.New()
 	n, err := io.Copy(sum, h)
-	return sealed{name, n, hex.EncodeToString(sum.Sum(nil))}, err
+	return sealed{Name: name, Size: n, SHA256: hex.EncodeToString(sum.Sum(nil))}, err
 }
 
 func (c *custody) seal() (string, error) {
@@ -67,13 +69,14 @@ func keepCustody(dir string, r *reports.Results, arguments []string) error {
 	c := custody{Manifest: 1, Version: version(), Arguments: arguments, Thresholds: storm.Thresholds{}.All()}
 	for _, f := range r.Analysis.Captures() {
 		if info, err := os.Stat(f.Path); f.Path == "-" || err != nil || !info.Mode().IsRegular() {
-			c.Inputs = append(c.Inputs, sealed{Name: f.Path})
+			c.Inputs = append(c.Inputs, sealed{Name: f.Path, Tap: f.Observer, Clock: clockWords(&f.Clock)})
 			continue
 		}
 		s, err := seal(f.Path, f.Path)
 		if err != nil {
 			return err
 		}
+		s.Tap, s.Clock = f.Observer, clockWords(&f.Clock)
 		c.Inputs = append(c.Inputs, s)
 	}
 	for _, a := range arguments {
@@ -187,7 +190,7 @@ func (c *custody) check(w io.Writer, dir string, files []string) (bad int) {
 				say(false, "input %v", err)
 				continue
 			}
-			say(got == s, "input %s", s.Name)
+			say(got.Size == s.Size && got.SHA256 == s.SHA256, "input %s", s.Name)
 		}
 	}
 	all := c.Outputs

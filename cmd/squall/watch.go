@@ -230,7 +230,7 @@ func openTaps(cmd *cobra.Command, args []string) (src capture.Source, names []ca
 			continue
 		}
 		if info, err := os.Stat(path); err == nil && !info.IsDir() && info.Mode().IsRegular() {
-			files = append(files, path)
+			files = append(files, a)
 			continue
 		}
 		// A pipe is opened for both ways, so that this does not wait for its

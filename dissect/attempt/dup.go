@@ -17,22 +17,65 @@ const (
 
 // duplicates is a direct-mapped table of recent frames: a collision forgets
 // the older frame, which at worst misses a duplicate.
-type duplicates [duplicateSlots]struct {
-	hash uint64
-	time int64
+//
+// A frame comes again at the same point (rule 18), or it is seen at another: its
+// TTL is lower, it is in a tunnel, another tap or interface has it. That one is
+// told by all that a packet keeps on its way, and is no repeat by its sender,
+// which gives another IP id or comes later.
+type duplicates struct {
+	slots []struct {
+		hash uint64 // the last byte is the point
+		time int64
+	}
+	mask   uint64
+	within int64 // of copies
+	points bool  // several
 }
 
-func (t *duplicates) seen(d *dissect.Datagram) bool {
-	if d.Class == dissect.ClassTCP && d.IPID == 0 && d.PayloadLen == 0 && d.Flags&(dissect.SYN|dissect.FIN|dissect.RST) == 0 {
-		return false // equal acknowledgements are legal, and nothing tells them from copies
+const copySlots = 1 << 14 // by shard, where there are several points
+
+func newDuplicates(within int64) (t duplicates) {
+	n := duplicateSlots
+	if t.within = within; within > 0 {
+		n, t.points = copySlots, true
 	}
+	t.within = max(t.within, duplicateWithin)
+	t.slots = make([]struct {
+		hash uint64
+		time int64
+	}, n)
+	t.mask = uint64(n - 1)
+	return t
+}
+
+type sighting uint8
+
+const (
+	fresh     sighting = iota
+	again              // at the same point
+	elsewhere          // at another
+)
+
+func (t *duplicates) seen(d *dissect.Datagram) sighting {
+	// Equal acknowledgements are legal, and nothing tells them from copies at one point.
+	bare := d.Class == dissect.ClassTCP && d.IPID == 0 && d.PayloadLen == 0 && d.Flags&(dissect.SYN|dissect.FIN|dissect.RST) == 0
+	if bare && !t.points {
+		return fresh
+	}
+	point := uint64(uint8(d.TTL ^ d.Point<<3 ^ d.Point>>5 ^ uint8(d.Tunnel)<<5 ^ uint8(d.TunnelID)*13))
 	h := frameHash(d)
-	s := &t[h%duplicateSlots]
-	if s.hash == h && d.Time >= s.time && d.Time-s.time <= duplicateWithin {
-		return true
+	s := &t.slots[h>>8&t.mask]
+	if s.hash>>8 == h>>8 && d.Time >= s.time {
+		if uint8(s.hash) != uint8(point) {
+			if d.Time-s.time <= t.within {
+				return elsewhere
+			}
+		} else if d.Time-s.time <= duplicateWithin && !bare {
+			return again
+		}
 	}
-	s.hash, s.time = h, d.Time
-	return false
+	s.hash, s.time = h&^0xff|point, d.Time
+	return fresh
 }
 
 func fold(h, v uint64) uint64 {
@@ -54,7 +97,7 @@ func foldBytes(h uint64, b []byte) uint64 {
 func frameHash(d *dissect.Datagram) uint64 {
 	h := foldBytes(uint64(d.Proto)<<8|uint64(d.Class), d.Src[:])
 	h = foldBytes(h, d.Dst[:])
-	h = fold(h, uint64(d.SrcPort)<<48|uint64(d.DstPort)<<32|uint64(d.IPID)<<16|uint64(d.TTL)<<8|uint64(d.Flags))
+	h = fold(h, uint64(d.SrcPort)<<48|uint64(d.DstPort)<<32|uint64(d.IPID)<<16|uint64(d.Flags))
 	h = fold(h, uint64(d.Seq)<<32|uint64(d.Ack))
 	h = fold(h, uint64(d.Window)<<32|uint64(uint32(d.PayloadLen)))
 	h = fold(h, uint64(d.TSVal)<<32|uint64(d.TSEcr))

@@ -46,6 +46,9 @@ type Config struct {
 	Protocols []dissect.Protocol
 	// KeepDuplicates treats frames that a tap saw twice as packets of their own.
 	KeepDuplicates bool
+	// CopyWithin is how long after its first sighting a packet may be seen at
+	// another capture point; 0 = there is one point. See duplicates.
+	CopyWithin int64
 	// MaxFlows bounds the flows held at a time; 0 = 262144. Over it idle flows
 	// are emitted early, undecided ones as unknown.
 	MaxFlows int
@@ -162,7 +165,7 @@ func NewEngine(cfg Config, names *Names, emit func(*Record)) *Engine {
 		cfg.MaxFlows = defaultMaxFlows
 	}
 	e := &Engine{cfg: cfg, names: names, emit: emit, cache: map[string]Name{},
-		index: newFlowIndex(), ledgers: map[uint32]*dissect.Ledger{}}
+		dups: newDuplicates(cfg.CopyWithin), index: newFlowIndex(), ledgers: map[uint32]*dissect.Ledger{}}
 	for i := range e.wheel {
 		e.wheel[i] = none
 	}
@@ -194,10 +197,16 @@ func (e *Engine) datagram(d *dissect.Datagram) dissect.Bucket {
 	default:
 		return dissect.BucketOther
 	}
-	if e.dups.seen(d) {
+	switch e.dups.seen(d) {
+	case again:
 		e.stats.Duplicates++
 		if !e.cfg.KeepDuplicates {
 			return dissect.BucketDuplicate
+		}
+	case elsewhere:
+		e.stats.Copies++
+		if !e.cfg.KeepDuplicates {
+			return dissect.BucketCopy
 		}
 	}
 	switch d.Class {

@@ -7,6 +7,7 @@ type Stats struct {
 	Records     int64 // emitted
 	Evicted     int64 // flows given up early because MaxFlows was reached
 	Duplicates  int64 // frames seen twice within 5 ms, kept or not
+	Copies      int64 // packets seen at another point before, kept or not
 	InvalidRST  int64 // RSTs whose numbers fit no attempt (rule 4)
 	ServerISN   int64 // SYN-ACKs with another server ISN than the first (rule 11)
 	StrayICMP   int64 // ICMP errors that answer no open attempt

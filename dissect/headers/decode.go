@@ -111,6 +111,7 @@ func (dec *Decoder) link(link capture.LinkType, b []byte, d *dissect.Datagram) {
 			return
 		}
 		d.Broadcast = b[10] == sllBroadcast
+		d.Point = b[7] // of the interface's index
 		dec.payload(be16(b), b[20:], d)
 	case capture.LinkNull, capture.LinkLoop:
 		// The address family, in the byte order of the capturing host or, for

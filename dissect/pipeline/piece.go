@@ -31,14 +31,15 @@ type piece struct {
 	Captures    []Capture
 	Evicted     int64
 	Unnamed     int64
+	Seen        Seen
 }
 
-const pieceVersion = 1
+const pieceVersion = 2
 
 // Save writes what Join needs of an analysis: its inputs, and its attempts as
 // they were before anything was related.
 func (a *Analysis) Save(w io.Writer) error {
-	head, err := json.Marshal(piece{pieceVersion, a.shard, a.first, a.last, a.gaps, a.captures, a.evicted, a.unnamed})
+	head, err := json.Marshal(piece{pieceVersion, a.shard, a.first, a.last, a.gaps, a.captures, a.evicted, a.unnamed, a.seen})
 	if err != nil {
 		return err
 	}
@@ -84,6 +85,7 @@ func Join(cfg Config, pieces []io.Reader) (*Analysis, error) {
 	for _, p := range all {
 		a.evicted += p.Evicted
 		a.unnamed += p.Unnamed
+		a.seen.join(&p.Seen, p.Shard.Count > 1)
 		for _, c := range p.Captures {
 			k := keyOf(&c.FileStats)
 			n, ok := seen[k]

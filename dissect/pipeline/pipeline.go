@@ -15,6 +15,7 @@ import (
 	"squall/dissect/attempt"
 	"squall/dissect/headers"
 	"squall/dissect/storm"
+	"squall/dissect/taps"
 )
 
 const (
@@ -38,11 +39,13 @@ type Config struct {
 	Filter func(*dissect.Datagram, *capture.Packet) bool
 	// Window is what is analysed, as if the capture began and ended with it;
 	// packets outside are "filtered".
-	Window       capture.Window
-	Hints        dissect.Hints
-	MaxFlows     int            // followed at the same time, 0 = DefaultFlows
-	Progress     func(Progress) // called once for each batch; nil = none
-	RecordMemory int64          // bytes of attempts kept in memory before the rest goes to a temporary file; 0 = 96 MiB
+	Window   capture.Window
+	Hints    dissect.Hints
+	MaxFlows int            // followed at the same time, 0 = DefaultFlows
+	Progress func(Progress) // called once for each batch; nil = none
+	// Clocks are what a survey of several taps found; nil = there was none.
+	Clocks       *taps.Clocks
+	RecordMemory int64 // bytes of attempts kept in memory before the rest goes to a temporary file; 0 = 96 MiB
 }
 
 // DefaultFlows is how many flows are followed at the same time, some 700 bytes
@@ -78,6 +81,7 @@ type Analysis struct {
 	workers     int
 	evicted     int64 // flows given up early
 	unnamed     int64 // strings that were one too many
+	seen        Seen
 	result      rows
 }
 
@@ -126,9 +130,11 @@ func Run(ctx context.Context, cfg Config, src capture.Source) (*Analysis, error)
 	if cfg.CountOnly {
 		add = func(int, *attempt.Record) {}
 	}
+	points := newPoints(src.Files(), cfg.Clocks)
+	joiner := taps.NewJoiner(points.many)
 	engines := make([]*attempt.Engine, shards)
 	for i := range engines {
-		engines[i] = attempt.NewEngine(attempt.Config{Protocols: cfg.Protocols, KeepDuplicates: cfg.KeepDuplicates, MaxFlows: cfg.flowsByShard()},
+		engines[i] = attempt.NewEngine(attempt.Config{Protocols: cfg.Protocols, KeepDuplicates: cfg.KeepDuplicates, MaxFlows: cfg.flowsByShard(), CopyWithin: points.within},
 			names, func(r *attempt.Record) { add(i, r) })
 	}
 	queues := make([]chan *work, n)
@@ -173,6 +179,10 @@ func Run(ctx context.Context, cfg Config, src capture.Source) (*Analysis, error)
 			out := span.see(p.Time)
 			dec.Decode(p, d)
 			own(p, d)
+			if points.many || d.Tunnel != dissect.TunnelNone {
+				points.note(p, d)
+			}
+			joiner.Datagram(d)
 			hash := headers.Hash(d)
 			w.shard[i] = uint8(hash % shards)
 			if !cfg.Shard.takes(hash) {
@@ -209,6 +219,15 @@ func Run(ctx context.Context, cfg Config, src capture.Source) (*Analysis, error)
 		a.evicted += e.Stats().Evicted
 	}
 	a.unnamed = names.Refused()
+	a.seen.NAT, a.seen.MoreNAT = joiner.NAT()
+	for i := range a.seen.NAT {
+		n := &a.seen.NAT[i]
+		n.InnerTap, n.OuterTap = files[n.InnerFile].Observer, files[n.OuterFile].Observer
+	}
+	a.seen.Tunnels = points.networks()
+	if cfg.Clocks != nil {
+		a.seen.Pairs = cfg.Clocks.Pairs
+	}
 	for i, f := range files {
 		c := Capture{FileStats: f}
 		for _, e := range engines {

@@ -19,7 +19,9 @@ func (a *Analysis) Judge(cfg storm.Config) (*storm.Report, error) {
 	if err != nil {
 		return nil, err
 	}
-	return s.Report(a.Quality()), nil
+	r := s.Report(a.Quality())
+	a.observe(r)
+	return r, nil
 }
 
 // State counts everything that the run found; its Report, with what Quality

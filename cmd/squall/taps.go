@@ -1,0 +1,183 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"slices"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"squall/capture"
+	"squall/dissect"
+	"squall/dissect/pipeline"
+	"squall/dissect/taps"
+)
+
+// tapsOf groups inputs by the name that they were given, in the order in which
+// the names first stand; whole says that all of them can be read twice.
+func tapsOf(inputs []string) (list []taps.Tap, whole bool) {
+	whole = true
+	for _, in := range inputs {
+		name, path := capture.SplitInput(in)
+		n := slices.IndexFunc(list, func(t taps.Tap) bool { return t.Name == name })
+		if n < 0 {
+			n = len(list)
+			list = append(list, taps.Tap{Name: name})
+		}
+		list[n].Inputs = append(list[n].Inputs, path)
+		if info, err := os.Stat(path); path == "-" || err == nil && !info.IsDir() && !info.Mode().IsRegular() {
+			whole = false
+		}
+	}
+	return list, whole
+}
+
+// clocksOf finds how far the clocks of the taps are apart: what --clock says,
+// else what a first pass over the captures tells. One tap needs neither.
+func (s *source) clocksOf(cmd *cobra.Command, inputs []string) (map[string]capture.Clock, error) {
+	s.found = nil
+	list, whole := tapsOf(inputs)
+	given := 0
+	for _, text := range s.clocks {
+		name, c, err := capture.ParseClock(text)
+		if err != nil {
+			return nil, exitError{exitUsage, fmt.Errorf("--clock %w", err)}
+		}
+		n := slices.IndexFunc(list, func(t taps.Tap) bool { return t.Name == name })
+		if n < 0 {
+			return nil, exitError{exitUsage, fmt.Errorf("--clock %s: no input is called %s; name it: %s=FILE", text, name, name)}
+		}
+		if list[n].Clock.Source != "" {
+			return nil, exitError{exitUsage, fmt.Errorf("--clock %s: the clock of %s was given before", text, name)}
+		}
+		list[n].Clock = c
+		given++
+	}
+	if len(list) < 2 && given == 0 {
+		return nil, nil
+	}
+	if given == len(list) || !whole || len(list) < 2 {
+		if !whole && given < len(list) && len(list) > 1 && !s.quiet {
+			fmt.Fprintln(cmd.ErrOrStderr(), "squall: standard input and pipes cannot be read twice: the clocks of the taps are not compared. Say them with --clock NAME=OFFSET, or keep the captures in files")
+		}
+		return s.asGiven(list)
+	}
+	found, err := taps.Survey(cmd.Context(), list)
+	if err != nil {
+		if cmd.Context().Err() != nil {
+			return nil, exitError{exitSignal, errors.New("interrupted while the clocks of the taps were compared")}
+		}
+		return nil, exitError{exitUsage, err}
+	}
+	s.found = found
+	return found.Of, nil
+}
+
+// asGiven takes the clocks that were given; others stay as they are.
+func (s *source) asGiven(list []taps.Tap) (map[string]capture.Clock, error) {
+	of := map[string]capture.Clock{}
+	for _, t := range list {
+		c := t.Clock
+		if c.Source == "" {
+			c = capture.Clock{Source: "assumed", Bound: -1}
+		}
+		if c.Drift != 0 {
+			src, err := capture.Open(t.Inputs, capture.Options{})
+			if err != nil {
+				return nil, exitError{exitUsage, err}
+			}
+			if b, err := src.Next(); err == nil {
+				c.At = b.Packets[0].Time
+				b.Release()
+			}
+			src.Close()
+		}
+		of[t.Name] = c
+	}
+	return of, nil
+}
+
+// clockWords is a clock as --clock takes it, for the manifest.
+func clockWords(c *capture.Clock) string {
+	switch c.Source {
+	case "given":
+		return c.String() + " as given"
+	case "estimated":
+		s := fmt.Sprintf("%s at %s", c, stamp(c.At))
+		if c.Bound < 0 {
+			return s + ", estimated from one side"
+		}
+		return fmt.Sprintf("%s, estimated, at most %d ns off", s, c.Bound)
+	}
+	return c.Source
+}
+
+// describeTaps prints what is known of each tap that has a name.
+func describeTaps(w io.Writer, a *pipeline.Analysis) {
+	line := func(name, format string, args ...any) {
+		fmt.Fprintf(w, "  %-13s %s\n", name, fmt.Sprintf(format, args...))
+	}
+	all := a.Captures()
+	var names []string
+	for i := range all {
+		if n := all[i].Observer; n != "" && !slices.Contains(names, n) {
+			names = append(names, n)
+		}
+	}
+	for _, name := range names {
+		var sum pipeline.Capture
+		files := 0
+		for i := range all {
+			c := &all[i]
+			if c.Observer != name {
+				continue
+			}
+			if files++; c.Packets > 0 {
+				if sum.Packets == 0 || c.First < sum.First {
+					sum.First = c.First
+				}
+				sum.Last = max(sum.Last, c.Last)
+			}
+			sum.Packets += c.Packets
+			sum.Bytes += c.Bytes
+			sum.Drops += max(c.Drops, 0)
+			sum.Truncated += c.Truncated
+			sum.Clock = c.Clock
+			sum.Ledger.Add(&c.Ledger)
+		}
+		fmt.Fprintf(w, "tap %s\n", name)
+		line("packets", "%d, %d bytes on the wire, in %d files", sum.Packets, sum.Bytes, files)
+		if sum.Packets > 0 {
+			line("span", "%s to %s", stamp(sum.First), stamp(sum.Last))
+			n := sum.Ledger[dissect.BucketCopy]
+			line("copies", "%d seen at another point before (%.1f %%)", n, 100*float64(n)/float64(sum.Packets))
+		}
+		line("lost", "%d by the capturing side's own count; %d cut by the snaplen", sum.Drops, sum.Truncated)
+		if sum.Clock.Source != "" {
+			_, words, _ := strings.Cut(taps.Words(name, &sum.Clock), ": ")
+			line("clock", "%s", words)
+		}
+		var nets []string
+		for _, n := range a.Seen().Tunnels {
+			if n.Observer == name {
+				nets = append(nets, fmt.Sprintf("%s %d (%d packets)", n.Tunnel, n.ID, n.Packets))
+			}
+		}
+		if len(nets) > 0 {
+			line("tunnels", "%s", strings.Join(nets, ", "))
+		}
+		for i := range all {
+			if c := &all[i]; c.Observer == name && c.Path != "-" {
+				if s, err := seal(c.Path, c.Path); err == nil {
+					line("sha256", "%s %s", s.SHA256, c.Path)
+				}
+			}
+		}
+	}
+	for i := range a.Seen().Pairs {
+		fmt.Fprintln(w, a.Seen().Pairs[i].Words())
+	}
+}
