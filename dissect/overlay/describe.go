@@ -307,8 +307,8 @@ var descriptions = map[string]Description{
 	"gnutella": {
 		Recognised: "GNUTELLA CONNECT/0.x line; GND or the binary header over UDP",
 		Role:       "supernode (ultrapeer, by its headers), peer",
-		Outcomes:   "accepted (200 of both), refused (4xx), throttled (503), redirected (X-Try lists)",
-		Identity:   "GUID and Node headers",
+		Outcomes:   "accepted (200 of both), refused (4xx), throttled (503), redirected (X-Try lists), closed (BYE, where it is not deflated)",
+		Identity:   "GUID header",
 		Version:    "User-Agent",
 		Confidence: ConfidenceCertain,
 	},

@@ -19,15 +19,25 @@ import (
 // is asked is an ultrapeer or a hub, the supernode of this network; one of 0.4
 // is a peer. 503 is busy, with X-Try lists it is "elsewhere"; other codes
 // refuse. The node's 200 is the yes; a client that then says no in its third
-// message closes the session. What follows the handshake is not read.
+// message closes the session. Of the session the BYE is read where it is not
+// deflated: who says it waits for the other to close the connection.
 //
-// UDP, Gnutella and its DHT: 0 16 GUID | 16 1 type | 17 1 ttl | 18 1 hops |
+// In a session, and over UDP by Gnutella and its DHT: 0 16 GUID | 16 1 type | 17 1 ttl | 18 1 hops |
 // 19 4 length LE; the length fits the datagram, a pong has the ping's GUID.
 // Gnutella 2: 0 3 "GND" | 3 1 flags | 4 2 sequence | 6 1 part | 7 1 parts (0 =
 // acknowledgement) | 8 packet with its name.
 type gnutella struct{}
 
-const gnutellaHeader = 23 // of a binary message
+const (
+	gnutellaHeader  = 23 // of a binary message
+	gnutellaLongest = 1 << 17
+)
+
+// How far a connection is, in Flow.Step, and which sides deflate, in Flow.Flags.
+const (
+	gnutellaAgreed  = 1 + iota // the node said yes
+	gnutellaSession            // binary messages follow
+)
 
 var errGnutella = errors.New("not a gnutella message")
 
@@ -91,6 +101,9 @@ func (gnutella) Dissect(d *dissect.Datagram, f *dissect.Flow, m *dissect.Message
 		return len(d.Payload), gnutellaDatagram(d.Payload, m)
 	}
 	b := d.Payload
+	if f.Step == gnutellaSession {
+		return gnutellaMessage(d, f, m)
+	}
 	if len(b) < 11 {
 		return 0, dissect.ErrShort
 	}
@@ -122,17 +135,25 @@ func (gnutella) Dissect(d *dissect.Datagram, f *dissect.Flow, m *dissect.Message
 		}
 	}
 	m.Version = h.agent
+	if h.deflated {
+		f.Flags |= gnutellaSide(f)
+	}
 	switch {
 	case f.FromClient && f.Step == 0:
 		return 0, errGnutella // an answer before any question
 	case f.FromClient:
-		f.Done = true
+		f.Step = gnutellaSession
+		f.Done = h.other || f.Flags == 3
+		m.Op = "thanks"
 		if code != 200 {
+			f.Done = true
 			m.Kind, m.Op = dissect.KindClose, "no"
 		}
 	case code == 200:
-		f.Step = 1
-		f.Done = line[8] == ' ' // 0.4 has no third message
+		f.Step = gnutellaAgreed
+		if line[8] == ' ' { // 0.4 has no third message
+			f.Step = gnutellaSession
+		}
 		m.Kind, m.Op = dissect.KindAccept, "200"
 	case h.try:
 		f.Done = true
@@ -156,6 +177,40 @@ func gnutellaCode(line []byte) []byte {
 type gnutellaFields struct {
 	agent, guid []byte
 	try         bool // lists other nodes
+	deflated    bool // what follows from this side is
+	other       bool // what follows is Gnutella 2
+}
+
+// gnutellaSide is the sender's bit in Flow.Flags.
+func gnutellaSide(f *dissect.Flow) uint8 {
+	if f.FromClient {
+		return 1
+	}
+	return 2
+}
+
+// gnutellaMessage reads one message of a session.
+func gnutellaMessage(d *dissect.Datagram, f *dissect.Flow, m *dissect.Message) (int, error) {
+	b := d.Payload
+	if f.Flags&gnutellaSide(f) != 0 {
+		return 0, errGnutella
+	}
+	if n := takeBody(f, len(b)); n > 0 {
+		return n, nil
+	}
+	if len(b) < gnutellaHeader {
+		return 0, dissect.ErrShort
+	}
+	size := binary.LittleEndian.Uint32(b[19:])
+	switch kind := b[16]; {
+	case size > gnutellaLongest:
+		return 0, errGnutella
+	case kind == 0x02:
+		m.Kind, m.Op, f.Done = dissect.KindClose, "BYE", true
+	case kind != 0 && kind != 1 && kind&^0x03 != 0x30 && kind != 0x40 && kind&^0x01 != 0x80:
+		return 0, errGnutella
+	}
+	return leaveBody(f, gnutellaHeader+uint64(size), len(b)), nil
 }
 
 func readGnutella(b []byte) (h gnutellaFields) {
@@ -172,6 +227,10 @@ func readGnutella(b []byte) (h gnutellaFields) {
 			h.agent = value
 		case is(name, "guid"):
 			h.guid = value
+		case is(name, "content-encoding"):
+			h.deflated = is(value, "deflate")
+		case is(name, "content-type"):
+			h.other = is(value, "application/x-gnutella2")
 		case is(name, "x-try"), is(name, "x-try-ultrapeers"), is(name, "x-try-hubs"):
 			h.try = h.try || len(value) > 0
 		}

@@ -51,6 +51,34 @@ func TestGnutella(t *testing.T) {
 	strangers(t, gnutella{}, dissect.ProtoTCP, 6346, "GNUTELLA", "GNUTELLA-IS-NICE 1.0", "GET /gnutella HTTP/1.1\r\n\r\n", "GNUTELLA CONNECT")
 }
 
+// gnutellaBinary is a message of a session.
+func gnutellaBinary(kind byte, payload string) string {
+	return strings.Repeat("g", 16) + string([]byte{kind, 7, 0, byte(len(payload)), byte(len(payload) >> 8), 0, 0}) + payload
+}
+
+// TestGnutellaBye: a session of plain messages is followed to its BYE.
+func TestGnutellaBye(t *testing.T) {
+	connect := line{data: gnutellaConnect, kind: dissect.KindRequest}
+	yes, thanks := line{node: true, data: gnutellaYes, kind: dissect.KindAccept}, line{data: gnutellaThanks, kind: dissect.KindData}
+	ping, query := gnutellaBinary(0, ""), gnutellaBinary(0x80, "\x00\x00overlay\x00")
+	bye := gnutellaBinary(2, "\xc8\x00shutting down\x00")
+	converse(t, gnutella{}, dissect.ProtoTCP, 6346, []line{connect, yes, thanks, {data: ping, kind: dissect.KindData}, {node: true, data: query, kind: dissect.KindData},
+		{node: true, data: bye, kind: dissect.KindClose, op: "BYE"}})
+	converse(t, gnutella{}, dissect.ProtoTCP, 6346, []line{{data: "GNUTELLA CONNECT/0.4\n\n", kind: dissect.KindRequest}, {node: true, data: "GNUTELLA OK\n\n", kind: dissect.KindAccept},
+		{data: query, kind: dissect.KindData}, {data: bye, kind: dissect.KindClose, op: "BYE"}})
+	// One side deflates: the other is still followed.
+	deflates := strings.Replace(gnutellaYes, "\r\n\r\n", "\r\nContent-Encoding: deflate\r\n\r\n", 1)
+	converse(t, gnutella{}, dissect.ProtoTCP, 6346, []line{connect, {node: true, data: deflates, kind: dissect.KindAccept}, thanks, {data: bye, kind: dissect.KindClose, op: "BYE"}})
+	f := dissect.Flow{Step: gnutellaSession, Flags: 2}
+	if _, err := (gnutella{}).Dissect(packet(dissect.ProtoTCP, 6346, 40000, bye), &f, &dissect.Message{}); err == nil {
+		t.Error("deflated bytes are read")
+	}
+	f = dissect.Flow{Step: gnutellaSession, FromClient: true}
+	if _, err := (gnutella{}).Dissect(packet(dissect.ProtoTCP, 40000, 6346, noise(60)), &f, &dissect.Message{}); err == nil {
+		t.Error("bytes that are no message are read")
+	}
+}
+
 func TestGnutellaDatagrams(t *testing.T) {
 	ping := unhex("5d2fe235310200641ac4000102030405") + "\x00\x01\x00\x00\x00\x00\x00"
 	converse(t, gnutella{}, dissect.ProtoUDP, 6346, []line{

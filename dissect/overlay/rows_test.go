@@ -185,6 +185,8 @@ func scenes() []scenery {
 			[]string{"nebula Handshake timeout silence x3", "nebula Handshake accepted app until lost", "nebula Test accepted app until lost", "nebula Test refused app"}},
 		{"gnutella: in, until the ultrapeer goes", false, 6346, []wire{{at: 10, data: gnutellaConnect}, {at: 20, node: true, data: gnutellaYes}, {at: 30, data: gnutellaThanks},
 			{at: 60000, node: true, flag: dissect.FIN}}, []string{"gnutella CONNECT accepted app until node"}},
+		{"gnutella: a BYE, and the ultrapeer closes", false, 6346, []wire{{at: 10, data: gnutellaConnect}, {at: 20, node: true, data: gnutellaYes}, {at: 30, data: gnutellaThanks},
+			{at: 60000, data: gnutellaBinary(2, "\xc8\x00shutting down\x00")}, {at: 60010, node: true, flag: dissect.FIN}}, []string{"gnutella CONNECT accepted app until client"}},
 		{"gnutella: no thanks", false, 6346, []wire{{at: 10, data: gnutellaConnect}, {at: 20, node: true, data: gnutellaYes}, {at: 30, data: "GNUTELLA/0.6 503 Not needed\r\n\r\n"}},
 			[]string{"gnutella CONNECT accepted app until client"}},
 		{"gnutella: try others", false, 6346, []wire{{at: 10, data: gnutellaConnect}, {at: 20, node: true, data: "GNUTELLA/0.6 503 Full\r\nX-Try-Ultrapeers: 10.0.0.2:6346\r\n\r\n"}, {at: 21, node: true, flag: dissect.FIN}},

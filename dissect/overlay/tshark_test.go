@@ -15,9 +15,6 @@ import (
 	"squall/dissect"
 )
 
-// Gnutella is not among them: tshark 4.0 knows binary messages over TCP alone, and
-// takes the lines of the handshake of 0.6 for the header of one.
-//
 // The goldens in testdata/tshark hold what tshark says of real captures, as one
 // fact a line: file, frame, word, id and request. They hold no bytes of a
 // capture beyond identifiers. The test needs the captures, not tshark; with
@@ -238,6 +235,47 @@ var comparisons = []comparison{
 				return m.Op
 			}
 			return "other"
+		},
+	},
+	{
+		// tshark 4.0 reads the DHT of Gnutella (Mojito). Its Gnutella over TCP takes the
+		// handshake for a download and what is deflated for headers, so there it gives
+		// the frames and their bytes, and the words are the lines in them: who spoke
+		// first in a connection asked, the second answered, the third is a thank-you.
+		name: "gnutella", filter: "mojito || tcp.payload[0:8] == 47:4e:55:54:45:4c:4c:41",
+		files:  []string{"overlay/gnutella-ndpi.pcap"},
+		fields: []string{"mojito.opcode", "mojito.messageid", "tcp.payload"},
+		facts: func(f []string) (out []fact) {
+			if f[0] != "" {
+				word := "DHT question"
+				if op, err := strconv.Atoi(f[0]); err != nil || op%2 == 0 {
+					word = "DHT answer"
+				}
+				return append(out, fact{word: word, id: f[1]})
+			}
+			line, _, _ := strings.Cut(unhex(f[2]), "\n")
+			if strings.Contains(line, "CONNECT") {
+				return append(out, fact{word: "CONNECT"})
+			}
+			if strings.Fields(line)[1] == "200" {
+				return append(out, fact{word: "200"})
+			}
+			return append(out, fact{word: "no"})
+		},
+		ours: func(m *heard) string {
+			switch {
+			case m.Op == "DHT" && m.Kind == dissect.KindAccept:
+				return "DHT answer"
+			case m.Op == "DHT":
+				return "DHT question"
+			case m.Op == "CONNECT", m.Op == "200":
+				return m.Op
+			case m.Op == "thanks":
+				return "200"
+			case m.Op == "503", m.Op == "elsewhere", m.Op == "no":
+				return "no"
+			}
+			return ""
 		},
 	},
 	{
@@ -480,9 +518,20 @@ var tsharkDiffers = map[string]string{
 	"overlay/bitcoin-peafowl.pcap 19 version":                 unsummed,
 	"overlay/bitcoin-peafowl.pcap 19 verack":                  unsummed,
 	"overlay/bittorrent-dht__input.pcap 15 q":                 "malformed, as the node says in its answer",
+	"overlay/gnutella-ndpi.pcap 817 DHT question":             vpnPort,
+	"overlay/gnutella-ndpi.pcap 821 DHT answer":               vpnPort,
+	"overlay/gnutella-ndpi.pcap 1959 DHT question":            vpnPort,
+	"overlay/gnutella-ndpi.pcap 1962 DHT answer":              vpnPort,
+	"overlay/gnutella-ndpi.pcap 2249 DHT question":            vpnPort,
+	"overlay/gnutella-ndpi.pcap 2253 DHT answer":              vpnPort,
+	"overlay/gnutella-ndpi.pcap 2353 DHT question":            vpnPort,
+	"overlay/gnutella-ndpi.pcap 2355 DHT answer":              vpnPort,
+	"overlay/gnutella-ndpi.pcap 2388 DHT question":            vpnPort,
+	"overlay/gnutella-ndpi.pcap 2391 DHT answer":              vpnPort,
 }
 
 const (
 	first    = "a ClientHello over several datagrams: we count the first, tshark the one that completes it"
+	vpnPort  = "a peer at the port of OpenVPN, for which tshark takes it"
 	unsummed = "of 2011, without checksum: tshark takes four bytes of the payload for one and loses the count"
 )

@@ -14,7 +14,7 @@ import (
 //	0 8 packet id | 8 5 destination | 13 5 source | 18 flags, cipher, hops FFCCCHHH | 19 8 MAC | 27 verb (low 5 bits) | 28 payload
 //	HELLO (01), in clear: 28 protocol version | 29 major | 30 minor | 31 2 revision | 33 8 time | 41 identity: address 5, type 1, key 64 ...
 //
-// A HELLO is known by its identity, whose address is the packet's source.
+// A HELLO is known by its identity, whose address is the packet's source, and its time.
 // What comes back is encrypted, OK and ERROR alike: the first packet from the
 // node to the address that said HELLO counts as the yes (Encrypted). HELLOs
 // after it are refreshes. Roots (planet, moons) and leaves look the same, so
@@ -41,6 +41,11 @@ func (zerotier) Probe(d *dissect.Datagram) dissect.Verdict {
 		return dissect.No
 	}
 	if b[13] == 0xff || b[13] == 0 || string(b[13:18]) != string(b[41:46]) || b[46] > 1 {
+		return dissect.No
+	}
+	// Filler of one byte passes all that: nobody writes to himself, and the time
+	// is in milliseconds since 1970.
+	if string(b[8:13]) == string(b[13:18]) || b[33] != 0 || b[34] != 0 {
 		return dissect.No
 	}
 	return dissect.Yes
