@@ -30,10 +30,11 @@ type ngFile struct {
 	s      *FileStats
 	big    bool
 	ifaces []ngInterface
-	drops  []int64 // latest counter of each interface of the section
-	before int64   // drops of finished sections
-	seen   bool    // a section header was read
-	now    int64   // time of the latest packet that had one
+	drops  []int64                           // latest counter of each interface of the section
+	before int64                             // drops of finished sections
+	seen   bool                              // a section header was read
+	now    int64                             // time of the latest packet that had one
+	remark func(packet bool, comment string) // is told the comments of packets and of sections; may be nil
 }
 
 func (f *ngFile) u16(b []byte) uint16 {
@@ -183,6 +184,9 @@ func (f *ngFile) next(b []byte, p *Packet) (int, int64, error) {
 				if code == 2 && len(v) == 4 {
 					p.Flags = f.u32(v)
 				}
+				if code == 1 && f.remark != nil {
+					f.remark(true, string(v))
+				}
 			})
 		}
 	case blockSimple:
@@ -215,6 +219,9 @@ func (f *ngFile) section(body []byte) error {
 	}
 	f.ifaces, f.drops = f.ifaces[:0], f.drops[:0]
 	f.options(body[16:], func(code uint16, v []byte) {
+		if code == 1 && f.remark != nil {
+			f.remark(false, string(v))
+		}
 		if code == 1 && f.s.Comment == "" {
 			f.s.Comment = string(v[:min(len(v), 4096)])
 		}

@@ -48,6 +48,7 @@ type InterfaceStatistics struct {
 }
 
 const (
+	maxOption = 65000 // bytes
 	// writeChunk is how much goes to the file at once.
 	writeChunk = 256 << 10
 	// frameChunk is the same before compression: each chunk is a frame of its
@@ -217,7 +218,7 @@ func (w *Writer) end() {
 }
 
 func (w *Writer) option(code uint16, v string) {
-	v = v[:min(len(v), 65000)]
+	v = v[:min(len(v), maxOption)]
 	w.raw = append(le16(le16(w.raw, code), uint16(len(v))), v...)
 	w.pad()
 }
@@ -241,8 +242,16 @@ func (w *Writer) begin(link LinkType) {
 	w.block(magicSection)
 	w.raw = le32(w.raw, 0x1a2b3c4d)
 	w.raw = append(le16(le16(w.raw, 1), 0), 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff)
-	if c := w.opt.Comment; c != "" {
-		w.option(1, c)
+	for c := w.opt.Comment; c != ""; { // one option holds no more than 64 KiB
+		n := len(c)
+		if n > maxOption {
+			n = max(strings.LastIndexByte(c[:maxOption], '\n'), 0)
+			if n == 0 {
+				n = maxOption
+			}
+		}
+		w.option(1, c[:n])
+		c = strings.TrimPrefix(c[n:], "\n")
 	}
 	if a := w.opt.Application; a != "" {
 		w.option(4, a)

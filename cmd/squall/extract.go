@@ -45,7 +45,10 @@ captures, or a directory that analyze -o kept, whose captures are then read
 again from where they lay. Selections add up: what is given must all hold.
 
 In pcapng the first packet of each attempt carries a comment with its id,
-outcome and relation (in Wireshark: frame.comment), and the file says until when
+outcome and relation (in Wireshark: frame.comment contains "squall attempt"). Every
+packet names its parent, as the number of a capture and of the frame in it; the
+comment of the file has the names and SHA-256 of these captures, and squall verify
+compares packet by packet. The file says until when
 was listened, so that squall analyze finds the same outcomes in it.
 
 --from and --to take RFC 3339, seconds of the epoch, or, with --finding, a time
@@ -216,6 +219,24 @@ func extract(cmd *cobra.Command, in *source, args []string, sel *selection, out 
 				words = "squall attempt: " + rest
 			}
 			return words, true
+		}
+	}
+	if anon == nil && form.Format != "pcap" {
+		lines, err := parents(src.Files(), args)
+		if err != nil {
+			return exitError{exitFailed, err}
+		}
+		form.Comment += lines
+		pick := keep
+		keep = func(p *capture.Packet, file string) (string, bool) {
+			comment, ok := pick(p, file)
+			if !ok {
+				return "", false
+			}
+			if comment != "" {
+				comment += "\n"
+			}
+			return comment + parentOf(p), true
 		}
 	}
 	if !sel.rows() {

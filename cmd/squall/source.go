@@ -59,7 +59,7 @@ func (s *source) flags(cmd *cobra.Command) {
 
 // words are the flags and inputs that give the same analysis again.
 func (s *source) words(cmd *cobra.Command, args []string) (out []string) {
-	for _, name := range []string{"filter", "after", "before", "hints", "keep-duplicates", "clock"} {
+	for _, name := range []string{"filter", "after", "before", "hints", "keep-duplicates", "clock", "max-flows"} {
 		if f := cmd.Flags().Lookup(name); f != nil && f.Changed {
 			if list, ok := f.Value.(interface{ GetSlice() []string }); ok {
 				for _, v := range list.GetSlice() {

@@ -116,11 +116,15 @@ func keepCustody(dir string, r *reports.Results, arguments []string) error {
 
 func verifyCommand() *cobra.Command {
 	return &cobra.Command{
-		Use:   "verify CASE [FILE...]",
+		Use:   "verify CASE|EXTRACT [FILE...]",
 		Short: "custody: are the inputs and outputs of an analysis what they were",
 		Long: `verify reads the manifest.json that analyze -o left in a directory and hashes
 everything again: the outputs in it, and the captures, from where they lay or from
 the files that are named. A capture is known by its content, never by its name.
+
+Of a pcapng file that extract wrote, verify finds the captures that it was taken
+from, by name or among the files that are named, and compares the bytes of every packet with the
+frame that it names as its parent.
 
 The manifest also holds the arguments, the hints and the thresholds, under a seal of
 its own. A seal tells a change, not who made it: keep the seal, or the manifest,
@@ -129,9 +133,13 @@ where others cannot change it.
 Exit status: 0 all is as it was, 1 something is not, 2 no manifest.`,
 		Example: `  squall analyze outage.pcap -o outage
   squall verify outage
-  squall verify outage /evidence/outage.pcap`,
+  squall verify outage /evidence/outage.pcap
+  squall extract outage --finding 1 -w onset.pcapng && squall verify onset.pcapng`,
 		Args: cobra.MinimumNArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
+			if info, err := os.Stat(args[0]); err == nil && info.Mode().IsRegular() {
+				return verifyExtract(cmd.OutOrStdout(), args[0], args[1:])
+			}
 			b, err := os.ReadFile(filepath.Join(args[0], custodyName))
 			if err != nil {
 				return exitError{exitUsage, fmt.Errorf("%w; squall analyze -o writes it", err)}

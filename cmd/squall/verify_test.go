@@ -65,3 +65,57 @@ func TestVerify(t *testing.T) {
 		t.Errorf("no manifest: exit %d %s", code, errs)
 	}
 }
+
+// TestVerifyExtract: every packet of an extract is held against the frame that it
+// names, and one changed byte of either is told.
+func TestVerifyExtract(t *testing.T) {
+	file := sampled(t, "outage")
+	dir := filepath.Join(t.TempDir(), "case")
+	if code, _, errs := squall(nil, "analyze", "-q", file, "-o", dir); code != 0 {
+		t.Fatal(errs)
+	}
+	for _, source := range []string{file, dir} {
+		part := filepath.Join(t.TempDir(), "part.pcapng")
+		if code, _, errs := squall(nil, "extract", source, "--finding", "1", "-w", part); code != 0 {
+			t.Fatal(errs)
+		}
+		if code, out, errs := squall(nil, "verify", part); code != 0 || !strings.Contains(out, " 0 differ") {
+			t.Fatalf("exit %d: %s%s", code, out, errs)
+		}
+		was, err := os.ReadFile(part)
+		if err != nil {
+			t.Fatal(err)
+		}
+		at := bytes.Index(was, []byte("REGISTER sip"))
+		if at < 0 {
+			t.Fatal("no REGISTER in the extract")
+		}
+		now := bytes.Clone(was)
+		now[at] ^= 1
+		if err := os.WriteFile(part, now, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if code, out, _ := squall(nil, "verify", part); code != 1 || !strings.Contains(out, " 1 differ") {
+			t.Errorf("a byte of the extract: exit %d: %s", code, out)
+		}
+		if err := os.WriteFile(part, was, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		moved := file + ".moved"
+		if err := os.Rename(file, moved); err != nil {
+			t.Fatal(err)
+		}
+		if code, out, _ := squall(nil, "verify", part); code != 1 || !strings.Contains(out, "CHANGED  parent") {
+			t.Errorf("without its parent: exit %d: %s", code, out)
+		}
+		if code, out, errs := squall(nil, "verify", part, moved); code != 0 {
+			t.Errorf("its parent elsewhere: exit %d: %s%s", code, out, errs)
+		}
+		if err := os.Rename(moved, file); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if code, _, errs := squall(nil, "verify", file); code != 2 || !strings.Contains(errs, "pcapng") {
+		t.Errorf("a pcap file: exit %d %s", code, errs)
+	}
+}
