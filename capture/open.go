@@ -80,7 +80,7 @@ func (m *merge) add(in string, opt Options) error {
 		return nil
 	}
 	if part, ok := opt.Parts[in]; ok {
-		f := &file{stats: FileStats{Path: in, Drops: -1}, disk: new(atomic.Int64)}
+		f := &file{stats: FileStats{Path: in, Drops: -1, Observer: m.observer, Clock: m.clock}, disk: new(atomic.Int64)}
 		first, err := openPart(in, part, f)
 		if err != nil {
 			return err
