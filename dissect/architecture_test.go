@@ -17,6 +17,7 @@ var allowed = map[string][]string{
 	"dissect/headers":  {"dissect", "capture"},
 	"dissect/overlay":  {"dissect"},
 	"dissect/attempt":  {"dissect"},
+	"dissect/flowlog":  {"dissect", "dissect/attempt"},
 	"dissect/storm":    {"dissect"},
 	"dissect/taps":     {"capture", "dissect", "dissect/headers"},
 	"dissect/pipeline": {"capture", "dissect", "dissect/headers", "dissect/overlay", "dissect/attempt", "dissect/storm", "dissect/taps"},
@@ -25,7 +26,7 @@ var allowed = map[string][]string{
 	"replay/testnode":  {"replay", "replay/socket", "dissect", "dissect/overlay"},
 	"reports":          {"capture", "dissect", "dissect/overlay", "dissect/storm", "dissect/pipeline", "replay"},
 	"samples":          {"capture", "dissect"},
-	"cmd/squall": {"capture", "dissect", "dissect/headers", "dissect/overlay", "dissect/attempt", "dissect/storm", "dissect/taps", "dissect/pipeline",
+	"cmd/squall": {"capture", "dissect", "dissect/headers", "dissect/overlay", "dissect/attempt", "dissect/flowlog", "dissect/storm", "dissect/taps", "dissect/pipeline",
 		"replay", "replay/testnode", "reports", "samples"},
 }
 

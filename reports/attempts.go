@@ -61,6 +61,14 @@ func Attempts() *Of[dissect.Attempt] {
 		str("rung", "step of a ladder of transports", func(v *a) string { return v.Rung }),
 		optNum("retry_after_ns", "ns", "wait that the node announced", 0, func(v *a) int64 { return v.RetryAfter }),
 		strEnv("observer_name", "tap that saw the first frame, where it was given a name", func(e *Env, v *a) string { return e.observer(v.File) }),
+		optWhen("answered_at", "when the (possibly late) answer came", func(v *a) int64 { return v.AnsweredAt }),
+		optWhen("gave_up", "when the client is known to have given up", func(v *a) int64 { return v.GaveUp }),
+		strEnv("event_dataset", "packets, or the log that it was read from: of the transport alone", func(e *Env, v *a) string {
+			if int(v.File) < len(e.Datasets) {
+				return e.Datasets[v.File]
+			}
+			return ""
+		}),
 		strEnv("capture_file", "input that held the first frame", func(e *Env, v *a) string {
 			if int(v.File) < len(e.Files) {
 				return e.Files[v.File]

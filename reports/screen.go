@@ -290,6 +290,15 @@ func (s *screen) read(r *Results) {
 	if len(all) == 1 {
 		name = printable(all[0].Path)
 	}
+	what := "records"
+	if len(all) == 0 {
+		what = "packets"
+	}
+	for i := range all {
+		if all[i].Dataset() == "packets" && !all[i].Quoted {
+			what = "packets"
+		}
+	}
 	begin, end := stamp(q.Begin), stamp(q.End)
 	if !s.look.Markdown && q.Begin != 0 {
 		b, e := time.Unix(0, q.Begin).UTC(), time.Unix(0, q.End).UTC()
@@ -298,7 +307,7 @@ func (s *screen) read(r *Results) {
 			end = clock(q.End)
 		}
 	}
-	s.say(2, fmt.Sprintf("%s: %s packets, %s, %s to %s (%s)", name, thousands(q.Packets), bytesOf(octets),
+	s.say(2, fmt.Sprintf("%s: %s "+what+", %s, %s to %s (%s)", name, thousands(q.Packets), bytesOf(octets),
 		begin, end, lasted(q.End-q.Begin)))
 	quality := []string{fmt.Sprintf("%s lost by the tap as far as it says", thousands(q.Dropped))}
 	for _, c := range []struct {

@@ -40,6 +40,7 @@ type Rows = iter.Seq2[[]Value, error]
 type Env struct {
 	Files     []string // the inputs, by index
 	Observers []string // the taps they came from, by the same index; "" = it has no name
+	Datasets  []string // and what they are
 }
 
 // newEnv is what rows of an analysis of these inputs refer to.
@@ -48,6 +49,7 @@ func newEnv(captures []pipeline.Capture) *Env {
 	for i := range captures {
 		e.Files = append(e.Files, captures[i].Path)
 		e.Observers = append(e.Observers, captures[i].Observer)
+		e.Datasets = append(e.Datasets, captures[i].Dataset())
 	}
 	return e
 }

@@ -42,6 +42,10 @@ needs, and manifest.json with the SHA-256 of inputs and outputs, for squall veri
 squall report reads that directory as it reads captures, squall merge joins
 several of them.
 
+Where packets are gone, logs are read instead, by content: Zeek's conn.log, flow
+events of Suricata's eve.json, and attempts tables of squall report attempts. What
+they tell is of the transport alone, and said to be.
+
 --shard I/N takes one of N shares of the flows and keeps it with -o, for squall
 merge; I counts from 0 and may be left out where JOB_COMPLETION_INDEX or
 SLURM_ARRAY_TASK_ID say it, so that a Kubernetes Indexed Job, a Slurm array or

@@ -179,9 +179,21 @@ func (s *source) analyse(cmd *cobra.Command, args []string) (*reports.Results, e
 			return nil, exitError{exitUsage, err}
 		}
 	}
-	src, err := s.open(cmd, inputs, capture.Options{Window: cfg.Window, Index: s.indexed})
+	inputs, logs, stdin, err := sortInputs(inputs, cmd.InOrStdin())
 	if err != nil {
-		return nil, err
+		return nil, exitError{exitUsage, err}
+	}
+	if len(logs) > 0 {
+		if s.filter != "" || s.shard.Count > 1 {
+			return nil, exitError{exitUsage, fmt.Errorf("%s holds no packets: -f and --shard are for captures", logs[0].path)}
+		}
+		cfg.Records = records(logs, &cfg)
+	}
+	var src capture.Source = noPackets{}
+	if len(inputs) > 0 || len(logs) == 0 {
+		if src, err = s.open(cmd, inputs, capture.Options{Window: cfg.Window, Index: s.indexed, Stdin: stdin}); err != nil {
+			return nil, err
+		}
 	}
 	defer src.Close()
 	cfg.Clocks = s.found
@@ -202,8 +214,11 @@ func (s *source) open(cmd *cobra.Command, inputs []string, opt capture.Options) 
 			return nil, err
 		}
 	}
+	if opt.Stdin == nil {
+		opt.Stdin = cmd.InOrStdin()
+	}
 	var skipped []error
-	opt.Stdin, opt.Clocks, opt.Skipped = cmd.InOrStdin(), s.set, func(_ string, why error) { skipped = append(skipped, why) }
+	opt.Clocks, opt.Skipped = s.set, func(_ string, why error) { skipped = append(skipped, why) }
 	src, err := capture.Open(inputs, opt)
 	if err != nil {
 		return nil, exitError{exitUsage, err}
@@ -215,6 +230,13 @@ func (s *source) open(cmd *cobra.Command, inputs []string, opt capture.Options) 
 	}
 	return src, nil
 }
+
+// noPackets is the source where only logs were named.
+type noPackets struct{}
+
+func (noPackets) Next() (*capture.Batch, error) { return nil, io.EOF }
+func (noPackets) Files() []capture.FileStats    { return nil }
+func (noPackets) Close() error                  { return nil }
 
 // notRead refuses to write a file that is an input: it would be emptied before
 // it is read.

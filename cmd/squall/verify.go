@@ -68,6 +68,9 @@ func (c *custody) seal() (string, error) {
 func keepCustody(dir string, r *reports.Results, arguments []string) error {
 	c := custody{Manifest: 1, Version: version(), Arguments: arguments, Thresholds: storm.Thresholds{}.All()}
 	for _, f := range r.Analysis.Captures() {
+		if f.Quoted {
+			continue
+		}
 		if info, err := os.Stat(f.Path); f.Path == "-" || err != nil || !info.Mode().IsRegular() {
 			c.Inputs = append(c.Inputs, sealed{Name: f.Path, Tap: f.Observer, Clock: clockWords(&f.Clock)})
 			continue

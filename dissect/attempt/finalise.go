@@ -241,7 +241,9 @@ func (x *Result) finish(p *part) {
 	for i := range p.rows {
 		r := &p.rows[i]
 		x.describe(r, p.texts)
-		r.id = contentID(&r.rec)
+		if r.id = r.rec.Digest; r.rec.Flags&FlagGiven == 0 {
+			r.id = contentID(&r.rec)
+		}
 	}
 	who := &p.people
 	x.identify(p.rows, who)

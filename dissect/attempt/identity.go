@@ -62,6 +62,12 @@ func (x *Result) identify(rows []related, out *people) {
 			name = strconv.FormatUint(p.key, 16)
 		}
 		c.ID, c.Level = x.names.String(known.protocol)+":"+name, dissect.IDProtocol
+		if known.protocol == 0 { // given, with all that was known of it
+			c.ID = name
+			if _, line, ok := strings.Cut(name, "#"); ok && strings.Trim(line, "0123456789") == "" {
+				c.Level = dissect.IDFingerprint
+			}
+		}
 	}
 	out.rank(ids)
 }

@@ -60,6 +60,9 @@ const (
 	FlagEdge
 	// FlagLate: the first pass already knows that the answer was late.
 	FlagLate
+	// FlagGiven: the record was a row already. Digest is its id, and ClientName
+	// the whole id of its client, where ClientKey says that there is one.
+	FlagGiven
 )
 
 // Name is an index into Names; 0 is the empty string.

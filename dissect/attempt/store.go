@@ -142,6 +142,10 @@ func (h *shard) note(r *Record) {
 	if r.Protocol != 0 {
 		n.add(vote{r.Protocol, r.Role, r.RoleSource, 1})
 	}
+	if r.Flags&FlagGiven != 0 && r.ClientKey != 0 {
+		h.known[r.ClientKey] = identity{0, r.ClientName}
+		return
+	}
 	if r.ClientKey != 0 {
 		if old, ok := h.known[r.ClientKey]; !ok {
 			h.known[r.ClientKey] = identity{r.Protocol, r.ClientName}

@@ -7,6 +7,7 @@ import (
 	"io"
 	"iter"
 	"runtime"
+	"strings"
 	"sync"
 	"sync/atomic"
 
@@ -44,7 +45,11 @@ type Config struct {
 	MaxFlows int            // followed at the same time, 0 = DefaultFlows
 	Progress func(Progress) // called once for each batch; nil = none
 	// Clocks are what a survey of several taps found; nil = there was none.
-	Clocks       *taps.Clocks
+	Clocks *taps.Clocks
+	// Records adds attempts that others have written down, whose inputs are
+	// numbered from first; nil = none. It says what the inputs were, and the time
+	// they span.
+	Records      func(names *attempt.Names, first uint32, add func(*attempt.Record)) (inputs []Capture, from, to int64, err error)
 	RecordMemory int64 // bytes of attempts kept in memory before the rest goes to a temporary file; 0 = 96 MiB
 }
 
@@ -70,6 +75,28 @@ type Progress struct {
 type Capture struct {
 	capture.FileStats
 	Ledger dissect.Ledger
+	// Quoted is an input that was not read: rows of a table that was say that
+	// they come from it.
+	Quoted bool
+}
+
+// Dataset is what the rows of an input were read from: "packets", or a log or
+// table, as zeek.conn.
+func (c *Capture) Dataset() string {
+	switch {
+	case c.Quoted:
+		return c.Format
+	case c.Format == "" || c.Format == "pcap" || c.Format == "pcapng" || len(c.LinkTypes) > 0:
+		return "packets"
+	}
+	return strings.ReplaceAll(c.Format, " ", ".")
+}
+
+// TransportOnly reports an input that tells of connections alone: nothing of
+// the application, of repeats after the handshake, of when answers came.
+func (c *Capture) TransportOnly() bool {
+	d := c.Dataset()
+	return strings.HasPrefix(d, "zeek.") || strings.HasPrefix(d, "suricata.")
 }
 
 // Analysis holds the results of a run.
@@ -239,10 +266,32 @@ func Run(ctx context.Context, cfg Config, src capture.Source) (*Analysis, error)
 	}
 	store.Deaf(a.holes())
 	var err error
+	if cfg.Records != nil {
+		if err = a.records(&cfg, names, func(r *attempt.Record) { add(0, r) }, packets > 0); err != nil {
+			return nil, err
+		}
+	}
 	if a.result, err = store.Finalise(names, cfg.Hints, a.first, a.last); err != nil {
 		return nil, err
 	}
 	return a, failed
+}
+
+// records adds what was written down by others.
+func (a *Analysis) records(cfg *Config, names *attempt.Names, add func(*attempt.Record), packets bool) error {
+	inputs, from, to, err := cfg.Records(names, uint32(len(a.captures)), add)
+	if err != nil {
+		return err
+	}
+	a.captures = append(a.captures, inputs...)
+	if from == 0 && to == 0 {
+		return nil
+	}
+	if packets {
+		from, to = min(from, a.first), max(to, a.last)
+	}
+	a.first, a.last = from, to
+	return nil
 }
 
 // heard is the time that was listened to: that of the packets, within the window.

@@ -1,6 +1,9 @@
 package pipeline
 
 import (
+	"maps"
+	"slices"
+	"strings"
 	"sync"
 
 	"squall/dissect"
@@ -57,8 +60,12 @@ func (c *counting) Done() {
 // Quality sums up what the inputs say about themselves.
 func (a *Analysis) Quality() storm.Quality {
 	q := storm.Quality{Begin: a.first, End: a.last, Gaps: a.gaps, Evicted: a.evicted, Unnamed: a.unnamed}
+	logs := map[string]bool{}
 	for i := range a.captures {
 		c := &a.captures[i]
+		if c.TransportOnly() {
+			logs[c.Dataset()] = true
+		}
 		q.Packets += c.Packets
 		q.Dropped += max(c.Drops, 0)
 		q.Duplicates += c.Ledger[dissect.BucketDuplicate]
@@ -70,6 +77,11 @@ func (a *Analysis) Quality() storm.Quality {
 		if words := HoleOf(c); words != "" {
 			q.Holes = append(q.Holes, words)
 		}
+	}
+	if len(logs) > 0 {
+		names := strings.Join(slices.Sorted(maps.Keys(logs)), ", ")
+		q.Remarks = append(q.Remarks, "attempts from "+names+" are of the transport alone: what the application answered, late answers, times to attach "+
+			"and versions are not in such logs, and a flow of datagrams counts as one attempt (column event_dataset)")
 	}
 	return q
 }

@@ -285,6 +285,7 @@ func (d *scenes) notes(r *Report, q *Quality) {
 		}
 		note(true, "%s", h)
 	}
+	r.Notes = append(r.Notes, q.Remarks...)
 	note(q.ClockSteps > 0, "the clock of the capture went back %d times", q.ClockSteps)
 	note(q.Dropped > 0, "the tap dropped %d packets by its own counters", q.Dropped)
 	note(q.Duplicates > 0, "%d duplicate packets were left out", q.Duplicates)

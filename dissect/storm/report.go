@@ -369,6 +369,7 @@ type Quality struct {
 	Unnamed    int64 // identities and versions too many to be kept by name
 	Damaged    bool
 	Holes      []string // what is missing between the files, in words
+	Remarks    []string // what else limits the inputs, in plain words
 }
 
 // Span of time, ns.
