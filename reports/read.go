@@ -218,6 +218,7 @@ func parseCell(k Kind, s string) (v Value, err error) {
 type AttemptRow struct {
 	dissect.Attempt
 	CaptureFile string // that the row names
+	Observer    string // the tap, where it has a name
 	Dataset     string // event_dataset; empty in tables that have none
 }
 
@@ -255,7 +256,7 @@ func EachAttempt(rows Rows, use func(*AttemptRow) error) (n int64, err error) {
 }
 
 func (r *AttemptRow) fill(get func(string) Value) (err error) {
-	*r = AttemptRow{CaptureFile: get("capture_file").Str, Dataset: get("event_dataset").Str}
+	*r = AttemptRow{CaptureFile: get("capture_file").Str, Observer: get("observer_name").Str, Dataset: get("event_dataset").Str}
 	a := &r.Attempt
 	number := func(name string, none int64) int64 {
 		if v := get(name); !v.Null {

@@ -307,7 +307,7 @@ func (t *taken) origin(a *reports.AttemptRow, table uint32) (uint32, error) {
 		return table, nil
 	}
 	dataset := cmp.Or(a.Dataset, "packets")
-	key := dataset + "\x00" + a.CaptureFile
+	key := dataset + "\x00" + a.Observer + "\x00" + a.CaptureFile
 	n, ok := t.known[key]
 	if !ok {
 		if len(t.known) >= maxQuoted {
@@ -315,7 +315,7 @@ func (t *taken) origin(a *reports.AttemptRow, table uint32) (uint32, error) {
 		}
 		n = uint32(len(t.out)) + t.next
 		t.known[key] = n
-		t.out = append(t.out, pipeline.Capture{FileStats: capture.FileStats{Path: a.CaptureFile, Format: dataset, Drops: -1}, Quoted: true})
+		t.out = append(t.out, pipeline.Capture{FileStats: capture.FileStats{Path: a.CaptureFile, Observer: a.Observer, Format: dataset, Drops: -1}, Quoted: true})
 	}
 	return n, nil
 }
