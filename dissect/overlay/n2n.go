@@ -28,7 +28,7 @@ import (
 // the client is not on the wire.
 //
 // With header encryption (-H) nothing is left but port and sizes: those of
-// version 3 are read as such, and said to be that (Encrypted, ByPort).
+// versions 2.8 and 3 are read as such, and said to be that (Encrypted, ByPort).
 type n2n struct{}
 
 const (
@@ -47,6 +47,11 @@ const (
 	n2nBackup       = 26 // of each further supernode in the ACK
 	n2nNak          = 38
 	n2nPong         = 74
+	// Sizes of version 2.8 with encrypted headers; the ACK has an address of the
+	// edge and perhaps one of a backup, over IPv4.
+	n2nRegister2  = 34
+	n2nAck2       = 41
+	n2nAck2Backup = 49
 
 	// n2nRetry is when an edge of version 3 asks anew, ns: as measured.
 	n2nRetry = 4e9
@@ -143,7 +148,7 @@ func n2nFirst(d *dissect.Datagram) bool {
 }
 
 func n2nIsAck(n int) bool {
-	return n >= n2nAck && (n-n2nAck)%n2nBackup == 0 && n <= n2nAck+16*n2nBackup
+	return n == n2nAck2 || n == n2nAck2Backup || n >= n2nAck && (n-n2nAck)%n2nBackup == 0 && n <= n2nAck+16*n2nBackup
 }
 
 // n2nOpaque reports the port and a size of encrypted headers, and bytes that
@@ -154,7 +159,7 @@ func n2nOpaque(d *dissect.Datagram) bool {
 	case d.Proto != dissect.ProtoUDP || d.Cut:
 		return false
 	case d.DstPort == n2nPort:
-		if len(b) != n2nRegister && len(b) != n2nRegisterUser && len(b) != n2nNak {
+		if len(b) != n2nRegister && len(b) != n2nRegisterUser && len(b) != n2nRegister2 && len(b) != n2nNak {
 			return false
 		}
 	case d.SrcPort == n2nPort:

@@ -259,6 +259,8 @@ func scenes() []scenery {
 			[]string{"n2n REGISTER accepted app", "n2n REGISTER timeout silence"}},
 		{"n2n with encrypted headers", true, 7654, []wire{{at: 10, data: noise(79)}, {at: 4000, data: noise(79)}, {at: 4001, node: true, data: noise(58)}},
 			[]string{"n2n encrypted registration timeout silence", "n2n encrypted registration accepted app"}},
+		{"n2n 2.8 with encrypted headers", true, 7654, []wire{{at: 10, data: noise(34)}, {at: 15, node: true, data: noise(41)}, {at: 20010, data: noise(34)}, {at: 24010, data: noise(34)}, {at: 24020, node: true, data: noise(49)}},
+			[]string{"n2n encrypted registration accepted app", "n2n encrypted registration timeout silence", "n2n encrypted registration accepted app"}},
 		{"zerotier", true, 9993, []wire{{at: 10, data: zerotierPacket("packet_1", "root!", "clnt!", 1)}, {at: 20, node: true, data: "packet_9clnt!root!\x08" + strings.Repeat("e", 60)}},
 			[]string{"zerotier HELLO accepted app"}},
 		{"tinc unwanted", false, 655, []wire{{at: 10, data: "0 think 17\n"}, {at: 20, node: true, data: "0 iniz 17\n"}, {at: 30, node: true, flag: dissect.FIN}},
