@@ -619,7 +619,10 @@ func (t *try) accepted() {
 	if a.hold > 0 {
 		t.ends = t.over + w.real(a.hold)
 	}
-	t.pulse = t.nextPulse(t.over)
+	// The first sign of life comes at a phase of its own.
+	if t.pulse = t.nextPulse(t.over); t.pulse > 0 && w.targets[t.target].proto == dissect.ProtoTCP {
+		t.pulse -= time.Duration(w.draw(a) * float64(t.pulse-t.over))
+	}
 	t.watch()
 }
 
@@ -627,8 +630,11 @@ func (t *try) accepted() {
 func (t *try) nextPulse(from time.Duration) time.Duration {
 	beat := t.w.Plan.Groups[t.group].Refresh
 	if t.w.targets[t.target].proto == dissect.ProtoTCP {
-		if beat = t.w.Keepalive; beat == 0 {
-			beat = keepaliveDefault
+		beat = t.w.Keepalive
+		for _, known := range [...]time.Duration{t.w.Plan.Groups[t.group].Keepalive, keepaliveDefault} {
+			if beat == 0 {
+				beat = known
+			}
 		}
 	}
 	if beat <= 0 {

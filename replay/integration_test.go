@@ -386,13 +386,13 @@ func (b *bench) outage(targets []netip.AddrPort, logins []replay.Login) {
 	t := b.t
 	var items []replay.Item
 	for i := range realClients {
-		items = append(items, replay.Item{At: time.Duration(i) * 36 * time.Millisecond, Client: int32(i), Node: 0})
+		items = append(items, replay.Item{At: time.Duration(i) * 52 * time.Millisecond, Client: int32(i), Node: 0})
 	}
-	p := planOf(t, b.node.dialect, "fixed(300ms, timeout 700ms, limit 6, round_robin)", 2, 11*time.Second, items...)
+	p := planOf(t, b.node.dialect, "fixed(300ms, timeout 700ms, limit 6, round_robin)", 2, 16*time.Second, items...)
 	stop := sniff(t, b.ports)
 	var restarted time.Time
 	rows, s, err := collect(t, t.Context(), &replay.Runner{Plan: p, Targets: targets, Guard: guard(t), Logins: logins, Seed: realSeed,
-		Script: []replay.Event{{At: 3 * time.Second, Do: replay.Down}, {At: 6 * time.Second, Do: replay.Raise}}, Do: func(e replay.Event) error {
+		Script: []replay.Event{{At: 3 * time.Second, Do: replay.Down}, {At: 8 * time.Second, Do: replay.Raise}}, Do: func(e replay.Event) error {
 			if e.Do == replay.Down {
 				b.kill(0)
 			} else {
@@ -460,13 +460,24 @@ func (b *bench) outage(targets []netip.AddrPort, logins []replay.Login) {
 		}
 		related += count(y.relation == x.relation)
 	}
-	down := false
+	down, returned := false, false
 	for i := range report.Nodes {
 		n := &report.Nodes[i]
-		down = down || n.At.Port == b.ports[0] && len(n.Periods) > 0
+		for _, p := range n.Periods {
+			switch n.At.Port {
+			case b.ports[0]:
+				down = down || p.Kind != storm.Overloaded
+				returned = returned || p.Kind != storm.Overloaded && p.End > p.Start
+			case b.ports[1]:
+				t.Errorf("the node that was left alone is seen as %v from %v on", p.Kind, time.Unix(0, p.Start).UTC())
+			}
+		}
 	}
-	t.Logf("outage: %d rows (%d failed, %d failovers, %d accepted by the restarted node); in the capture %d (%d failovers, %d accepted by it, seen down: %v); outcomes agree for %d, relations for %d",
-		len(ours), failed, failovers, recovered, len(theirs), capturedFailovers, capturedRecovered, down, same, related)
+	if !down || !returned {
+		t.Errorf("by the capture the killed node was down: %v, came back: %v", down, returned)
+	}
+	t.Logf("outage: %d rows (%d failed, %d failovers, %d accepted by the restarted node); in the capture %d (%d failovers, %d accepted by it, seen down %v and back %v); outcomes agree for %d, relations for %d",
+		len(ours), failed, failovers, recovered, len(theirs), capturedFailovers, capturedRecovered, down, returned, same, related)
 	if failovers == 0 || failed == 0 || recovered == 0 || capturedFailovers == 0 || capturedRecovered == 0 {
 		t.Error("failover and recovery are not in both")
 	}
@@ -497,7 +508,6 @@ func megaNode(share float64) replay.NodeConfig {
 func TestSkypeAgain(t *testing.T) {
 	a, report, _ := analyse(t, "skype-2010", 1)
 	defer a.Close()
-	// Whether the first survivor falls is chance: one of three draws will do.
 	var (
 		g   again
 		p   *replay.Plan
@@ -515,12 +525,9 @@ func TestSkypeAgain(t *testing.T) {
 			t.Fatal(err)
 		}
 		t.Logf("seed %d: %s", g.seed, r.Verdict.Sentence)
-		if r.Verdict.Class == storm.RetryStorm {
-			break
+		if r.Verdict.Class != storm.RetryStorm || !r.Verdict.Cascade {
+			t.Errorf("as recorded, seed %d: %v, cascade %v", g.seed, r.Verdict.Class, r.Verdict.Cascade)
 		}
-	}
-	if r.Verdict.Class != storm.RetryStorm || !r.Verdict.Cascade {
-		t.Errorf("as recorded: %v, cascade %v", r.Verdict.Class, r.Verdict.Cascade)
 	}
 	names := map[string]string{}
 	for i, n := range p.Nodes {
@@ -560,9 +567,13 @@ func TestSkypeAgain(t *testing.T) {
 }
 
 // TestTableOfReplayOnSockets is the table of storms.md section 4.3 on
-// loopback, twenty times as fast.
+// loopback, ten times as fast.
 func TestTableOfReplayOnSockets(t *testing.T) {
-	const speed = 20
+	const speed = 10
+	// A machine that does something else for half a client's patience is a
+	// trigger of its own: such a run is made again, and in the end not judged.
+	const stall, draws = time.Second / speed / 2, 3
+	judged := 0
 	pol := "fixed(1s, limit 3, timeout 1s)"
 	items := func(wishes []replay.Wish) (list []replay.Item) {
 		for _, w := range wishes {
@@ -591,20 +602,28 @@ func TestTableOfReplayOnSockets(t *testing.T) {
 		{"intents with the trigger", replay.IntentMode, true, map[float64]float64{45: 0, 80: 0, 120: 0, 200: 50}},
 	} {
 		for _, mu := range []float64{45, 80, 120, 200} {
-			c := cluster(t, "udp", replay.NodeConfig{Capacity: mu}.Faster(speed))
 			list := items(demand)
 			if tc.mode == replay.AttemptMode {
 				list = items(attempts)
 			}
 			p := planOf(t, "udp", pol, 1, toState, list...)
 			p.Mode = tc.mode.String()
-			r := &replay.Runner{Plan: p, Targets: c.Addrs(), Guard: guard(t), Speed: speed, Seed: 1, Caps: replay.Caps{MaxRate: 1e6}, UntilCollapse: true}
-			if tc.cut {
-				r.Script, r.Do = script(t, cut), c.Do
-			}
-			rows, s, err := collect(t, t.Context(), r)
-			if err != nil {
-				t.Fatal(err)
+			var rows []replay.Result
+			var s *replay.Summary
+			for range draws {
+				c := cluster(t, "udp", replay.NodeConfig{Capacity: mu}.Faster(speed))
+				r := &replay.Runner{Plan: p, Targets: c.Addrs(), Guard: guard(t), Speed: speed, Seed: 1, Caps: replay.Caps{MaxRate: 1e6}, UntilCollapse: true}
+				if tc.cut {
+					r.Script, r.Do = script(t, cut), c.Do
+				}
+				var err error
+				if rows, s, err = collect(t, t.Context(), r); err != nil {
+					t.Fatal(err)
+				}
+				c.Stop()
+				if s.LatenessMax < stall {
+					break
+				}
 			}
 			served := 0.0
 			from, to := p.Begin+int64(fromState), p.Begin+int64(toState)
@@ -614,18 +633,19 @@ func TestTableOfReplayOnSockets(t *testing.T) {
 				}
 			}
 			served /= (toState - fromState).Seconds()
-			if !s.Valid() && s.LatenessP99 > 20*time.Millisecond {
-				// At twenty times the speed that is half a client's patience.
-				t.Logf("mu %3.0f, %-26s %.1f/s served, but the sender was late by %v: not judged", mu, tc.name, served, s.LatenessP99)
-				c.Stop()
+			if s.LatenessMax >= stall {
+				t.Logf("mu %3.0f, %-26s %.1f/s served, but the sender was late by %v: not judged", mu, tc.name, served, s.LatenessMax)
 				continue
 			}
+			judged++
 			t.Logf("mu %3.0f, %-26s %.1f/s served (%d attempts, lateness p99 %v)", mu, tc.name, served, s.Attempts, s.LatenessP99)
 			want := tc.good[mu]
 			if served < want*0.8-1 || served > want*1.2+5 {
 				t.Errorf("mu %v, %s: %.1f/s served, want %v", mu, tc.name, served, want)
 			}
-			c.Stop()
 		}
+	}
+	if judged == 0 {
+		t.Skip("this machine is too busy for any of it")
 	}
 }

@@ -89,6 +89,10 @@ type PacketOptions struct {
 	SrcMAC, DstMAC [6]byte
 	// Guard says where packets may go; nil: they go to a file.
 	Guard *Guard
+	// Mark is the DSCP of every packet, by which a run is told from other
+	// traffic (RFC 2474; 8 is the lowest class); 0 = as recorded. Only the
+	// outermost header has it.
+	Mark  int
 	Limit int64 // packets that are taken, 0 = all
 	Bytes int64 // that are held, 0 = DefaultMaxBytes
 }
@@ -299,12 +303,16 @@ func (l *loader) take(p *capture.Packet) error {
 		}
 		// The last look is at the bytes themselves, whatever rewrote them.
 		kind, at = layer3(capture.LinkEthernet, frame)
+		mark(kind, frame[at:], l.opt.Mark)
 		if err := l.opt.Guard.Check(destination(kind, frame[at:])); err != nil {
 			return fmt.Errorf("frame %d: %w", p.Frame, err)
 		}
-	} else if p.Link == capture.LinkEthernet {
-		copy(frame, l.opt.DstMAC[:])
-		copy(frame[6:], l.opt.SrcMAC[:])
+	} else {
+		if p.Link == capture.LinkEthernet {
+			copy(frame, l.opt.DstMAC[:])
+			copy(frame[6:], l.opt.SrcMAC[:])
+		}
+		mark(kind, frame[at:], l.opt.Mark)
 	}
 	if out.Bytes += int64(len(frame)); out.Bytes > l.opt.Bytes {
 		return refuse("more than %d bytes; take part of the capture with --limit or a filter, or lift --max-bytes", l.opt.Bytes)
@@ -344,6 +352,22 @@ func (l *loader) framed(link capture.LinkType, kind uint16, at, n int) []byte {
 	copy(frame, l.opt.DstMAC[:])
 	copy(frame[6:], l.opt.SrcMAC[:])
 	return frame
+}
+
+// mark sets the DSCP of a packet, its checksum with it (RFC 1624).
+func mark(kind uint16, b []byte, dscp int) {
+	switch {
+	case dscp == 0:
+	case kind == typeIP4 && len(b) >= 20:
+		was := binary.BigEndian.Uint16(b)
+		b[1] = byte(dscp)<<2 | b[1]&3
+		sum := uint32(^binary.BigEndian.Uint16(b[10:])) + uint32(^was) + uint32(binary.BigEndian.Uint16(b))
+		sum = sum&0xffff + sum>>16
+		binary.BigEndian.PutUint16(b[10:], ^uint16(sum&0xffff+sum>>16))
+	case kind == typeIP6 && len(b) >= 40:
+		b[0] = b[0]&0xf0 | byte(dscp)>>2
+		b[1] = byte(dscp)<<6 | b[1]&0x3f
+	}
 }
 
 // layer3 is where the network header of a packet begins, and its Ethernet

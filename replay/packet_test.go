@@ -2,6 +2,7 @@ package replay_test
 
 import (
 	"bytes"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"io"
@@ -98,8 +99,8 @@ func decoded(t testing.TB, b []byte, do func(*capture.Packet, *dissect.Datagram)
 }
 
 // TestPacketsToFile: every address of every packet, quoted ones included, lies
-// where the maps say, ports and the hardware addresses too, and the times are
-// those of the pace.
+// where the maps say, ports and the hardware addresses too, every header has the
+// mark and its checksum, and the times are those of the pace.
 func TestPacketsToFile(t *testing.T) {
 	in := recording(t, "s9", 20*time.Second, func(s *samples.Scenario) {
 		s.Protocol, s.Clients, s.Spread, s.Trigger = "udp", 60, 5*time.Second, 8*time.Second
@@ -107,7 +108,7 @@ func TestPacketsToFile(t *testing.T) {
 		s.Scan, s.Policy.Base = 20, time.Second
 		s.Intents, s.Hold = 10, 2*time.Second
 	})
-	p, recorded, err := packets(t, in, replay.PacketOptions{Ports: map[uint16]uint16{33033: 7001},
+	p, recorded, err := packets(t, in, replay.PacketOptions{Ports: map[uint16]uint16{33033: 7001}, Mark: 8,
 		Moves: moves(t, "10.1.0.0/24=10.77.0.0/24", "198.51.100.0/24=10.78.0.0/24", "203.0.113.0/24=10.79.0.0/24")})
 	if err != nil {
 		t.Fatal(err)
@@ -150,6 +151,13 @@ func TestPacketsToFile(t *testing.T) {
 		}
 		if d.Class == dissect.ClassICMPError {
 			quoted++
+		}
+		sum := uint32(0)
+		for k := 14; k < 34; k += 2 {
+			sum += uint32(binary.BigEndian.Uint16(x.Data[k:]))
+		}
+		if x.Data[15]>>2 != 8 || sum&0xffff+sum>>16 != 0xffff {
+			t.Errorf("frame %d: DSCP %d, header sums to %x", x.Frame, x.Data[15]>>2, sum)
 		}
 		if !bytes.Equal(x.Data[:12], []byte{2, 0, 0, 0, 0, 2, 2, 0, 0, 0, 0, 1}) {
 			t.Errorf("frame %d: hardware addresses % x", x.Frame, x.Data[:12])

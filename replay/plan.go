@@ -29,6 +29,8 @@ type Plan struct {
 	Header
 	Items []Item // by offset, then client
 	hash  string
+	// wanted are the attempts whose first bytes Learn looks for.
+	wanted map[flowKey]*wanted
 }
 
 // Header describes a plan.
@@ -53,6 +55,9 @@ type PlanNode struct {
 	Protocol string `json:"protocol"`
 	Role     string `json:"role,omitempty"`
 	Dialect  string `json:"dialect"`
+	// Recorded: it is asked with Templates, what its clients sent first.
+	Recorded  bool       `json:"recorded,omitempty"`
+	Templates []Template `json:"templates,omitempty"`
 }
 
 // Group is a set of clients that retry alike.
@@ -64,6 +69,11 @@ type Group struct {
 	// "recorded" waits, "assumed" where nobody retried.
 	Basis   string        `json:"basis"`
 	Refresh time.Duration `json:"refresh_ns,omitempty"` // period within a session, 0 = none seen
+	// Keepalive is how often a session over TCP shows life, 0 = too few were seen.
+	Keepalive time.Duration `json:"keepalive_ns,omitempty"`
+	// Limit says how far the capture shows after how many attempts clients give
+	// up, "" = it was seen, or given.
+	Limit string `json:"limit_seen,omitempty"`
 }
 
 // Item is a wish of a client (intent mode) or an attempt (attempt mode).
@@ -99,6 +109,9 @@ type PlanOptions struct {
 	ScaleClients float64
 	Overrides    []Override
 	Sources      []string
+	// Payloads asks nodes whose protocol squall does not speak with recorded
+	// bytes, where those may be said again; Learn must follow.
+	Payloads bool
 	// Virtual plans nodes of any protocol, for a World; nothing can be sent to
 	// those that no dialect speaks.
 	Virtual bool
@@ -112,6 +125,7 @@ const (
 	waitsKept     = 4096
 	quantilesKept = 21
 	waitsToLearn  = 10
+	quitLeast     = 10 * time.Second
 	patienceLeast = 100 * time.Millisecond
 	twinShift     = time.Second // a twin client comes this much later at most
 )
@@ -159,7 +173,9 @@ type learnt struct {
 	gaps     []time.Duration // between refreshes
 	retries  int64
 	moved    int64
+	lives    []time.Duration // between signs of life in a session
 	quit     map[int32]int64 // intents given up after so many attempts
+	longest  int32           // attempts of an intent
 }
 
 // builder gathers a plan.
@@ -169,6 +185,7 @@ type builder struct {
 	begin    int64
 	end      int64
 	nodes    map[nodeKey]int32
+	tries    map[int32]int      // attempts whose first bytes are looked for, by node
 	refused  map[nodeKey]string // why a node's protocol cannot be asked
 	service  map[nodeKey]string
 	groups   map[[2]string]int32
@@ -193,7 +210,7 @@ func NewPlan(a *pipeline.Analysis, report *storm.Report, opt PlanOptions) (*Plan
 		return nil, fmt.Errorf("plan: scale %v: want above 0 and at most 1000", opt.ScaleClients)
 	}
 	first, last := a.Span()
-	b := &builder{opt: opt, begin: first + int64(opt.From), end: last, nodes: map[nodeKey]int32{}, refused: map[nodeKey]string{},
+	b := &builder{opt: opt, begin: first + int64(opt.From), end: last, nodes: map[nodeKey]int32{}, tries: map[int32]int{}, refused: map[nodeKey]string{},
 		service: map[nodeKey]string{}, groups: map[[2]string]int32{}, intents: map[uint64]*planned{}, lastOf: map[string]int64{},
 		recorded: map[dissect.Addr]bool{}, seconds: map[int64]int64{}}
 	if opt.To > 0 {
@@ -243,6 +260,15 @@ func (b *builder) attempt(t *dissect.Attempt) {
 		b.leave(why)
 		return
 	}
+	if n := b.nodes[node]; b.plan.Nodes[n].Recorded && t.Answer != dissect.AnswerNone && b.tries[n] < templateTries {
+		if b.plan.wanted == nil {
+			b.plan.wanted = map[flowKey]*wanted{}
+		}
+		if k := (flowKey{t.Source, t.Destination, t.Proto}); b.plan.wanted[k] == nil {
+			b.plan.wanted[k] = &wanted{node: n, start: t.Start}
+			b.tries[n]++
+		}
+	}
 	g := b.group(t)
 	l := b.learnt[g]
 	key := t.ClientID + "\x00" + t.Destination.String()
@@ -251,6 +277,9 @@ func (b *builder) attempt(t *dissect.Attempt) {
 			l.gaps = keep(l.gaps, time.Duration(t.Start-was))
 		}
 		b.lastOf[key] = t.Start
+	}
+	if d := beatOf(t); d > 0 {
+		l.lives = keep(l.lives, d)
 	}
 	if t.Outcome == dissect.OutcomeStalled {
 		l.timeouts = keep(l.timeouts, time.Duration(t.End-t.Start))
@@ -295,6 +324,21 @@ func (b *builder) attempt(t *dissect.Attempt) {
 	}
 }
 
+// beatOf is how often a session over TCP showed life, 0 = it was too short to
+// tell. A sign is a packet there and one back; each side may acknowledge in a
+// packet of its own, so the side that sent fewer counts.
+func beatOf(t *dissect.Attempt) time.Duration {
+	const (
+		handshake = 3 // packets of either side up to the yes, about
+		least     = 5 // signs
+	)
+	n := min(t.SourcePackets, t.DestinationPackets) - handshake
+	if t.Proto != dissect.ProtoTCP || t.Outcome != dissect.OutcomeAccepted || n < least {
+		return 0
+	}
+	return time.Duration((t.LastSeen - t.End) / n)
+}
+
 func keep(list []time.Duration, d time.Duration) []time.Duration {
 	if len(list) < waitsKept {
 		list = append(list, d)
@@ -314,13 +358,21 @@ func (b *builder) node(k nodeKey, t *dissect.Attempt) (why string) {
 	if b.opt.Virtual {
 		d, err = plain{dissect.TCP}, nil
 	}
+	record := false
+	if _, own := d.(plain); b.opt.Payloads && (own || err != nil) && slices.Contains(recordable, t.Protocol) {
+		record, err = true, nil
+		d, _ = FindDialect(transportName(t.Proto))
+	}
 	if err != nil {
+		if !b.opt.Payloads && slices.Contains(recordable, t.Protocol) {
+			err = fmt.Errorf("%s: squall makes no requests of it; --payloads sends the recorded ones again", t.Protocol)
+		}
 		b.refused[k] = err.Error()
 		return err.Error()
 	}
 	b.nodes[k] = int32(len(b.plan.Nodes))
 	b.service[k] = t.Service
-	b.plan.Nodes = append(b.plan.Nodes, PlanNode{Address: k.at.String(), Protocol: cmp.Or(t.Protocol, transportName(k.proto)), Role: t.Role.String(), Dialect: d.Name()})
+	b.plan.Nodes = append(b.plan.Nodes, PlanNode{Address: k.at.String(), Protocol: cmp.Or(t.Protocol, transportName(k.proto)), Role: t.Role.String(), Dialect: d.Name(), Recorded: record})
 	return ""
 }
 
@@ -339,9 +391,18 @@ func (b *builder) group(t *dissect.Attempt) int32 {
 // policies gives every group the policy that was inferred for it, else for
 // everybody on its service, else what was recorded.
 func (b *builder) policies(report *storm.Report) {
+	// Whoever is silent for three of the longer waits has given up.
+	quiet := make([]int64, len(b.learnt))
+	for i, l := range b.learnt {
+		all := slices.Sorted(slices.Values(slices.Concat(l.waits, l.sums)))
+		quiet[i] = int64(max(quitLeast, 3*quantile(all, 0.95)))
+	}
 	for _, in := range b.intents {
-		if in.outcome.Failed() && in.lastEnd+int64(10*time.Second) < b.end {
-			b.learnt[b.groups[[2]string{in.version, b.service[in.node]}]].quit[in.count]++
+		g := b.groups[[2]string{in.version, b.service[in.node]}]
+		l := b.learnt[g]
+		l.longest = max(l.longest, in.count)
+		if in.outcome.Failed() && in.lastEnd+quiet[g] < b.end {
+			l.quit[in.count]++
 		}
 	}
 	for i := range b.plan.Groups {
@@ -351,6 +412,10 @@ func (b *builder) policies(report *storm.Report) {
 		if len(l.gaps) >= waitsToLearn {
 			slices.Sort(l.gaps)
 			g.Refresh = l.gaps[len(l.gaps)/2]
+		}
+		if len(l.lives) >= waitsToLearn {
+			slices.Sort(l.lives)
+			g.Keepalive = l.lives[len(l.lives)/2].Round(time.Millisecond)
 		}
 		if report == nil {
 			continue
@@ -369,16 +434,42 @@ func (b *builder) policies(report *storm.Report) {
 			if p.Timeout == 0 {
 				p.Timeout = g.Policy.Timeout
 			}
+			if p.Limit == 0 && p.Family != None {
+				p.Limit = g.Policy.Limit
+			}
 			g.Policy, g.Basis = p, "inferred"
+		}
+	}
+	if b.opt.Mode == IntentMode {
+		for i := range b.plan.Groups {
+			b.plan.Groups[i].Limit = b.learnt[i].limit(&b.plan.Groups[i].Policy)
 		}
 	}
 	for i := range b.plan.Groups {
 		for _, o := range b.opt.Overrides {
 			if g := &b.plan.Groups[i]; o.Group == "" || o.Group == g.Name {
 				o.Apply(&g.Policy)
+				if g.Policy.Limit > 0 {
+					g.Limit = ""
+				}
 			}
 		}
 	}
+}
+
+// limit says how far the capture shows the attempt limit.
+func (l *learnt) limit(p *Policy) string {
+	n := int64(0)
+	for _, k := range l.quit {
+		n += k
+	}
+	switch {
+	case p.Family == None || p.Limit > 0:
+		return ""
+	case n < 2*waitsToLearn:
+		return fmt.Sprintf("attempt limit not seen: %d intents were seen given up (want %d), the longest made %d attempts; without --override 'policy: limit N' clients go on to the end", n, 2*waitsToLearn, l.longest)
+	}
+	return fmt.Sprintf("no attempt limit: the %d intents that were given up stopped after different numbers of attempts, up to %d", n, l.longest)
 }
 
 // policy is what the recorded waits themselves say.
@@ -551,7 +642,7 @@ func (p *Plan) Check() error {
 		}
 	}
 	for i := range p.Nodes {
-		if _, ok := FindDialect(p.Nodes[i].Dialect); !ok {
+		if _, ok := p.Nodes[i].Speaks(); !ok {
 			return fmt.Errorf("plan: node %s: dialect %q is not known", p.Nodes[i].Address, p.Nodes[i].Dialect)
 		}
 	}
@@ -597,6 +688,9 @@ func (p *Plan) Override(list []Override) error {
 		for _, o := range list {
 			if g := &p.Groups[i]; o.Group == "" || o.Group == g.Name {
 				o.Apply(&g.Policy)
+				if g.Policy.Limit > 0 {
+					g.Limit = ""
+				}
 			}
 		}
 	}
@@ -649,6 +743,14 @@ func (p *Plan) Wishes() []Wish {
 	return w
 }
 
+// Keepalives are those of the groups, in their order; 0 = not known.
+func (p *Plan) Keepalives() (list []time.Duration) {
+	for i := range p.Groups {
+		list = append(list, p.Groups[i].Keepalive)
+	}
+	return list
+}
+
 // Policies are those of the groups, in their order.
 func (p *Plan) Policies() (list []Policy) {
 	for i := range p.Groups {
@@ -676,12 +778,24 @@ func (p *Plan) Bytes() (n int64) {
 	for i := range p.Items {
 		k := p.Items[i].Node
 		if size[k] == 0 {
-			d, _ := FindDialect(p.Nodes[k].Dialect)
+			d, _ := p.Nodes[k].Speaks()
 			size[k] = int64(len(d.Request(nil, &Identity{Version: p.Groups[p.Items[i].Group].Name})))
 		}
 		n += size[k]
 	}
 	return n
+}
+
+// Exercises says, for each dialect, what its targets are made to do.
+func (p *Plan) Exercises() (list []string) {
+	seen := map[string]bool{}
+	for i := range p.Nodes {
+		if d, ok := p.Nodes[i].Speaks(); ok && !seen[d.Name()] {
+			seen[d.Name()] = true
+			list = append(list, d.Name()+": "+d.Work())
+		}
+	}
+	return list
 }
 
 // Summary is the plan in words.
@@ -700,12 +814,22 @@ func (p *Plan) Summary() string {
 			fmt.Fprintf(&b, "            and %d more\n", len(p.Nodes)-i)
 			break
 		}
-		fmt.Fprintf(&b, "  %3d       %s %s %s\n", i+1, n.Address, n.Protocol, n.Role)
+		fmt.Fprintf(&b, "  %3d       %s %s %s", i+1, n.Address, n.Protocol, n.Role)
+		if n.Recorded {
+			fmt.Fprintf(&b, ", %d recorded requests", len(n.Templates))
+		}
+		fmt.Fprintln(&b)
 	}
 	fmt.Fprintf(&b, "policies\n")
 	for i := range p.Groups {
 		g := &p.Groups[i]
 		fmt.Fprintf(&b, "  %s on %s: %v (%s)\n", g.Name, g.Service, g.Policy, g.Basis)
+		if g.Limit != "" {
+			fmt.Fprintf(&b, "    %s\n", g.Limit)
+		}
+		if g.Keepalive > 0 {
+			fmt.Fprintf(&b, "    sessions show life every %v\n", g.Keepalive)
+		}
 		if g.Refresh > 0 {
 			fmt.Fprintf(&b, "    refreshed every %v\n", g.Refresh.Round(time.Millisecond))
 		}
@@ -716,12 +840,8 @@ func (p *Plan) Summary() string {
 			fmt.Fprintf(&b, "  %8d  %s\n", c.LeftOut[r], r)
 		}
 	}
-	work := map[string]bool{}
-	for _, n := range p.Nodes {
-		if d, ok := FindDialect(n.Dialect); ok && !work[n.Dialect] {
-			work[n.Dialect] = true
-			fmt.Fprintf(&b, "exercises   %s: %s\n", n.Dialect, d.Work())
-		}
+	for _, w := range p.Exercises() {
+		fmt.Fprintf(&b, "exercises   %s\n", w)
 	}
 	if p.Mode == AttemptMode.String() {
 		fmt.Fprintf(&b, "note        open loop: attempts come as recorded whatever the target does; a healthy target may be condemned\n")

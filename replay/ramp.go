@@ -198,9 +198,9 @@ func NewKnee(recorded *Plan, o RampOptions, rows []Result) *Knee {
 		k.Margin = k.Tipping / k.Recorded
 	}
 	seen := map[string]bool{}
-	for _, n := range recorded.Nodes {
-		if d, ok := FindDialect(n.Dialect); ok && !seen[n.Dialect] {
-			seen[n.Dialect] = true
+	for i := range recorded.Nodes {
+		if d, ok := recorded.Nodes[i].Speaks(); ok && !seen[d.Name()] {
+			seen[d.Name()] = true
 			if why := unclaimed(d); why != "" {
 				k.Unclaimed = why
 			}
@@ -212,9 +212,13 @@ func NewKnee(recorded *Plan, o RampOptions, rows []Result) *Knee {
 // unclaimed says why nothing about the capacity of a real node of the dialect
 // can be learnt from its attach as squall makes it; "" = something can.
 func unclaimed(d Dialect) string {
-	switch d.(type) {
+	switch x := d.(type) {
 	case nebula, plain:
 		return d.Name() + ": " + d.Work()
+	case recorded:
+		if x.reads == nil {
+			return d.Name() + ": " + d.Work()
+		}
 	}
 	return ""
 }

@@ -47,7 +47,8 @@ type Runner struct {
 	Do     func(Event) error
 	// UntilCollapse goes on though the targets answer next to nothing.
 	UntilCollapse bool
-	// Keepalive and Reattach as in World.
+	// Keepalive and Reattach as in World; a Keepalive of 0 is that of the plan's
+	// groups where they have one.
 	Keepalive, Reattach time.Duration
 	// Emit is called for each attempt when it and the session it led to are
 	// over, from one goroutine and a little later; what it gets is valid during
@@ -122,11 +123,12 @@ type Summary struct {
 	// Lateness of sending against due, latency of acceptance from due.
 	LatenessP50, LatenessP99, LatenessMax time.Duration
 	AcceptP50, AcceptP95, AcceptP99       time.Duration
-	Stopped                               string   // why it ended early, "" = it did not
-	Invalid                               []string // why it says nothing about the targets, empty = it is valid
-	Work                                  string   // what the targets were made to do
-	Trust                                 string   // what proves the policies
-	Losses                                *Losses  // of this machine, where the targets are on it, too; nil = not known
+	Stopped                               string        // why it ended early, "" = it did not
+	Invalid                               []string      // why it says nothing about the targets, empty = it is valid
+	Work                                  string        // what the targets were made to do
+	Trust                                 string        // what proves the policies
+	Losses                                *Losses       // of this machine, where the targets are on it, too; nil = not known
+	Counts                                []TargetCount // of targets on loopback
 }
 
 // Valid reports whether the run says something about its targets.
@@ -160,6 +162,7 @@ type running struct {
 	clients []actor
 	workers []*worker
 	losses  Losses
+	counts  []TargetCount // before the run
 	// lossesKnown: before the run, of a machine that the targets are on.
 	lossesKnown bool
 	bind        netip.Prefix
@@ -222,7 +225,7 @@ func (r *Runner) prepare() (*running, error) {
 	}
 	for i := range r.Plan.Nodes {
 		k := i % len(r.Targets)
-		d, _ := FindDialect(r.Plan.Nodes[i].Dialect)
+		d, _ := r.Plan.Nodes[i].Speaks()
 		if t := &x.targets[k]; t.dialect == nil {
 			t.dialect, t.node = d, &r.Plan.Nodes[i]
 		} else if t.dialect.Name() != d.Name() {
@@ -255,7 +258,7 @@ func (r *Runner) prepare() (*running, error) {
 			return nil, fmt.Errorf("replay: %d clients want an address each, %v has room for %d", r.Plan.Clients, x.bind, room)
 		}
 	}
-	if most := maxSockets(); most > 0 && r.Plan.Clients > most-spareFiles {
+	if most := maxSockets(); most > 0 && !(x.sharesSockets() && x.allUDP()) && r.Plan.Clients > most-spareFiles {
 		return nil, refuse("%d clients want a socket each, this machine allows this process %d (ulimit -n)", r.Plan.Clients, most-spareFiles)
 	}
 	if low, high := localPorts(); high > 0 && !x.bind.IsValid() {
@@ -322,6 +325,12 @@ func (r *Runner) Run(ctx context.Context) (*Summary, error) {
 	}
 	cpu := cpuTime()
 	x.losses, x.lossesKnown = readLosses()
+	for i := range x.targets {
+		if x.targets[i].at.Addr().IsLoopback() {
+			x.counts = countTargets(x.targets)
+			break
+		}
+	}
 	x.epoch = time.Now()
 	unblock := context.AfterFunc(inner, func() {
 		x.over.Store(true)
@@ -385,6 +394,16 @@ func (x *running) sharesSockets() bool {
 		}
 	}
 	return udp
+}
+
+// allUDP: no client needs a connection.
+func (x *running) allUDP() bool {
+	for i := range x.targets {
+		if x.targets[i].dialect.Transport() != dissect.UDP {
+			return false
+		}
+	}
+	return true
 }
 
 // wait sleeps until a moment of the run; false when it is over before.
@@ -534,6 +553,13 @@ func (x *running) summary(cpu time.Duration) *Summary {
 	if after, ok := readLosses(); ok && x.lossesKnown {
 		l := after.since(x.losses)
 		s.Losses = &l
+	}
+	if x.counts != nil {
+		for i, c := range since(countTargets(x.targets), x.counts) {
+			if x.targets[i].at.Addr().IsLoopback() {
+				s.Counts = append(s.Counts, c)
+			}
+		}
 	}
 	s.Invalid = x.gates(s, tens)
 	return s

@@ -261,7 +261,9 @@ func TestRunnerRefuses(t *testing.T) {
 		{"never", true, func(r *replay.Runner) { r.Targets = []netip.AddrPort{netip.MustParseAddrPort("[::ffff:224.0.0.1]:53")} }},
 		{"the cap is", true, func(r *replay.Runner) { r.Caps.MaxDuration = time.Millisecond }},
 		{"guard", false, func(r *replay.Runner) { r.Guard = nil }},
-		{"clients want a socket each", true, func(r *replay.Runner) { r.Plan.Clients = 4_000_000 }},
+		{"clients want a socket each", true, func(r *replay.Runner) {
+			r.Plan.Clients, r.Plan.Nodes[0].Dialect = 4_000_000, "tcp"
+		}},
 		{"an address each", false, func(r *replay.Runner) { r.Plan.Clients, r.Bind = 300, netip.MustParsePrefix("127.9.0.0/24") }},
 		{"two dialects", false, nil},
 		{"script", false, func(r *replay.Runner) { r.Script = []replay.Event{{}} }},

@@ -55,6 +55,8 @@ type World struct {
 	// Keepalive is how often a session shows life: a silent node is noticed
 	// at the next one, plus the client's patience. 0 = 20 s.
 	Keepalive time.Duration
+	// Keepalives are those of the clients of each policy, 0 = Keepalive; nil = all 0.
+	Keepalives []time.Duration
 	// Reattach: a client whose session was lost tries again within this time,
 	// spread evenly. 0 = 2 s.
 	Reattach time.Duration
@@ -271,6 +273,9 @@ func (w *World) Check() error {
 			i > 0 && d.At < w.Demand[i-1].At {
 			return fmt.Errorf("world: wish %d: client, node or group is out of range, or the time goes back", i)
 		}
+	}
+	if len(w.Keepalives) > 0 && len(w.Keepalives) != len(w.Policies) {
+		return fmt.Errorf("world: %d policies, %d keepalives", len(w.Policies), len(w.Keepalives))
 	}
 	if len(w.Then) > 0 && len(w.Then) != len(w.Policies) || len(w.Joined) >= len(w.Nodes) || w.Turn < 0 || !(w.Throttle >= 0 && w.Throttle <= 1e9) {
 		return fmt.Errorf("world: %d policies become %d, %d of %d nodes join later, throttle %v", len(w.Policies), len(w.Then), len(w.Joined), len(w.Nodes), w.Throttle)
@@ -698,6 +703,9 @@ func (g *engine) fall(node int32, silent, script bool) {
 		var notice int64
 		if silent {
 			beat := int64(g.w.Keepalive)
+			if len(g.w.Keepalives) > 0 && g.w.Keepalives[c.group] > 0 {
+				beat = int64(g.w.Keepalives[c.group])
+			}
 			if beat == 0 {
 				beat = int64(keepaliveDefault)
 			}

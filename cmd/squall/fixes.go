@@ -47,7 +47,7 @@ type rehearsal struct {
 
 // start makes the nodes, on a clock that runs as fast as the replay's.
 func (h *rehearsal) start(p *replay.Plan, speed float64, v variant) (*testnode.Cluster, error) {
-	d, ok := replay.FindDialect(p.Nodes[0].Dialect)
+	d, ok := p.Nodes[0].Speaks()
 	if !ok {
 		return nil, fmt.Errorf("dialect %q is not known", p.Nodes[0].Dialect)
 	}

@@ -8,8 +8,10 @@ import (
 	"io"
 	"net"
 	"net/netip"
+	"os"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/spf13/cobra"
 
@@ -17,14 +19,35 @@ import (
 	"squall/replay"
 )
 
+// packetManifest is what is kept of a run of packet mode: who, when, what, how
+// much.
+type packetManifest struct {
+	Squall    string               `json:"squall_version"`
+	User      int                  `json:"user_id"`
+	Host      string               `json:"host"`
+	Begin     time.Time            `json:"begin"`
+	Captures  []string             `json:"captures"`
+	SHA256    string               `json:"packets_sha256"`
+	Interface string               `json:"interface"`
+	Maps      []string             `json:"maps"`
+	Allow     []string             `json:"allow,omitempty"`
+	Mark      int                  `json:"dscp,omitempty"`
+	Pace      replay.Pace          `json:"pace"`
+	Caps      replay.Caps          `json:"caps"`
+	Residual  int64                `json:"residual"`
+	LeftOut   map[string]int64     `json:"left_out,omitempty"`
+	Report    *replay.PacketReport `json:"report"`
+}
+
 // packetsCommand is packet mode: a form of replay that takes captures instead
 // of a plan.
 func packetsCommand() *cobra.Command {
 	var maps, allow, ports, vlans []string
-	var iface, out, srcMAC, dstMAC, filter, format, asUser string
+	var iface, out, srcMAC, dstMAC, filter, format, asUser, manifest string
 	var pace replay.Pace
 	var caps replay.Caps
 	var limit int64
+	var dscp int
 	var send, residual bool
 	cmd := &cobra.Command{
 		Use:   "packets FILE... --map OLD=NEW (-w FILE | -i IF [--send])",
@@ -50,10 +73,13 @@ it would happen again is a question for squall plan and squall replay.`,
   squall replay packets s2.pcapng -i veth0 --map 198.51.100.0/24=10.78.0.0/24 --map 10.1.0.0/24=10.77.0.0/24 --allow 10.77.0.0/24 --allow 10.78.0.0/24 --dst-mac 02:00:00:00:00:02 -f 'net 10.1.0.0/24' -x 10`,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			usage := func(err error) error { return exitError{exitUsage, err} }
-			opt := replay.PacketOptions{Limit: limit, Bytes: caps.MaxBytes}
+			opt := replay.PacketOptions{Limit: limit, Bytes: caps.MaxBytes, Mark: dscp}
 			var err error
 			if err = pace.Check(); err != nil {
 				return usage(err)
+			}
+			if opt.Mark < 0 || opt.Mark > 63 {
+				return usage(errors.New("--dscp: want 1 to 63, 0 = as recorded"))
 			}
 			if pace.Loops < 1 {
 				return usage(errors.New("--loop: want 1 or more; nothing goes on for ever"))
@@ -177,7 +203,15 @@ it would happen again is a question for squall plan and squall replay.`,
 				fmt.Fprintf(talk, "dry run: nothing was sent; --send sends this on %s\n", iface)
 				return nil
 			}
+			m := packetManifest{Squall: version(), User: os.Getuid(), Begin: time.Now().UTC(), Captures: args, SHA256: p.Hash(), Interface: iface, Maps: maps, Allow: allow,
+				Mark: dscp, Pace: pace, Caps: caps, Residual: p.Residual, LeftOut: p.LeftOut}
+			m.Host, _ = os.Hostname()
 			report, err := wire.Send(cmd.Context(), p, pace, caps)
+			if m.Report = report; manifest != "" {
+				if e := emit(cmd, manifest, func(w io.Writer) error { return encode(w, &m) }); e != nil {
+					return e
+				}
+			}
 			if report != nil {
 				if format == "json" {
 					encode(talk, report)
@@ -207,6 +241,8 @@ it would happen again is a question for squall plan and squall replay.`,
 	f.StringVarP(&out, "write", "w", "", "capture to write instead; its ending chooses format and compression")
 	f.BoolVar(&send, "send", false, "really send; without it nothing leaves")
 	f.StringArrayVar(&allow, "allow", nil, "private network that may be sent to, at most /24 (IPv6 /64)")
+	f.IntVar(&dscp, "dscp", 0, "mark of every packet, by which the run is told from other traffic, such as 8 (CS1, the lowest class); 0 = as recorded")
+	f.StringVar(&manifest, "manifest", "", "file for the run's manifest (JSON): who, when, what was sent where, by which leave, how much")
 	f.BoolVar(&residual, "keep-residual", false, "send packets whose payload names a recorded address")
 	f.Float64VarP(&pace.Multiplier, "multiplier", "x", 0, "times as fast as recorded")
 	f.Float64VarP(&pace.PPS, "pps", "p", 0, "packets per second")

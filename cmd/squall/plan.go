@@ -6,9 +6,11 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"slices"
 
 	"github.com/spf13/cobra"
 
+	"squall/capture"
 	"squall/dissect/pipeline"
 	"squall/dissect/storm"
 	"squall/replay"
@@ -98,11 +100,30 @@ func (p *planFlags) plan(cmd *cobra.Command, in *source, args []string) (*replay
 		}
 		var plan *replay.Plan
 		if plan, err = replay.NewPlan(results.Analysis, report, p.options); err == nil {
-			return plan, results, nil
+			if err = p.learn(in, plan, args); err == nil {
+				return plan, results, nil
+			}
 		}
 	}
 	results.Analysis.Close()
 	return nil, nil, exitError{exitFailed, err}
+}
+
+// learn reads the captures again for what clients sent first.
+func (p *planFlags) learn(in *source, plan *replay.Plan, args []string) error {
+	if !p.options.Payloads {
+		return nil
+	}
+	inputs := append(append([]string{}, in.files...), args...)
+	if slices.Contains(inputs, "-") {
+		return errors.New("--payloads reads the capture twice; give it a file")
+	}
+	src, err := capture.Open(inputs, capture.Options{})
+	if err != nil {
+		return fmt.Errorf("--payloads wants the captures themselves: %w", err)
+	}
+	defer src.Close()
+	return plan.Learn(src)
 }
 
 func planCommand() *cobra.Command {
@@ -119,7 +140,12 @@ wanted: when, of which node, for how long, and how they retry. It sends nothing.
 --mode intent (default) plans the wishes; the attempts arise from the policies
 and from how the target behaves. --mode attempt plans every recorded attempt at
 its time, whatever becomes of it: good for a load at a known rate, wrong for
-"would it happen again", since it condemns healthy targets.`,
+"would it happen again", since it condemns healthy targets.
+
+Requests are made anew from the protocol's rules, and nothing recorded is kept.
+--payloads keeps, for protocols that squall does not speak and whose requests may
+be said twice, up to eight first requests of each node as they were recorded:
+credentials in them, too, so keep such a plan as you keep the capture.`,
 		Example: `  squall sample skype-2010 -w skype.pcapng
   squall plan skype.pcapng -w skype.plan
   squall plan skype.pcapng -w gentle.plan --override 'policy: exponential(1s, x2, cap 60s, full)'`,
@@ -156,6 +182,7 @@ its time, whatever becomes of it: good for a load at a known rate, wrong for
 	in.flags(cmd)
 	p.flags(cmd)
 	cmd.Flags().StringVar(&p.mode, "mode", "intent", "intent or attempt")
+	cmd.Flags().BoolVar(&p.options.Payloads, "payloads", false, "keep what clients sent first at nodes whose protocol squall does not speak, to be sent again as it is; it may hold credentials")
 	cmd.Flags().StringVarP(&out, "write", "w", "", "file for the plan, - for standard output")
 	return cmd
 }

@@ -2,6 +2,7 @@ package main
 
 import (
 	"bufio"
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -28,6 +29,8 @@ const (
 	// resultsName and runName are what replay -o keeps.
 	resultsName = "results.jsonl"
 	runName     = "replay.json"
+	// countsShown targets have a line of their own.
+	countsShown = 10
 )
 
 // refused gives a *replay.Refusal its exit code.
@@ -62,7 +65,7 @@ func replayCommand() *cobra.Command {
 	var fixes bool
 	var ramp string
 	var rampStep time.Duration
-	var budget, trigger, control, dir, bind, format, asUser, credentials, pcap string
+	var budget, trigger, control, dir, bind, format, asUser, credentials, pcap, window, contact string
 	var speed float64
 	var caps replay.Caps
 	var seed uint64
@@ -206,7 +209,7 @@ caps cut it, calls itself invalid and says why.`,
 				return refused(err)
 			}
 			if !send {
-				return dryRun(cmd.OutOrStdout(), r, format, allow)
+				return dryRun(cmd.OutOrStdout(), r, format, allow, window, contact)
 			}
 			untap := func() error { return nil }
 			if pcap != "" {
@@ -290,7 +293,7 @@ caps cut it, calls itself invalid and says why.`,
 	f.DurationVar(&caps.MaxDuration, "max-duration", replay.DefaultMaxDuration, "of the run")
 	f.Int64Var(&caps.MaxBytes, "max-bytes", replay.DefaultMaxBytes, "that are sent")
 	f.BoolVar(&untilCollapse, "until-collapse", false, "go on when the targets serve next to nobody (default on loopback)")
-	f.DurationVar(&keepalive, "keepalive", 0, "how often a TCP session shows life, in the time of the recording, 0 = 20s")
+	f.DurationVar(&keepalive, "keepalive", 0, "how often a TCP session shows life, in the time of the recording, 0 = as recorded, else 20s")
 	f.DurationVar(&reattach, "reattach", 0, "within which a lost session is wished for again, 0 = 2s")
 	f.StringVar(&credentials, "credentials", "", "file of logins for the clients in turn: lines user:password (SIP), or certificates of Nebula (.crt)")
 	f.StringVar(&bind, "bind", "", "network of the clients' own addresses")
@@ -298,6 +301,8 @@ caps cut it, calls itself invalid and says why.`,
 	f.StringVarP(&dir, "output", "o", "", "directory that keeps every attempt and the manifest, for squall compare")
 	f.StringVar(&pcap, "pcap", "", "file for the packets of the run (pcapng; wants CAP_NET_RAW)")
 	f.StringVarP(&format, "format", "T", "text", "of a dry run: text, or markdown for a change ticket")
+	f.StringVar(&window, "window", "", "of the change ticket: when it may run")
+	f.StringVar(&contact, "contact", "", "of the change ticket: who stops it")
 	f.StringVarP(&asUser, "relinquish-privileges", "Z", "", userHelp)
 	f.BoolVarP(&quiet, "quiet", "q", false, "no progress")
 	cmd.AddCommand(packetsCommand())
@@ -416,7 +421,7 @@ func remote(ctx context.Context, control string) (func(replay.Event) error, erro
 }
 
 // dryRun says what --send would do.
-func dryRun(w io.Writer, r *replay.Runner, format string, allow []string) error {
+func dryRun(w io.Writer, r *replay.Runner, format string, allow []string, window, contact string) error {
 	speed := r.Speed
 	lasts := time.Duration(float64(r.Plan.Duration) / speed).Round(time.Second)
 	peak := float64(r.Plan.Peak()) * speed
@@ -443,11 +448,47 @@ func dryRun(w io.Writer, r *replay.Runner, format string, allow []string) error 
 		for _, e := range r.Script {
 			fmt.Fprintf(w, "| trigger | %v |\n", e)
 		}
-		fmt.Fprint(w, "| window | _from, to_ |\n| path | _from this host to the targets_ |\n| abort contact | _name, number_ |\n| rollback | Ctrl-C stops sending within 100 ms; the targets' own consent ends it from their side |\n")
+		fmt.Fprint(w, "")
+		fmt.Fprintf(w, "| exercised | %s |\n| policies | %s |\n", strings.Join(r.Plan.Exercises(), "; "), r.Plan.Trust())
+		fmt.Fprintf(w, "| path | %s |\n| window | %s |\n| abort contact | %s |\n", strings.Join(paths(r.Targets), "<br>"), cmp.Or(window, "_from, to_"), cmp.Or(contact, "_name, number_"))
+		fmt.Fprint(w, "| abort | Ctrl-C stops sending within 100 ms; it stops by itself at a cap, when the targets collapse, and when a target withdraws its consent |\n| rollback | nothing is changed on this host; sessions end with the run, registrations by their own lifetime |\n")
 	default:
 		return exitError{exitUsage, fmt.Errorf("format %q: a dry run is text or markdown", format)}
 	}
 	return nil
+}
+
+// paths are the ways to the targets, as the system routes them; nothing is
+// sent to find out.
+func paths(targets []netip.AddrPort) (list []string) {
+	seen := map[string]bool{}
+	for _, t := range targets {
+		way := fmt.Sprintf("no route to %v", t.Addr())
+		if c, err := net.Dial("udp", t.String()); err == nil {
+			from := c.LocalAddr().(*net.UDPAddr).AddrPort().Addr().Unmap()
+			c.Close()
+			way = fmt.Sprintf("from %v on %s to %v", from, interfaceOf(from), t.Addr())
+		}
+		if !seen[way] {
+			seen[way] = true
+			list = append(list, way)
+		}
+	}
+	return list
+}
+
+// interfaceOf names the interface that has an address.
+func interfaceOf(a netip.Addr) string {
+	all, _ := net.Interfaces()
+	for _, i := range all {
+		addrs, _ := i.Addrs()
+		for _, x := range addrs {
+			if p, err := netip.ParsePrefix(x.String()); err == nil && (p.Addr().Unmap() == a || a.IsLoopback() && p.Contains(a)) {
+				return i.Name
+			}
+		}
+	}
+	return "an unknown interface"
 }
 
 // keepRows writes rows as they come.
@@ -535,6 +576,13 @@ func runText(s *replay.Summary) string {
 	fmt.Fprintf(&b, "exercised   %s\n", s.Work)
 	if s.Losses != nil {
 		fmt.Fprintf(&b, "lost        by this machine, the targets' own: %v\n", s.Losses)
+	}
+	for i, c := range s.Counts {
+		if i == countsShown {
+			fmt.Fprintf(&b, "            and %d more targets (-o keeps them)\n", len(s.Counts)-i)
+			break
+		}
+		fmt.Fprintf(&b, "%-11s %v\n", []string{"target", ""}[min(i, 1)], c)
 	}
 	if s.Trust != "" {
 		fmt.Fprintf(&b, "policies    %s\n", s.Trust)
