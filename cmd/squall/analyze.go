@@ -23,7 +23,7 @@ func analyzeCommand() *cobra.Command {
 	var in source
 	var format, dir, colour, failOn string
 	var out output
-	var shard string
+	var shard, keyFile string
 	cmd := &cobra.Command{
 		Use:     "analyze FILE...",
 		Aliases: []string{"dissect"},
@@ -51,6 +51,12 @@ merge; I counts from 0 and may be left out where JOB_COMPLETION_INDEX or
 SLURM_ARRAY_TASK_ID say it, so that a Kubernetes Indexed Job, a Slurm array or
 xargs can run the analysis on many machines.
 
+--anonymize KEYFILE writes the packets of all attempts into DIR/packets.pcapng, as
+squall extract --anonymize does, and makes everything in DIR of them: tables, pages,
+events, filters and frames show what the packets show, under the same key
+everywhere, and no other file has to be handed on. What is kept is searched for
+original addresses; if there is one, it is refused.
+
 Exit status: 0 done, 2 unreadable input, 3 done but an input was damaged,
 99 --fail-on was met, 130 interrupted.`,
 		Example: `  squall sample skype-2010 -w - | squall analyze -
@@ -66,7 +72,23 @@ Exit status: 0 done, 2 unreadable input, 3 done but an input was damaged,
 					return exitError{exitUsage, fmt.Errorf("--fail-on %q: no such class; there are %s", failOn, classes())}
 				}
 			}
+			var anon *pipeline.Anonymizer
+			if keyFile != "" {
+				if dir == "" {
+					return exitError{exitUsage, errors.New("--anonymize keeps the packets that the results are of: -o DIR")}
+				}
+				var err error
+				if anon, err = anonymizer(keyFile); err == nil {
+					args, err = in.anonymise(cmd, args, dir, anon)
+				}
+				if err != nil {
+					return err
+				}
+			}
 			page := reports.HTMLOptions{Source: in.words(cmd, args), Version: cmd.Root().Version}
+			if anon != nil {
+				page.Source = args
+			}
 			write, err := view(cmd, format, colour, page)
 			if err != nil {
 				return err
@@ -94,6 +116,11 @@ Exit status: 0 done, 2 unreadable input, 3 done but an input was damaged,
 					return err
 				}
 				return damaged(results.Analysis.Captures())
+			}
+			if anon != nil {
+				if err := proveAnonymous(results, dir, page, anon); err != nil {
+					return exitError{exitFailed, err}
+				}
 			}
 			if dir != "" {
 				if err := keep(results, dir, out.options, page); err != nil {
@@ -123,6 +150,7 @@ Exit status: 0 done, 2 unreadable input, 3 done but an input was damaged,
 	f.StringVarP(&dir, "output", "o", "", "directory that keeps every table as Parquet, summary.json and report.html")
 	f.StringVar(&colour, "color", "auto", "auto, always or never")
 	f.StringVar(&shard, "shard", "", "I/N: only this share of the flows, kept for squall merge")
+	f.StringVar(&keyFile, "anonymize", "", "file with a secret key: the case of -o is made of packets whose addresses, names and credentials are replaced, as squall extract does")
 	f.StringVar(&failOn, "fail-on", "", "exit 99 when the verdict is this class or a graver one")
 	f.StringVar(&out.parquetTime, "parquet-time", "ns", "ns, or us for readers of Parquet that refuse nanoseconds")
 	return cmd

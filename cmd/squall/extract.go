@@ -88,16 +88,10 @@ protocol encrypts stays as it is, and so does the timing.`,
 				if out == "-" {
 					return exitError{exitUsage, errors.New("--anonymize wants -w FILE: what went to standard output could not be taken back if an address were left")}
 				}
-				secret, err := os.ReadFile(keyFile)
-				if err != nil {
-					return exitError{exitUsage, fmt.Errorf("--anonymize: %w", err)}
+				var err error
+				if anon, err = anonymizer(keyFile); err != nil {
+					return err
 				}
-				if len(secret) < 16 {
-					return exitError{exitUsage, fmt.Errorf("--anonymize: %s holds %d bytes, and a key has 16 or more: head -c 32 /dev/urandom > %s", keyFile, len(secret), keyFile)}
-				}
-				anon = pipeline.NewAnonymizer(secret)
-				scrub := overlay.Scrubber{Addr: anon.Addr, Name: anon.Name, Known: anon.Known}
-				anon.Scrub = scrub.Scrub
 			}
 			return extract(cmd, &in, args, &sel, out, anon)
 		},
@@ -116,6 +110,21 @@ protocol encrypts stays as it is, and so does the timing.`,
 	f.StringVar(&sel.from, "from", "", "attempts that began at this time or later")
 	f.StringVar(&sel.to, "to", "", "attempts that began before this time")
 	return cmd
+}
+
+// anonymizer reads the key of --anonymize.
+func anonymizer(keyFile string) (*pipeline.Anonymizer, error) {
+	secret, err := os.ReadFile(keyFile)
+	if err != nil {
+		return nil, exitError{exitUsage, fmt.Errorf("--anonymize: %w", err)}
+	}
+	if len(secret) < 16 {
+		return nil, exitError{exitUsage, fmt.Errorf("--anonymize: %s holds %d bytes, and a key has 16 or more: head -c 32 /dev/urandom > %s", keyFile, len(secret), keyFile)}
+	}
+	anon := pipeline.NewAnonymizer(secret)
+	scrub := overlay.Scrubber{Addr: anon.Addr, Name: anon.Name, Known: anon.Known}
+	anon.Scrub = scrub.Scrub
+	return anon, nil
 }
 
 func (s *selection) rows() bool {

@@ -17,6 +17,7 @@ import (
 func mergeCommand() *cobra.Command {
 	var cfg pipeline.Config
 	var dir, format, colour, hints string
+	var maxTemp int64
 	cmd := &cobra.Command{
 		Use:   "merge DIR... -o DIR",
 		Short: "analyses of pieces into one",
@@ -54,6 +55,7 @@ analyze, or in shards, decides it.`,
 				defer h.Close()
 				pieces = append(pieces, h)
 			}
+			cfg.RecordTemp = maxTemp << 20
 			a, err := pipeline.Join(cfg, pieces)
 			if err != nil {
 				return exitError{exitUsage, err}
@@ -74,6 +76,7 @@ analyze, or in shards, decides it.`,
 	f.StringVarP(&format, "format", "T", "text", "text, markdown, html or json")
 	f.StringVar(&colour, "color", "auto", "auto, always or never")
 	f.StringVar(&hints, "hints", "", "YAML file that names nodes, fixes roles, groups services")
+	f.Int64Var(&maxTemp, "max-temp", defaultTemp, "MB on disk for attempts that are too many for memory, in TMPDIR; 0 = no ceiling")
 	f.IntVarP(&cfg.Workers, "jobs", "j", 0, "workers; the results are the same for any number")
 	return cmd
 }

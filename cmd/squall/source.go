@@ -33,6 +33,7 @@ type source struct {
 	set            map[string]capture.Clock // once they are known
 	found          *taps.Clocks             // what a first pass over several taps found
 	maxFlows       int
+	maxTemp        int64 // MB
 	workers        int
 	quiet, verbose bool
 	numeric        bool
@@ -50,12 +51,16 @@ func (s *source) flags(cmd *cobra.Command) {
 	f.StringArrayVar(&s.clocks, "clock", nil, "NAME=OFFSET[,DRIFTppm]: how far the clock of the tap NAME is ahead, as east=+137ms or east=-2s,+12ppm; its times are set right by that")
 	f.StringVar(&s.hints, "hints", "", "YAML file that names nodes, fixes roles, groups services, adds protocols")
 	f.IntVar(&s.maxFlows, "max-flows", pipeline.DefaultFlows, "flows followed at the same time, some 700 bytes each; the idlest gives way, and is counted")
+	f.Int64Var(&s.maxTemp, "max-temp", defaultTemp, "MB on disk for attempts that are too many for memory, some 100 bytes each, in TMPDIR; 0 = no ceiling")
 	f.BoolVar(&s.keepDuplicates, "keep-duplicates", false, "count frames that a tap saw twice as packets of their own")
 	f.IntVarP(&s.workers, "jobs", "j", 0, "workers; the results are the same for any number")
 	f.BoolVarP(&s.quiet, "quiet", "q", false, "no progress and no remarks on standard error")
 	f.BoolVarP(&s.verbose, "verbose", "v", false, "more remarks on standard error")
 	f.BoolVarP(&s.numeric, "numeric", "n", false, "accepted for the sake of habit: names are never resolved")
 }
+
+// defaultTemp holds some 170 million attempts, MB.
+const defaultTemp = 16 << 10
 
 // words are the flags and inputs that give the same analysis again.
 func (s *source) words(cmd *cobra.Command, args []string) (out []string) {
@@ -103,7 +108,10 @@ func parseFilter(text string) (capture.Expr, error) {
 
 // config checks the flags before anything is read.
 func (s *source) config() (cfg pipeline.Config, err error) {
-	cfg = pipeline.Config{Workers: s.workers, KeepDuplicates: s.keepDuplicates, Protocols: overlay.All(), CountOnly: s.countOnly, Shard: s.shard, MaxFlows: s.maxFlows}
+	if s.maxTemp < 0 || s.maxTemp > 1<<40 {
+		return cfg, exitError{exitUsage, fmt.Errorf("--max-temp %d: want megabytes, 0 for no ceiling", s.maxTemp)}
+	}
+	cfg = pipeline.Config{RecordTemp: s.maxTemp << 20, Workers: s.workers, KeepDuplicates: s.keepDuplicates, Protocols: overlay.All(), CountOnly: s.countOnly, Shard: s.shard, MaxFlows: s.maxFlows}
 	expr, err := parseFilter(s.filter)
 	if err != nil {
 		return cfg, err

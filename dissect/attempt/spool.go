@@ -10,7 +10,8 @@ import (
 // spool keeps bytes by partition: in memory up to a limit, after that in a
 // temporary file that no name leads to, so that nothing is left behind.
 type spool struct {
-	limit int64
+	limit   int64
+	ceiling int64 // of the file; 0 = none
 
 	mu   sync.Mutex
 	held int64 // in memory
@@ -47,6 +48,9 @@ func (s *spool) put(partition int, data []byte) {
 }
 
 func (s *spool) write(data []byte) error {
+	if s.ceiling > 0 && s.size+int64(len(data)) > s.ceiling {
+		return fmt.Errorf("temporary file for attempts: %d MB are not enough: raise the ceiling (--max-temp), or analyse a part (--after and --before, or --shard and squall merge)", s.ceiling>>20)
+	}
 	if s.file == nil {
 		f, err := os.CreateTemp("", "squall-*.attempts")
 		if err != nil {

@@ -20,6 +20,7 @@ const (
 type StoreConfig struct {
 	Shards int
 	Memory int64 // bytes of packed records before the rest goes to a temporary file; 0 = 96 MiB
+	Temp   int64 // ceiling of that file, bytes; 0 = none
 }
 
 // Store collects the records of all shards until Finalise, and what has to be
@@ -92,7 +93,7 @@ func NewStore(cfg StoreConfig) *Store {
 		cfg.Memory = defaultMemory
 	}
 	s := &Store{shards: make([]shard, max(cfg.Shards, 1))}
-	s.spool.limit = cfg.Memory
+	s.spool.limit, s.spool.ceiling = cfg.Memory, cfg.Temp
 	for i := range s.shards {
 		s.shards[i].nodes = map[nodeKey]*nodeFacts{}
 		s.shards[i].known = map[uint64]identity{}

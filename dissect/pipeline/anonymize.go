@@ -9,6 +9,7 @@ import (
 	"encoding/binary"
 	"math/rand/v2"
 	"net/netip"
+	"strings"
 
 	"squall/capture"
 	"squall/dissect"
@@ -31,7 +32,8 @@ type Anonymizer struct {
 	octet   [256]byte // permutation of the first octets of unicast
 	made    map[dissect.Addr]dissect.Addr
 	present map[dissect.Addr]bool
-	short   [1 << 16]bool // of present: the last two bytes, to ask quickly
+	images  map[dissect.Addr]bool // that stand for others
+	short   [1 << 16]bool         // of present: the last two bytes, to ask quickly
 	look    headers.Rewriter
 	write   headers.Rewriter
 	flows   map[anonFlow]uint32 // first sequence number of a direction
@@ -113,6 +115,47 @@ func (a *Anonymizer) Addr(x dissect.Addr) dissect.Addr {
 	}
 	a.made[x] = is
 	return is
+}
+
+// Left counts the original addresses in a text that stand for nothing else: an
+// address that another one was mapped to may be there. It is called when all
+// packets were rewritten.
+func (a *Anonymizer) Left(text []byte) (n int) {
+	if a.images == nil {
+		a.images = map[dissect.Addr]bool{}
+		for from, to := range a.made {
+			if from != to {
+				a.images[to] = true
+			}
+		}
+	}
+	part := func(c byte) bool {
+		return c >= '0' && c <= '9' || c >= 'a' && c <= 'f' || c >= 'A' && c <= 'F' || c == '.' || c == ':'
+	}
+	for i := 0; i < len(text); {
+		if !part(text[i]) {
+			i++
+			continue
+		}
+		end := i
+		for end < len(text) && part(text[end]) {
+			end++
+		}
+		word := string(text[i:end])
+		i = end
+		if len(word) > 64 || !strings.ContainsAny(word, ".:") {
+			continue
+		}
+		for _, w := range []string{word, strings.Trim(word, ".:"), word[:max(strings.LastIndexByte(word, ':'), 0)]} {
+			if ip, err := netip.ParseAddr(w); err == nil {
+				if x := dissect.AddrFrom(ip); a.Known(x) && !a.images[x] {
+					n++
+					break
+				}
+			}
+		}
+	}
+	return n
 }
 
 // flip turns each bit of is from byte from on by a bit that depends on the bits

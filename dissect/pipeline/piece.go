@@ -126,7 +126,7 @@ func Join(cfg Config, pieces []io.Reader) (*Analysis, error) {
 		}
 	}
 	names := attempt.NewNames()
-	store := attempt.NewStore(attempt.StoreConfig{Memory: cfg.RecordMemory})
+	store := attempt.NewStore(attempt.StoreConfig{Memory: cfg.RecordMemory, Temp: cfg.RecordTemp})
 	store.Deaf(a.holes())
 	for _, p := range all {
 		err := store.Load(p.in, names, func(n uint32) (uint32, bool) {

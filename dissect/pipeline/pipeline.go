@@ -51,6 +51,7 @@ type Config struct {
 	// they span.
 	Records      func(names *attempt.Names, first uint32, add func(*attempt.Record)) (inputs []Capture, from, to int64, err error)
 	RecordMemory int64 // bytes of attempts kept in memory before the rest goes to a temporary file; 0 = 96 MiB
+	RecordTemp   int64 // ceiling of that file, bytes; 0 = none
 }
 
 // DefaultFlows is how many flows are followed at the same time, some 700 bytes
@@ -152,7 +153,7 @@ func Run(ctx context.Context, cfg Config, src capture.Source) (*Analysis, error)
 	}
 	n := min(cfg.Workers, shards)
 	names := attempt.NewNames()
-	store := attempt.NewStore(attempt.StoreConfig{Shards: shards, Memory: cfg.RecordMemory})
+	store := attempt.NewStore(attempt.StoreConfig{Shards: shards, Memory: cfg.RecordMemory, Temp: cfg.RecordTemp})
 	add := store.Add
 	if cfg.CountOnly {
 		add = func(int, *attempt.Record) {}
