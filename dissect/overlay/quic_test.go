@@ -22,6 +22,8 @@ func TestQUICKeys(t *testing.T) {
 		{quicV1, "client in", "1f369613dd76d5467730efcbe3b1a22d", "fa044b2f42a3fd3b46fb255c", "9f50449e04a0e810283a1e9933adedd2"},
 		{quicV1, "server in", "cf3a5331653c364c88f0f379b6067e37", "0ac1493ca1905853b0bba03e", "c206b8d9b9f0f37644430b490eeaa314"},
 		{quicV2, "client in", "8b1a0bc121284290a29e0971b5cd045d", "91f73e2351d8fa91660e909f", "45b95e15235d6f45a6b19cbcb0294ba9"},
+		// draft-ietf-quic-tls-25, appendix A.1
+		{quicDraft22 + 3, "client in", "af7fd7efebd21878ff66811248983694", "8681359410a70bb9c92f0420", "a980b8b4fb7d9fbc13e814c23164253d"},
 	} {
 		key, iv, hp := quicKeys(v.version, id, v.side)
 		if hex.EncodeToString(key) != v.key || hex.EncodeToString(iv) != v.iv || hex.EncodeToString(hp) != v.hp {
@@ -74,7 +76,7 @@ func TestQUIC(t *testing.T) {
 	pad := strings.Repeat("\x00", 1100-len(ch))
 	frames := cryptoFrame(uint16(half), ch[half:]) + "\x01" + cryptoFrame(0, ch[:half]) + pad
 	handshakePacket := quicLong(2, quicV1, "client", "server01", "\x40\x40"+strings.Repeat("h", 64))
-	for _, version := range []uint32{quicV1, quicV2} {
+	for _, version := range []uint32{quicV1, quicV2, quicDraft22, quicDraft22 + 5, quicDraft29, quicMvfst22, quicMvfst27} {
 		initial := sealInitial(version, "original", "original", "client", "", "client in", frames)
 		retryType, handshakeType := byte(3), byte(2)
 		if version == quicV2 {
