@@ -10,7 +10,7 @@ import (
 // transmission to the outcome. Names follow ECS with "." as "_".
 func Attempts() *Of[dissect.Attempt] {
 	type a = dissect.Attempt
-	return define("attempts", "one try by one client at one node", true,
+	fields := []field[a]{
 		str("attempt_id", "hash of its content, the same in every run", func(v *a) string { return id(v.ID) }),
 		str("intent_id", "of the intent it belongs to", func(v *a) string { return id(v.IntentID) }),
 		when("event_start", "first transmission", func(v *a) int64 { return v.Start }),
@@ -78,7 +78,8 @@ func Attempts() *Of[dissect.Attempt] {
 		num("first_frame", "", "1-based, as in Wireshark", func(v *a) int64 { return v.FirstFrame }),
 		num("last_frame", "", "1-based", func(v *a) int64 { return v.LastFrame }),
 		num("first_offset", "bytes", "of the first frame's record in its file, uncompressed", func(v *a) int64 { return v.FirstOffset }),
-	)
+	}
+	return define("attempts", "one try by one client at one node", true, append(fields, grouped(func(v *a) dissect.Addr { return v.Source.Addr })...)...)
 }
 
 func transport(proto uint8) string {

@@ -14,12 +14,13 @@ import (
 // Results are what the tables are read from: a finished run, and its judgement.
 type Results struct {
 	Analysis *pipeline.Analysis
+	Groups   *Groups // of clients; nil = none were given
 	judge    func() (*storm.Report, error)
 }
 
 // NewResults judges the run when a table first needs it.
 func NewResults(a *pipeline.Analysis, cfg storm.Config) *Results {
-	return &Results{a, sync.OnceValues(func() (*storm.Report, error) { return a.Judge(cfg) })}
+	return &Results{Analysis: a, judge: sync.OnceValues(func() (*storm.Report, error) { return a.Judge(cfg) })}
 }
 
 // Report is the judgement; it is made once.
@@ -78,6 +79,7 @@ func (s source[T]) rows(r *Results) (Rows, error) {
 		return nil, err
 	}
 	env := newEnv(r.Analysis.Captures())
+	env.Groups = r.Groups
 	return s.table.Rows(env, items), nil
 }
 
@@ -133,6 +135,10 @@ func catalogue() []entry {
 			return each(list), err
 		}},
 		source[pipeline.NAT]{NAT(), func(r *Results) (iter.Seq2[*pipeline.NAT, error], error) { return each(r.Analysis.Seen().NAT), nil }},
+		source[Impact]{Impacts(), func(r *Results) (iter.Seq2[*Impact, error], error) {
+			list, err := impactOf(r)
+			return each(list), err
+		}},
 		judged(Policies(), func(r *storm.Report) []storm.Policy { return r.Policies }),
 	}
 }

@@ -17,6 +17,7 @@ func Clients() *Of[storm.Client] {
 		when("first_time", "its first attempt", func(v *c) int64 { return v.First }),
 		when("last_time", "its last attempt", func(v *c) int64 { return v.Last }),
 	}
+	fields = append(fields, grouped(func(v *c) dissect.Addr { return v.Addr })...)
 	fields = append(fields, counts(func(v *c) *storm.Counts { return &v.Counts })...)
 	return define("clients", "a client", true, append(fields,
 		flag("never_in", "no attempt of it was accepted", func(v *c) bool { return v.NeverIn }),

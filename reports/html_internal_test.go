@@ -280,7 +280,7 @@ func TestHTMLOfHostileNames(t *testing.T) {
 		h.Clients = []storm.Client{{Client: dissect.Client{ID: name, Version: name}, Service: name}}
 		h.Notes = []string{name}
 		var out bytes.Buffer
-		if err := WriteHTML(&out, &Results{r.Analysis, func() (*storm.Report, error) { return &h, nil }}, HTMLOptions{Source: []string{name}, Version: name}); err != nil {
+		if err := WriteHTML(&out, &Results{Analysis: r.Analysis, judge: func() (*storm.Report, error) { return &h, nil }}, HTMLOptions{Source: []string{name}, Version: name}); err != nil {
 			t.Fatal(err)
 		}
 		scripts := 0
@@ -357,7 +357,7 @@ func TestHTMLStaysSmall(t *testing.T) {
 		h.Hypotheses = append(h.Hypotheses, storm.Hypothesis{Name: long(i), For: []string{long(1), long(2)}, Against: []string{long(3)}})
 	}
 	r := analysed(t, "outage")
-	page := written(t, &Results{r.Analysis, func() (*storm.Report, error) { return h, nil }})
+	page := written(t, &Results{Analysis: r.Analysis, judge: func() (*storm.Report, error) { return h, nil }})
 	harmless(t, page)
 	t.Logf("%d nodes, %d windows: %d bytes", nodes, windows, len(page))
 }

@@ -41,6 +41,7 @@ type Env struct {
 	Files     []string // the inputs, by index
 	Observers []string // the taps they came from, by the same index; "" = it has no name
 	Datasets  []string // and what they are
+	Groups    *Groups  // of clients; nil = none
 }
 
 // newEnv is what rows of an analysis of these inputs refer to.

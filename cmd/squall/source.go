@@ -28,6 +28,7 @@ type source struct {
 	filter         string
 	after, before  string
 	hints          string
+	groups         string
 	keepDuplicates bool
 	clocks         []string                 // of --clock
 	set            map[string]capture.Clock // once they are known
@@ -50,6 +51,7 @@ func (s *source) flags(cmd *cobra.Command) {
 	f.StringVar(&s.before, "before", "", "only packets before this time; files that begin later are not read")
 	f.StringArrayVar(&s.clocks, "clock", nil, "NAME=OFFSET[,DRIFTppm]: how far the clock of the tap NAME is ahead, as east=+137ms or east=-2s,+12ppm; its times are set right by that")
 	f.StringVar(&s.hints, "hints", "", "YAML file that names nodes, fixes roles, groups services, adds protocols")
+	f.StringVar(&s.groups, "groups", "", "CSV that says where clients are: prefix and any of site, asn, country; columns of attempts and clients, rows of squall report impact")
 	f.IntVar(&s.maxFlows, "max-flows", pipeline.DefaultFlows, "flows followed at the same time, some 700 bytes each; the idlest gives way, and is counted")
 	f.Int64Var(&s.maxTemp, "max-temp", defaultTemp, "MB on disk for attempts that are too many for memory, some 100 bytes each, in TMPDIR; 0 = no ceiling")
 	f.BoolVar(&s.keepDuplicates, "keep-duplicates", false, "count frames that a tap saw twice as packets of their own")
@@ -64,7 +66,7 @@ const defaultTemp = 16 << 10
 
 // words are the flags and inputs that give the same analysis again.
 func (s *source) words(cmd *cobra.Command, args []string) (out []string) {
-	for _, name := range []string{"filter", "after", "before", "hints", "keep-duplicates", "clock", "max-flows"} {
+	for _, name := range []string{"filter", "after", "before", "hints", "groups", "keep-duplicates", "clock", "max-flows"} {
 		if f := cmd.Flags().Lookup(name); f != nil && f.Changed {
 			if list, ok := f.Value.(interface{ GetSlice() []string }); ok {
 				for _, v := range list.GetSlice() {
@@ -176,6 +178,10 @@ func (s *source) analyse(cmd *cobra.Command, args []string) (*reports.Results, e
 	if err != nil {
 		return nil, err
 	}
+	groups, err := readGroups(s.groups)
+	if err != nil {
+		return nil, err
+	}
 	inputs := append(append([]string{}, s.files...), args...)
 	if len(inputs) == 0 {
 		return nil, exitError{exitUsage, errors.New("no capture was named: want FILE..., a directory, a glob pattern, or - for standard input")}
@@ -211,7 +217,26 @@ func (s *source) analyse(cmd *cobra.Command, args []string) (*reports.Results, e
 	if err != nil && (a == nil || cmd.Context().Err() == nil) {
 		return nil, exitError{exitFailed, err}
 	}
-	return reports.NewResults(a, storm.Config{}), nil
+	results := reports.NewResults(a, storm.Config{})
+	results.Groups = groups
+	return results, nil
+}
+
+// readGroups reads where clients are; nil without a file.
+func readGroups(path string) (*reports.Groups, error) {
+	if path == "" {
+		return nil, nil
+	}
+	h, err := os.Open(path)
+	if err != nil {
+		return nil, exitError{exitUsage, fmt.Errorf("--groups: %w", err)}
+	}
+	defer h.Close()
+	g, err := reports.ReadGroups(h)
+	if err != nil {
+		return nil, exitError{exitUsage, fmt.Errorf("--groups %s: %w", path, err)}
+	}
+	return g, nil
 }
 
 // open opens the captures with the clocks of their taps set right.

@@ -138,6 +138,9 @@ func (c *Counts) count(a *dissect.Attempt) {
 	}
 }
 
+// Count adds one row.
+func (c *Counts) Count(a *dissect.Attempt) { c.count(a) }
+
 // Add adds another sum.
 func (c *Counts) Add(o *Counts) { c.add(o) }
 

@@ -1,0 +1,133 @@
+package reports
+
+import (
+	"encoding/csv"
+	"errors"
+	"fmt"
+	"io"
+	"net/netip"
+	"slices"
+	"strings"
+
+	"squall/dissect"
+)
+
+// Group is what is known of the network that a client is in; a field is empty
+// where the file does not say it.
+type Group struct{ Site, ASN, Country string }
+
+// Groups finds the group of an address: the longest prefix that holds it.
+type Groups struct {
+	of   map[netip.Prefix]Group
+	bits [2][]int // lengths that occur, IPv4 and IPv6, longest first
+}
+
+// maxGroups bounds the prefixes of a file.
+const maxGroups = 1 << 21
+
+// columns of a groups file: what they are, and the names that they go by.
+var groupColumns = map[string][]string{
+	"prefix":  {"prefix", "cidr", "network", "subnet"},
+	"site":    {"site", "group", "location", "office", "name"},
+	"asn":     {"asn", "as", "as_number", "autonomous_system_number"},
+	"country": {"country", "country_iso_code", "country_code"},
+}
+
+// ReadGroups reads CSV with a heading: a column of prefixes (or addresses), and
+// any of site, asn and country. MaxMind's CSV of networks is read as it is where
+// it names an ASN.
+func ReadGroups(in io.Reader) (*Groups, error) {
+	r := csv.NewReader(in)
+	r.Comment, r.TrimLeadingSpace, r.ReuseRecord = '#', true, true
+	heading, err := r.Read()
+	if err != nil {
+		return nil, fmt.Errorf("no heading: want prefix and any of site, asn, country: %w", err)
+	}
+	at := map[string]int{}
+	for i, h := range heading {
+		h = strings.ToLower(strings.TrimSpace(strings.TrimPrefix(h, "\ufeff")))
+		for what, names := range groupColumns {
+			if _, taken := at[what]; !taken && slices.Contains(names, h) {
+				at[what] = i
+			}
+		}
+	}
+	if _, ok := at["prefix"]; !ok || len(at) < 2 {
+		return nil, fmt.Errorf("heading %q: want prefix (or cidr, network) and any of site (or group), asn, country", strings.Join(heading, ","))
+	}
+	g := &Groups{of: map[netip.Prefix]Group{}}
+	lengths := [2]map[int]bool{{}, {}}
+	for {
+		row, err := r.Read()
+		if errors.Is(err, io.EOF) {
+			break
+		}
+		if err != nil {
+			return nil, err
+		}
+		line, _ := r.FieldPos(0)
+		get := func(what string) string {
+			if i, ok := at[what]; ok {
+				return strings.Clone(strings.TrimSpace(row[i]))
+			}
+			return ""
+		}
+		text := get("prefix")
+		p, err := netip.ParsePrefix(text)
+		if err != nil {
+			a, bad := netip.ParseAddr(text)
+			if bad != nil {
+				return nil, fmt.Errorf("line %d: %q is no prefix, as 192.0.2.0/24 or 2001:db8::/48", line, text)
+			}
+			p = netip.PrefixFrom(a, a.BitLen())
+		}
+		p = p.Masked()
+		if _, ok := g.of[p]; ok {
+			return nil, fmt.Errorf("line %d: %v is there twice", line, p)
+		}
+		if len(g.of) >= maxGroups {
+			return nil, fmt.Errorf("line %d: more than %d prefixes", line, maxGroups)
+		}
+		g.of[p] = Group{get("site"), strings.TrimPrefix(strings.ToUpper(get("asn")), "AS"), get("country")}
+		lengths[family(p.Addr())][p.Bits()] = true
+	}
+	for f := range lengths {
+		for b := range lengths[f] {
+			g.bits[f] = append(g.bits[f], b)
+		}
+		slices.SortFunc(g.bits[f], func(a, b int) int { return b - a })
+	}
+	return g, nil
+}
+
+func family(a netip.Addr) int {
+	if a.Is4() {
+		return 0
+	}
+	return 1
+}
+
+// Of is the group of an address; the zero Group where no prefix holds it.
+func (g *Groups) Of(a dissect.Addr) Group {
+	if g == nil {
+		return Group{}
+	}
+	ip := a.IP()
+	for _, b := range g.bits[family(ip)] {
+		if p, err := ip.Prefix(b); err == nil {
+			if found, ok := g.of[p]; ok {
+				return found
+			}
+		}
+	}
+	return Group{}
+}
+
+// grouped are the columns of a client's group, in ECS names.
+func grouped[T any](of func(*T) dissect.Addr) []field[T] {
+	return []field[T]{
+		strEnv("source_geo_name", "site of the client, as --groups says", func(e *Env, v *T) string { return e.Groups.Of(of(v)).Site }),
+		strEnv("source_as_number", "its autonomous system, as --groups says", func(e *Env, v *T) string { return e.Groups.Of(of(v)).ASN }),
+		strEnv("source_geo_country_iso_code", "its country, as --groups says", func(e *Env, v *T) string { return e.Groups.Of(of(v)).Country }),
+	}
+}
