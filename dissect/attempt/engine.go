@@ -83,6 +83,7 @@ type txn struct {
 	clientA      bool // the client is side A of the flow's key
 	silent       bool // decided by a wait, so that answers are late
 	used         bool // bytes followed the decision
+	asked        bool // the node wants another leg before it decides
 }
 
 type flow struct {

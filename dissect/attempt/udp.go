@@ -82,6 +82,10 @@ func (e *Engine) udpMessage(fi int32, d *dissect.Datagram, fromA bool) dissect.B
 	return e.message(fi, d, fromA)
 }
 
+// legWithin is how soon a client goes on after a challenge; RFC 3261, 8489 and
+// BEP 15 have no timer that repeats anything sooner.
+const legWithin = int64(5e8)
+
 // find is the exchange that a message belongs to.
 func (e *Engine) find(f *flow, m *dissect.Message) int32 {
 	for ti := f.head; ti != none; ti = e.txns.at(ti).next {
@@ -180,6 +184,7 @@ func (e *Engine) message(fi int32, d *dissect.Datagram, fromA bool) dissect.Buck
 	t.rec.AnsweredAt = d.Time
 	switch m.Kind {
 	case dissect.KindProgress, dissect.KindChallenge:
+		t.asked = t.asked || m.Kind == dissect.KindChallenge
 		t.deadline = d.Time + t.timeout
 		return dissect.BucketAttempt
 	case dissect.KindAccept:
@@ -202,7 +207,9 @@ func (e *Engine) request(fi int32, d *dissect.Datagram, clientA bool) dissect.Bu
 	for i := f.head; i != none; i = e.txns.at(i).next {
 		t := e.txns.at(i)
 		same := t.rec.Txn == m.Txn && (t.state != stateDone || m.Txn != 0 && d.Time-max(t.lastSend, t.doneAt) <= lateWithin)
-		leg := m.Chain != 0 && t.chain == m.Chain && t.state != stateDone
+		// Who asks anew though nobody asked for another leg tries again (rule 22),
+		// unless it is so soon that the tap missed the challenge.
+		leg := m.Chain != 0 && t.chain == m.Chain && t.state != stateDone && (t.asked || d.Time-t.lastSend < legWithin)
 		if t.clientA == clientA && (same || leg) {
 			ti = i
 			break
@@ -249,6 +256,7 @@ func (e *Engine) request(fi int32, d *dissect.Datagram, clientA bool) dissect.Bu
 	if f.key.proto == dissect.ProtoUDP && t.state == stateDone {
 		t.state, t.silent = stateOpen, false // sent again: the client still waits
 	}
+	t.asked = t.asked && t.rec.Txn == m.Txn
 	t.rec.Txn, t.chain = m.Txn, m.Chain
 	t.lastSend, t.timeout, t.deadline = d.Time, wait, d.Time+wait
 	if t.rec.Op == 0 {

@@ -332,15 +332,17 @@ func (d *scenes) closed(i *dissect.Intent) {
 // fit is a family with its parameters, in ns.
 type fit struct {
 	family    string
-	a, b      float64 // a + b k, a + b k², a b^(k-1)
+	a, b      float64 // a + b k, a + b k², wait + a b^(k-1)
+	wait      float64 // for an answer, before the exponential back-off
 	cap       float64
 	score     float64 // Bayesian information criterion, lower is better
 	predicted []float64
 }
 
 // families tries every family on the medians m of gaps k = 1.., each known
-// from n gaps.
-func families(m []float64, n []int64) fit {
+// from n gaps. Gaps that hold a wait for an answer may be a constant and a
+// back-off.
+func families(m []float64, n []int64, used []hist, waiting bool) fit {
 	var total int64
 	for _, c := range n {
 		total += c
@@ -348,6 +350,12 @@ func families(m []float64, n []int64) fit {
 	w := make([]float64, len(m))
 	for i := range w {
 		w[i] = math.Min(float64(n[i]), float64(total)/4)
+	}
+	// A median of few, wide gaps is known the less; 4e-5 is what the buckets blur.
+	blur := make([]float64, len(m))
+	for k, h := range used {
+		e := 0.6 * (h.quantile(0.9) - h.quantile(0.1)) / m[k]
+		blur[k] = e*e/float64(n[k]) + 4e-5
 	}
 	best := fit{score: math.Inf(1)}
 	try := func(family string, params int, from func(k int) float64, a, b float64, knee int) {
@@ -374,12 +382,12 @@ func families(m []float64, n []int64) fit {
 				return
 			}
 			e := math.Log(m[k] / v)
-			sum += e * e * w[k]
+			sum += e * e / blur[k] * w[k]
 			weights += w[k]
 			f.predicted = append(f.predicted, v)
 		}
 		points := float64(len(m))
-		f.score = points*math.Log(sum/weights+4e-5) + 3*float64(params)
+		f.score = points*math.Log(sum/weights+1) + 3*float64(params)
 		if f.score < best.score-1e-9 {
 			best = f
 		}
@@ -403,7 +411,7 @@ func families(m []float64, n []int64) fit {
 			name string
 			x    func(k float64) float64
 		}{{"linear", func(k float64) float64 { return k }}, {"quadratic", func(k float64) float64 { return k * k }}} {
-			if knee < 3 {
+			if knee < 3 || knee < 4 && shape.name == "quadratic" { // three points lie on many a curve
 				continue
 			}
 			a, b := leastSquares(m[:knee], w[:knee], shape.x)
@@ -418,6 +426,35 @@ func families(m []float64, n []int64) fit {
 		if f := math.Exp(b); f >= 1.2 && f <= 4.5 {
 			try("exponential", 2, func(k int) float64 { return math.Exp(a + b*float64(k-1)) }, math.Exp(a), f, knee)
 		}
+		if !waiting || knee < 4 {
+			continue
+		}
+		least := slices.Min(m[:knee])
+		for part := 0.05; part < 0.99; part += 0.02 {
+			wait, rest := part*least, make([]float64, knee)
+			for k := range rest {
+				rest[k] = m[k] - wait
+			}
+			a, b := logSlope(rest, w[:knee])
+			before := best.score
+			if f := math.Exp(b); f >= 1.2 && f <= 4.5 {
+				try("exponential", 3, func(k int) float64 { return wait + math.Exp(a+b*float64(k-1)) }, math.Exp(a), f, knee)
+			}
+			if best.score < before {
+				best.wait = wait
+			}
+		}
+	}
+	// What hardly grows does not back off.
+	low, high := math.Inf(1), 0.0
+	for k, v := range best.predicted {
+		if n[k]*20 >= total {
+			low, high = min(low, v), max(high, v)
+		}
+	}
+	if best.family != "fixed" && high > 0 && high < 1.25*low {
+		best = fit{score: math.Inf(1)}
+		try("fixed", 1, func(int) float64 { return level }, level, 0, len(m))
 	}
 	return best
 }
@@ -470,8 +507,43 @@ var jitterKinds = [...]struct {
 	{"none", 1, 1, 1}, {"ten_percent", 0.92, 1.08, 1}, {"equal", 0.73, 1.26, 4.0 / 3}, {"fifty_percent", 0.6, 1.4, 1}, {"full", 0.2, 1.8, 2},
 }
 
-// jitter names the kind from the gaps of each k, those before the cap first.
-func jitter(steps []hist) (kind string, scale float64) {
+// hiddenWait is the wait for an answer that the gaps hold, start to start, where
+// the back-off is jittered: the spread of the gaps grows with the back-off and
+// their median with both, so that the line through them begins at the wait. 0 =
+// not to be told.
+func hiddenWait(steps []hist) float64 {
+	var spreads, mids []float64
+	for _, h := range steps {
+		if h.total() < 40 {
+			break
+		}
+		spreads = append(spreads, h.quantile(0.9)-h.quantile(0.1))
+		mids = append(mids, h.quantile(0.5))
+	}
+	if len(mids) < 4 || slices.Max(spreads) < 2.5*slices.Min(spreads) || slices.Min(spreads) < 0.03*slices.Min(mids) {
+		return 0
+	}
+	var sw, sx, sy, sxx, sxy float64
+	for i, x := range spreads {
+		w := 1 / (mids[i] * mids[i])
+		sw, sx, sy, sxx, sxy = sw+w, sx+w*x, sy+w*mids[i], sxx+w*x*x, sxy+w*x*mids[i]
+	}
+	slope := (sw*sxy - sx*sy) / (sw*sxx - sx*sx)
+	wait := (sy - slope*sx) / sw
+	for i, x := range spreads {
+		if math.Abs(wait+slope*x-mids[i]) > 0.1*mids[i] {
+			return 0
+		}
+	}
+	if least := slices.Min(mids); wait < 0.1*least || wait > 0.99*least {
+		return 0
+	}
+	return wait
+}
+
+// jitter names the kind from the gaps of each k, those before the cap first,
+// less a constant.
+func jitter(steps []hist, offset float64) (kind string, scale float64) {
 	var low, top, weight float64
 	first, lastRatio := 0.0, 0.0
 	for _, h := range steps {
@@ -479,8 +551,8 @@ func jitter(steps []hist) (kind string, scale float64) {
 		if n < 20 {
 			continue
 		}
-		mid := h.quantile(0.5)
-		l, u := h.quantile(0.1)/mid, h.quantile(0.9)/mid
+		mid := max(h.quantile(0.5)-offset, 1)
+		l, u := max(h.quantile(0.1)-offset, 0)/mid, (h.quantile(0.9)-offset)/mid
 		low += l * float64(n)
 		top += u * float64(n)
 		weight += float64(n)
@@ -495,6 +567,11 @@ func jitter(steps []hist) (kind string, scale float64) {
 	low /= weight
 	top /= weight
 	if low >= 0.97 && top <= 1.03 {
+		return "none", 1
+	}
+	// The ways of the clients differ in length, and a few are long: no timer is as
+	// lopsided.
+	if low >= 0.95 && top <= 1.15 && top-1 > 1.6*(1-low) {
 		return "none", 1
 	}
 	best, at := math.Inf(1), 0
@@ -561,12 +638,14 @@ func (g *group) policy(th *Thresholds) Policy {
 		return p
 	}
 	steps := g.pure[:]
-	offset := 0.0
+	offset, waiting := 0.0, false
 	if pure*4 < whole || float64(pure) < th.GapsFamily {
 		steps = g.whole[:]
-		if p.Timeout > 0 {
-			offset = float64(p.Timeout)
+		if p.Timeout == 0 {
+			p.Timeout = int64(hiddenWait(steps))
 		}
+		offset = float64(p.Timeout)
+		waiting = p.Timeout == 0
 	}
 	if p.Timeout == 0 && pure >= 30 && whole >= 30 {
 		if d := median(g.whole[:]) - median(g.pure[:]); d > 0 {
@@ -577,29 +656,44 @@ func (g *group) policy(th *Thresholds) Policy {
 	if r, ok := g.backoffReset(); ok {
 		steps, reset = r, true
 	}
+	if p.Limit > 1 && int(p.Limit) <= len(steps) {
+		steps = steps[:p.Limit-1] // what comes after is another wish that came too soon
+	}
 	m, n, used := medians(steps, offset)
 	if len(m) == 0 {
 		p.Waits = waits(steps, &steps[0] != &g.whole[0], nil, 0)
 		return p
 	}
-	f := families(m, n)
-	kind, scale := jitter(used[:plain(&f, len(used))])
+	f := families(m, n, used, waiting)
+	if f.family == "exponential" && f.wait > 0 {
+		p.Timeout = int64(f.wait)
+	}
+	kind, scale := jitter(used[:plain(&f, len(used))], offset+f.wait)
 	var gaps int64
 	for _, c := range n {
 		gaps += c
 	}
 	beforeCap := capUnjittered(used)
 	if beforeCap {
-		kind, scale = jitter(used[:min(2, len(used))])
+		kind, scale = jitter(used[:min(2, len(used))], offset+f.wait)
 	}
 	path := pathOffset(kind, steps[0])
-	if path > 0 {
-		m, n, _ = medians(steps, offset+path)
-		f = families(m, n)
+	if path > 0 && &steps[0] != &g.whole[0] {
+		m, n, used = medians(steps, offset+path)
+		f = families(m, n, used, waiting)
 	}
 	p.Waits = waits(steps, &steps[0] != &g.whole[0], f.predicted, offset+path)
+	if waiting && f.family == "fixed" && kind != "none" && kind != "ten_percent" {
+		// How much of a constant gap is the wait for an answer, and so does not
+		// jitter, nobody can tell.
+		kind, scale = "undetermined", 1
+	}
 	if float64(gaps) >= th.GapsJitter {
 		p.Jitter = kind
+	}
+	if kind == "decorrelated" {
+		p.Waits = waits(steps, &steps[0] != &g.whole[0], nil, 0)
+		f = decorrelated(used, offset+f.wait)
 	}
 	describe(&p, &f, m, scale, beforeCap, offset > 0 || steps[0].total() > 0 && &steps[0] == &g.whole[0])
 	if beforeCap {
@@ -629,6 +723,17 @@ func waits(steps []hist, fromFailure bool, predicted []float64, offset float64) 
 		out = append(out, w)
 	}
 	return out
+}
+
+// decorrelated jitter draws each wait between the base and three times the wait
+// before: the medians of the steps follow no curve, the shortest and the longest
+// waits show the parameters.
+func decorrelated(steps []hist, offset float64) fit {
+	f := fit{family: "exponential", a: max(steps[0].quantile(0.01)-offset, 1e6), b: 3}
+	if last := steps[len(steps)-1]; last.quantile(0.98) <= 1.02*last.quantile(0.9) { // they pile up
+		f.cap = last.quantile(0.9) - offset
+	}
+	return f
 }
 
 // plain is how many of the steps lie before the cap.
@@ -671,7 +776,7 @@ func describe(p *Policy, f *fit, m []float64, scale float64, beforeCap, withTime
 	if beforeCap {
 		capScale = 1
 	}
-	p.Cap = int64(f.cap * capScale)
+	p.Cap = int64(max(f.cap-f.wait, 0) * capScale)
 	switch f.family {
 	case "fixed":
 		p.Base = int64(f.a * scale)
