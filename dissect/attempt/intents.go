@@ -122,12 +122,16 @@ func (p *part) chain(c *client, list []*related, begin, end int64) {
 		}
 		ok := r.rec.Outcome == dissect.OutcomeAccepted
 		alive := session != nil && (session.rec.SessionEnd == 0 || session.rec.SessionEnd > r.rec.Start)
+		if alive && ok && r.rec.Proto == dissect.ProtoTCP && r.rec.Source != session.rec.Source && session.rec.LastSeen < r.rec.Start {
+			alive = false // nothing more came on the old connection: it had died unseen
+		}
 		refresh := alive || r.rec.Flags&FlagRefresh != 0 && open == nil
 		if alive && ok && c.Level == dissect.IDAddress && twoSessions(&session.rec, &r.rec) {
 			c.NATSuspect = true
 		}
 		switch {
-		case refresh && ok:
+		case refresh && (ok || r.rec.Outcome == dissect.OutcomeUnknown && r.rec.Proto == dissect.ProtoTCP && r.rec.Flags&FlagRefresh != 0):
+			// Over TCP, a refresh of which nothing is known says nothing of a loss.
 			p.begin(c, r, dissect.RelationRefresh)
 		case refresh:
 			p.begin(c, r, dissect.RelationReattach)
@@ -155,6 +159,8 @@ func (p *part) chain(c *client, list []*related, begin, end int64) {
 		lastOf[r.intent], before = r, r
 		if ok {
 			session, open = r, nil
+		} else if r.rec.Flags&FlagServed != 0 {
+			open = nil
 		}
 	}
 	if session != nil {

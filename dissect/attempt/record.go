@@ -63,6 +63,9 @@ const (
 	// FlagGiven: the record was a row already. Digest is its id, and ClientName
 	// the whole id of its client, where ClientKey says that there is one.
 	FlagGiven
+	// FlagServed: the client acknowledged bytes of a node whose side was not
+	// captured. The outcome stays unknown, but the client has no reason to retry.
+	FlagServed
 )
 
 // Name is an index into Names; 0 is the empty string.

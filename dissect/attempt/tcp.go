@@ -169,6 +169,7 @@ func (e *Engine) segment(f *flow, d *dissect.Datagram, fromA bool) (changed bool
 		// Rule 16: only a SYN-ACK makes a client go on like this.
 		e.connect(t, d.Time)
 		t.rec.Flags |= FlagOneSided
+		t.peerISN = d.Ack - 1
 		t.proven, changed = true, true
 	case !client && d.PayloadLen > 0 && d.Ack-t.isn-1 < 1<<16:
 		e.connect(t, d.Time) // the capture lost the SYN-ACK
@@ -176,6 +177,9 @@ func (e *Engine) segment(f *flow, d *dissect.Datagram, fromA bool) (changed bool
 	}
 	if client && t.state == stateConn && !t.proven && d.Flags&(dissect.SYN|dissect.ACK|dissect.RST) == dissect.ACK && d.Ack-t.peerISN-1 < 1<<16 {
 		t.proven, changed = true, true
+	}
+	if client && t.rec.Flags&FlagOneSided != 0 && d.Flags&dissect.ACK != 0 && d.Ack-t.peerISN-3 < 1<<20 { // a FIN takes one
+		t.rec.Flags |= FlagServed
 	}
 	if client && d.PayloadLen > 0 && t.state == stateConn && !t.clientData {
 		t.clientData = true

@@ -169,7 +169,7 @@ func (j *judge) surges(free wrap) (out []Finding) {
 func (j *judge) scanned() bool {
 	var failed, all int64
 	for _, o := range j.s.top {
-		if slices.ContainsFunc(j.d.scans, func(s scanner) bool { return s.id == o.id && s.scans(j.th) }) {
+		if j.d.scanning(o.id, j.th) {
 			failed += o.failed
 		}
 	}
@@ -177,6 +177,10 @@ func (j *judge) scanned() bool {
 		all += j.bins[i].failed()
 	}
 	return failed*2 > all
+}
+
+func (d *scenes) scanning(client string, th *Thresholds) bool {
+	return slices.ContainsFunc(d.scans, func(s scanner) bool { return s.id == client && s.scans(th) })
 }
 
 func (s *scanner) scans(th *Thresholds) bool {
@@ -191,10 +195,11 @@ func (j *judge) oneClient(run) bool {
 }
 
 func (j *judge) topOffender() (offender, bool) {
-	if len(j.s.top) == 0 {
+	top := slices.IndexFunc(j.s.top, func(o offender) bool { return !j.d.scanning(o.id, j.th) })
+	if top < 0 {
 		return offender{}, false
 	}
-	o := j.s.top[0]
+	o := j.s.top[top]
 	var failed, accepted int64
 	for i := range j.bins {
 		failed += j.bins[i].failed()

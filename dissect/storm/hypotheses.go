@@ -103,16 +103,19 @@ func hypotheses(r *Report) []Hypothesis {
 	})
 	add("node_loss", "Central nodes were lost; the rest had to carry their clients. From one tap a dead node, a filter, a full connection table or a scrubber in between look the same.", func(w *weighing) {
 		w.ask(3, downFirst, fmt.Sprintf("%d of %d nodes went down, %d before any load from others", fallen, nodes, first), "no node went down before it was overloaded")
+		if nodes > 0 && fallen == nodes {
+			return // nobody was left to carry anything
+		}
 		w.ask(1, f.Excess > 1.5, fmt.Sprintf("load on the others rose %.1f times beyond redistribution", f.Excess), "load on the others did not rise beyond redistribution")
 	})
 	add("login_overload", "The login servers were overloaded, and everything else followed.", func(w *weighing) {
 		login, earliest := loginHealth(r)
 		if login == nil {
-			w.ask(4, false, "", "no login server was seen")
+			w.ask(5, false, "", "no login server was seen")
 			return
 		}
-		w.ask(2, login.Onset != 0 && login.Onset <= earliest, "no other role was in trouble before them: "+login.Sentence, login.Sentence)
-		w.ask(1, login.Overloaded > 0, fmt.Sprintf("%d of %d login servers answered too late or were busy", login.Overloaded, login.Nodes), "no login server was overloaded")
+		w.ask(2, login.Onset != 0 && login.Onset <= earliest && login.Class >= PartialOutage, "no other role was in trouble before them: "+login.Sentence, login.Sentence)
+		w.ask(2, login.Overloaded > 0, fmt.Sprintf("%d of %d login servers answered too late or were busy", login.Overloaded, login.Nodes), "no login server was overloaded")
 		w.ask(1, login.Onset != 0 && login.Clients*2 >= f.Clients, "at least half of the clients hit were hit there", "most of the clients hit were not hit there")
 	})
 	add("overload", "The nodes answer, but more slowly than the clients wait; the retries keep it so.", func(w *weighing) {
@@ -136,7 +139,12 @@ func hypotheses(r *Report) []Hypothesis {
 			"the nodes did not all fall silent together")
 	})
 	add("mass_restart", "Many clients restarted or lost their sessions at the same moment.", func(w *weighing) {
-		w.ask(2, f.Intents > 0 && ratio(f.reattached, f.Intents) >= 0.5, "most wishes are of clients that had a session", "most wishes are not of clients that had lost a session")
+		back := f.Intents > 0 && ratio(f.reattached, f.Intents) >= 0.5
+		no := "most wishes are not of clients that had lost a session"
+		if back && downFirst {
+			no = "clients lost their sessions with the nodes that fell"
+		}
+		w.ask(2, back && !downFirst, "most wishes are of clients that had a session", no)
 		w.ask(1, f.Surge >= 3, fmt.Sprintf("%.1f times the usual wishes at once", f.Surge), "no surge of wishes")
 		w.ask(1, !downFirst, "no node fell first", "nodes fell first")
 	})

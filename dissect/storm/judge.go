@@ -23,7 +23,11 @@ func (m *moment) failed() (n int64) {
 	return n + m.n[fImplied]
 }
 
-func (m *moment) accepted() int64 { return m.n[fOutcome0+field(dissect.OutcomeAccepted)] }
+// accepted counts the clients that came back before their session had ended, too:
+// had they failed, that would count.
+func (m *moment) accepted() int64 {
+	return m.n[fOutcome0+field(dissect.OutcomeAccepted)] + m.n[fReturns]
+}
 
 func (m *moment) decided() int64 { return m.failed() + m.accepted() }
 
@@ -180,7 +184,12 @@ func (j *judge) settle() {
 	for _, a := range attempts {
 		c.attemptsAltogther += int64(a)
 	}
-	c.attempts, c.wishes, c.refresh = level(attempts, silent, 0.5), level(wishes, silent, 0.5), level(refresh, silent, 0.5)
+	c.attempts, c.wishes = level(attempts, silent, 0.5), level(wishes, silent, 0.5)
+	refresh = slices.DeleteFunc(refresh, func(n float64) bool { return n == 0 }) // clients must attach first
+	if usual := level(refresh, 0, 0.25); usual > 0 {
+		refresh = slices.DeleteFunc(refresh, func(n float64) bool { return n > j.th.Surge*usual })
+	}
+	c.refresh = level(refresh, 0, 0.5)
 	c.intents = level(intents, silent, 0.5)
 	c.failure = ratio(failed, decided)
 	c.wait = ratio(wait, quick)

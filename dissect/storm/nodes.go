@@ -220,7 +220,10 @@ func (p *pulse) periods(d *scenes, th *Thresholds) []Period {
 			return
 		}
 		kind := Down
-		if r.closes >= 3 || r.firstClose > 0 && r.refused {
+		// One that comes up for a moment and turns clients away again, aloud, has
+		// hardly a session to close.
+		again := len(out) > 0 && out[len(out)-1].Kind == SelfProtecting && r.first.first-out[len(out)-1].End <= 2*second
+		if r.closes >= 3 || r.firstClose > 0 && r.refused || again && r.refused {
 			kind = SelfProtecting
 		}
 		out = append(out, Period{Kind: kind, Start: r.first.first, End: end, Suspected: r.first.first, LastAlive: p.lastGood(d, r.first.first), File: r.first.file, Frame: r.first.frame,
@@ -286,7 +289,9 @@ func (p *pulse) periods(d *scenes, th *Thresholds) []Period {
 				o.End = f.Start
 			}
 		}
-		out = append(out, o)
+		if o.End-o.Start >= int64(th.DownAfter*1e9) { // less is part of the fall next to it, or chance
+			out = append(out, o)
+		}
 	}
 	slices.SortFunc(out, func(a, b Period) int { return int(min(max(a.Start-b.Start, -1), 1)) })
 	return out
@@ -310,7 +315,7 @@ func (p *pulse) lastGood(d *scenes, t int64) (last int64) {
 // overloads are the stretches in which the node answers, but too late or with
 // no, to at least half of those whom it answers at all.
 func (p *pulse) overloads(bins []bin, fallen []Period, length int64) (out []Period) {
-	const window, least = 10, 5
+	const window, least = 10, 10
 	var bads, all int64
 	from := 0
 	var open *Period

@@ -253,6 +253,7 @@ func (d *scenes) attempt(a *dissect.Attempt, at *place) {
 		} else {
 			d.count(t, a.Start, fRefresh, 1)
 		}
+		d.answered(t, a)
 		d.unlock(t, a)
 		d.remember(t, a)
 		return
@@ -331,17 +332,25 @@ func (d *scenes) counted(t *thread, a *dissect.Attempt) {
 	}
 	if a.AnsweredAt != 0 {
 		made += l.add(b, fAnswers, 1)
-		if a.Transmissions == 1 && !a.Late {
-			made += l.add(b, fQuick, 1)
-			made += l.add(b, fQuickWait, int32(min((a.AnsweredAt-a.Start)/1e6, 60e3)))
-		}
+	}
+	d.sheets += made
+	d.answered(t, a)
+	d.fit()
+}
+
+// answered takes how the way to the node and back was; refreshes travel it too.
+func (d *scenes) answered(t *thread, a *dissect.Attempt) {
+	b, l := d.bin(a.Start), &t.s.line
+	made := 0
+	if a.AnsweredAt != 0 && a.Transmissions == 1 && !a.Late {
+		made += l.add(b, fQuick, 1)
+		made += l.add(b, fQuickWait, int32(min((a.AnsweredAt-a.Start)/1e6, 60e3)))
 	}
 	if a.Answer == dissect.AnswerSynAck || a.Answer == dissect.AnswerReply {
 		made += l.add(b, fAnswered, 1)
 		made += l.add(b, fAnswerSends, a.Transmissions)
 	}
 	d.sheets += made
-	d.fit()
 }
 
 // climb notes how long the client waits at a node before it tries the next rung
@@ -371,7 +380,11 @@ func (t *thread) insists(a *dissect.Attempt) bool {
 
 // failure notes a failed attempt of a client that is really there.
 func (d *scenes) failure(t *thread, a *dissect.Attempt) {
-	t.s.fails.set(d.bin(a.Start), a, a.Start)
+	at := a.Start
+	if a.Outcome == dissect.OutcomeDropped {
+		at = max(a.End, at) // until then nothing was wrong
+	}
+	t.s.fails.set(d.bin(at), a, at)
 	if t.offender.failed == 0 {
 		t.offender.frame, t.offender.file, t.offender.row = a.FirstFrame, a.File, a.ID
 	}
