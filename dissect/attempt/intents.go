@@ -122,7 +122,8 @@ func (p *part) chain(c *client, list []*related, begin, end int64) {
 		}
 		ok := r.rec.Outcome == dissect.OutcomeAccepted
 		alive := session != nil && (session.rec.SessionEnd == 0 || session.rec.SessionEnd > r.rec.Start)
-		if alive && ok && r.rec.Proto == dissect.ProtoTCP && r.rec.Source != session.rec.Source && session.rec.LastSeen < r.rec.Start {
+		if alive && ok && r.rec.Proto == dissect.ProtoTCP && session.rec.Proto == dissect.ProtoTCP &&
+			r.rec.Source != session.rec.Source && session.rec.LastSeen < r.rec.Start {
 			alive = false // nothing more came on the old connection: it had died unseen
 		}
 		refresh := alive || r.rec.Flags&FlagRefresh != 0 && open == nil
