@@ -334,6 +334,7 @@ type fit struct {
 	family    string
 	a, b      float64 // a + b k, a + b k², wait + a b^(k-1)
 	wait      float64 // for an answer, before the exponential back-off
+	miss      float64 // of the medians, in squares of what they may be off by chance
 	cap       float64
 	score     float64 // Bayesian information criterion, lower is better
 	predicted []float64
@@ -386,6 +387,7 @@ func families(m []float64, n []int64, used []hist, waiting bool) fit {
 			weights += w[k]
 			f.predicted = append(f.predicted, v)
 		}
+		f.miss = sum / weights
 		points := float64(len(m))
 		f.score = points*math.Log(sum/weights+1) + 3*float64(params)
 		if f.score < best.score-1e-9 {
@@ -400,6 +402,7 @@ func families(m []float64, n []int64, used []hist, waiting bool) fit {
 	}
 	level := math.Exp(s / sw)
 	try("fixed", 1, func(int) float64 { return level }, level, 0, len(m))
+	constant := best
 	for knee := 2; knee <= len(m); knee++ {
 		if knee == len(m)-1 && knee > 2 && len(m) > 3 {
 			// One point is a poor cap, yet often all there is.
@@ -445,16 +448,15 @@ func families(m []float64, n []int64, used []hist, waiting bool) fit {
 			}
 		}
 	}
-	// What hardly grows does not back off.
+	// What hardly grows, or no more than chance allows, does not back off.
 	low, high := math.Inf(1), 0.0
 	for k, v := range best.predicted {
 		if n[k]*20 >= total {
 			low, high = min(low, v), max(high, v)
 		}
 	}
-	if best.family != "fixed" && high > 0 && high < 1.25*low {
-		best = fit{score: math.Inf(1)}
-		try("fixed", 1, func(int) float64 { return level }, level, 0, len(m))
+	if constant.family == "fixed" && high < 1.25*low && (constant.miss <= 4 || high < 1.06*low) {
+		return constant
 	}
 	return best
 }

@@ -347,11 +347,18 @@ func (d *scenes) answered(t *thread, a *dissect.Attempt) {
 		made += l.add(b, fQuickWait, int32(min((a.AnsweredAt-a.Start)/1e6, 60e3)))
 	}
 	if a.Answer == dissect.AnswerSynAck || a.Answer == dissect.AnswerReply {
+		sends := a.Transmissions
+		if a.Proto == dissect.ProtoUDP && a.LastSeen-a.Start < int64(sends-1)*hasty {
+			sends = 1 // the client's timer is shorter than its way: nothing was lost
+		}
 		made += l.add(b, fAnswered, 1)
-		made += l.add(b, fAnswerSends, a.Transmissions)
+		made += l.add(b, fAnswerSends, sends)
 	}
 	d.sheets += made
 }
+
+// hasty is a wait before the first repeat that a long way outlasts.
+const hasty = 2 * second / 5
 
 // climb notes how long the client waits at a node before it tries the next rung
 // of its ladder there.
