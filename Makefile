@@ -64,7 +64,7 @@ oracle:
 evaluate:
 	go test ./dissect/storm -run '^TestNoStormInHealthyCaptures$$' -v -timeout 1h -args -sweep
 	go test ./dissect/storm -run '^TestEvaluate$$' -v -timeout 6h -args -evaluate $(CURDIR)/docs/evaluation.md -seeds $(SEEDS) $(EVALUATE)
-	go test -tags evaluate ./replay -run '^TestWhatIfCoverage$$' -v -timeout 2h
+	go test -tags evaluate ./replay -run '^TestWhatIf(Coverage|Mega)$$' -v -timeout 2h
 
 # SAMPLES="s1 n2" takes these only.
 browser:
@@ -73,11 +73,11 @@ browser:
 # Real nodes and outages on loopback: some five minutes. Servers that are not
 # installed are skipped, by name.
 integration:
-	go test -tags integration -run 'TestRealNodes|TestSkypeAgain|TestTableOfReplayOnSockets|TestPacketsOnWire' -v -timeout 20m ./replay
+	go test -tags integration -run 'TestRealNodes|TestSkypeAgain|TestTableOfReplayOnSockets|TestPacketsOnWire' -v -timeout 40m ./replay
 	go test -tags integration -run "TestLive|TestCookbookSQL" -v -timeout 10m ./cmd/squall
 	go test -tags integration -run "TestOthersReadIt" -v -timeout 10m ./reports
 
-# Captures are read and replayed on sockets everywhere; capture says what it lacks.
+# Captures are read everywhere; capture and replay say what they lack.
 CROSS ?= linux/arm64 darwin/arm64 freebsd/amd64 windows/amd64
 cross:
 	@for t in $(CROSS); do echo $$t; GOOS=$${t%/*} GOARCH=$${t#*/} go vet ./cmd/squall ./capture ./replay && GOOS=$${t%/*} GOARCH=$${t#*/} go build ./... || exit 1; done

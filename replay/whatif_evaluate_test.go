@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"math"
 	"testing"
+	"time"
 
 	"squall/capture"
 	"squall/replay"
@@ -104,4 +105,54 @@ func kind(at float64) int {
 
 func fateOf(at float64) string {
 	return [...]string{"never down", fmt.Sprintf("%.0f s", at), "not back"}[kind(at)]
+}
+
+// TestWhatIfMega asks the same of two mega-supernodes that are there from the
+// beginning, with and without a retry budget: what ended the outage.
+func TestWhatIfMega(t *testing.T) {
+	const captures, truths = 2, 5
+	sc, _ := samples.Find("skype-2010")
+	early := samples.Step{At: time.Second, Do: "add", Factor: 2}
+	for _, x := range []counterfactual{
+		{"+2x30 nodes", func(testing.TB) replay.WhatIf { return replay.WhatIf{Nodes: 2, Size: 30} }, func(s *samples.Scenario) {
+			s.Script = append([]samples.Step{early}, s.Script...)
+		}},
+		{"+2x30 nodes, 10 % budget", func(t testing.TB) replay.WhatIf {
+			return replay.WhatIf{Nodes: 2, Size: 30, Overrides: overrides(t, "policy: budget 10%")}
+		}, func(s *samples.Scenario) {
+			s.Script = append([]samples.Step{early}, s.Script...)
+			s.Policy.Budget, s.Policy.Floor = 0.1, time.Minute
+		}},
+	} {
+		in, fates, told, was := 0, 0, "", ""
+		var real []float64
+		for seed := range truths {
+			s := sc
+			x.sim(&s)
+			truth, err := samples.Simulate(s, uint64(100+seed), func(*capture.Packet) {})
+			if err != nil {
+				t.Fatal(err)
+			}
+			real = append(real, trueRecovery(truth, &s))
+			was += fateOf(real[seed]) + " "
+		}
+		for seed := range captures {
+			a, r := simulated(t, sc, uint64(1+seed))
+			got := forecast(t, a, r, 20, []counterfactual{x}).Rows[0].Recovery
+			a.Close()
+			told += fmt.Sprintf("%s (%s to %s) ", fateOf(got.Median), fateOf(got.Low), fateOf(got.High))
+			for _, at := range real {
+				if within(at, got) {
+					in++
+				}
+				if kind(at) == kind(got.Median) {
+					fates++
+				}
+			}
+		}
+		fmt.Printf("| skype-2010 | %s | %s| %s| %d of %d | %d of %d |\n", x.name, told, was, fates, captures*truths, in, captures*truths)
+		if fates < captures*truths/2 {
+			t.Errorf("%s: the same fate in %d of %d only", x.name, fates, captures*truths)
+		}
+	}
 }

@@ -4,41 +4,44 @@ package socket
 
 import (
 	"errors"
+	"fmt"
 	"net/netip"
 	"time"
 )
 
+var errLinux = fmt.Errorf("sending wants Linux: %w", errors.ErrUnsupported)
+
 type Poller struct{}
 
-func NewPoller() (*Poller, error)          { return nil, errors.ErrUnsupported }
+func NewPoller() (*Poller, error)          { return nil, errLinux }
 func (*Poller) Close()                     {}
-func (*Poller) Add(int, int32) error       { return errors.ErrUnsupported }
-func (*Poller) AddEdge(int, int32) error   { return errors.ErrUnsupported }
+func (*Poller) Add(int, int32) error       { return errLinux }
+func (*Poller) AddEdge(int, int32) error   { return errLinux }
 func (*Poller) Remove(int)                 {}
 func (*Poller) Wake()                      {}
 func (*Poller) Wait(time.Duration) []Event { return nil }
 
 func Dial(bool, netip.Addr, netip.AddrPort) (int, netip.AddrPort, error) {
-	return -1, netip.AddrPort{}, errors.ErrUnsupported
+	return -1, netip.AddrPort{}, errLinux
 }
-func Pending(int) error              { return errors.ErrUnsupported }
+func Pending(int) error              { return errLinux }
 func Again(error) bool               { return false }
-func Write(int, []byte) (int, error) { return 0, errors.ErrUnsupported }
-func Read(int, []byte) (int, error)  { return 0, errors.ErrUnsupported }
+func Write(int, []byte) (int, error) { return 0, errLinux }
+func Read(int, []byte) (int, error)  { return 0, errLinux }
 func Close(int)                      {}
 func Reset(int)                      {}
 func CloseWrite(int)                 {}
-func Relisten(int, int) error        { return errors.ErrUnsupported }
+func Relisten(int, int) error        { return errLinux }
 func ListenTCP(netip.AddrPort, int) (int, netip.AddrPort, error) {
-	return -1, netip.AddrPort{}, errors.ErrUnsupported
+	return -1, netip.AddrPort{}, errLinux
 }
 func Accept(int) (int, netip.AddrPort, error) {
-	return -1, netip.AddrPort{}, errors.ErrUnsupported
+	return -1, netip.AddrPort{}, errLinux
 }
 
 type UDP struct{}
 
-func ListenUDP(netip.AddrPort, string) (*UDP, error) { return nil, errors.ErrUnsupported }
+func ListenUDP(netip.AddrPort, string) (*UDP, error) { return nil, errLinux }
 func (*UDP) Descriptor() int                         { return -1 }
 func (*UDP) Local() netip.AddrPort                   { return netip.AddrPort{} }
 func (*UDP) Close()                                  {}
