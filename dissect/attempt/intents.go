@@ -79,10 +79,13 @@ type group struct {
 // and collects the gaps that W is learned from.
 func twinsAndLate(list []*related, gaps []int64) []int64 {
 	var prev *related
-	var elders []*related // no twins themselves, begun less than twinWithin ago
+	var room [8]*related
+	elders := room[:0] // no twins themselves, begun less than twinWithin ago
 	for _, r := range list {
 		for len(elders) > 0 && r.rec.Start-elders[0].rec.Start >= twinWithin {
-			elders = elders[1:]
+			if elders = elders[1:]; len(elders) == 0 {
+				elders = room[:0]
+			}
 		}
 		r.twin = slices.ContainsFunc(elders, func(e *related) bool { return e.rec.End > r.rec.Start })
 		if r.twin {
@@ -108,13 +111,13 @@ func twinsAndLate(list []*related, gaps []int64) []int64 {
 func (p *part) chain(c *client, list []*related, begin, end int64) {
 	var open, session, before *related
 	from := len(p.intents)
-	lastOf := map[int32]*related{}
+	var lastOf []*related // of each intent from that one on
 	for _, r := range list {
 		r.gap = -1
 		if r.twin {
 			// Its elder twin stands before it in the list and has an intent.
 			r.relation, r.number, r.intent = dissect.RelationParallel, before.number, before.intent
-			lastOf[r.intent] = r
+			lastOf[int(r.intent)-from] = r
 			continue
 		}
 		if session != nil {
@@ -157,7 +160,10 @@ func (p *part) chain(c *client, list []*related, begin, end int64) {
 		}
 		in := &p.intents[r.intent]
 		in.End, in.LastNode, in.Outcome = r.rec.End, r.rec.Destination, r.rec.Outcome
-		lastOf[r.intent], before = r, r
+		if int(r.intent)-from == len(lastOf) {
+			lastOf = append(lastOf, r)
+		}
+		lastOf[int(r.intent)-from], before = r, r
 		if ok {
 			session, open = r, nil
 		} else if r.rec.Flags&FlagServed != 0 {
@@ -171,7 +177,7 @@ func (p *part) chain(c *client, list []*related, begin, end int64) {
 }
 
 // close settles what the end of each intent says about it.
-func (p *part) close(c *client, list []*related, lastOf map[int32]*related, from int, begin, end int64) {
+func (p *part) close(c *client, list, lastOf []*related, from int, begin, end int64) {
 	nodes := map[dissect.Endpoint]bool{} // of the intent in hand
 	in := int32(-1)
 	for _, r := range list {
@@ -186,7 +192,7 @@ func (p *part) close(c *client, list []*related, lastOf map[int32]*related, from
 	}
 	for i := from; i < len(p.intents); i++ {
 		in := &p.intents[i]
-		lastOf[int32(i)].last = true
+		lastOf[i-from].last = true
 		switch {
 		case in.Outcome == dissect.OutcomeAccepted:
 			in.ClosedBy = dissect.ClosedAccepted

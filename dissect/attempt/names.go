@@ -56,6 +56,9 @@ func (n *Names) Intern(b []byte) Name {
 
 // String is the inverse of Intern; an index that was never given is empty.
 func (n *Names) String(id Name) string {
+	if id == 0 {
+		return "" // what most records say, without the lock
+	}
 	n.mu.RLock()
 	defer n.mu.RUnlock()
 	if int(id) >= len(n.list) {

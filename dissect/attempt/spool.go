@@ -28,11 +28,12 @@ type chunk struct {
 	n    int
 }
 
-// put adds a chunk, which belongs to the spool from then on. The chunks of one
-// partition keep their order.
-func (s *spool) put(partition int, data []byte) {
+// put adds a chunk, which belongs to the spool from then on. It returns what the
+// next one may be written to: the same memory, empty, where the bytes went to the
+// file, else nil. The chunks of one partition keep their order.
+func (s *spool) put(partition int, data []byte) (spare []byte) {
 	if len(data) == 0 {
-		return
+		return data
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -40,11 +41,14 @@ func (s *spool) put(partition int, data []byte) {
 	if s.held+int64(len(data)) <= s.limit {
 		s.held += int64(len(data))
 		c.data = data
-	} else if s.err == nil {
-		c.at = s.size
-		s.err = s.write(data)
+	} else {
+		c.at, spare = s.size, data[:0]
+		if s.err == nil {
+			s.err = s.write(data)
+		}
 	}
 	s.runs[partition] = append(s.runs[partition], c)
+	return spare
 }
 
 func (s *spool) write(data []byte) error {

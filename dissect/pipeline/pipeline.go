@@ -50,7 +50,7 @@ type Config struct {
 	// numbered from first; nil = none. It says what the inputs were, and the time
 	// they span.
 	Records      func(names *attempt.Names, first uint32, add func(*attempt.Record)) (inputs []Capture, from, to int64, err error)
-	RecordMemory int64 // bytes of attempts kept in memory before the rest goes to a temporary file; 0 = 96 MiB
+	RecordMemory int64 // bytes of attempts kept in memory before the rest goes to a temporary file; 0 = 40 MiB
 	RecordTemp   int64 // ceiling of that file, bytes; 0 = none
 }
 
@@ -120,14 +120,21 @@ type work struct {
 	users atomic.Int32
 }
 
-// works are used again: a batch's datagrams take a megabyte.
-type works struct{ pool sync.Pool }
+// works are used again: a batch's datagrams take a megabyte. There are never more
+// than the queues hold, so that none is left to the collector, as a sync.Pool
+// would.
+type works struct {
+	mu   sync.Mutex
+	free []*work
+}
 
 func (p *works) take(b *capture.Batch, users int) *work {
-	w, ok := p.pool.Get().(*work)
-	if !ok {
-		w = &work{}
+	w := &work{}
+	p.mu.Lock()
+	if n := len(p.free); n > 0 {
+		w, p.free = p.free[n-1], p.free[:n-1]
 	}
+	p.mu.Unlock()
 	n := len(b.Packets)
 	if cap(w.data) < n {
 		w.data, w.shard = make([]dissect.Datagram, n), make([]uint8, n)
@@ -141,7 +148,9 @@ func (p *works) take(b *capture.Batch, users int) *work {
 func (p *works) done(w *work) {
 	w.batch.Release()
 	if w.users.Add(-1) == 0 {
-		p.pool.Put(w)
+		p.mu.Lock()
+		p.free = append(p.free, w)
+		p.mu.Unlock()
 	}
 }
 
