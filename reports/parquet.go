@@ -3,6 +3,7 @@ package reports
 import (
 	"fmt"
 	"io"
+	"strings"
 
 	"github.com/apache/arrow/go/v15/parquet"
 	"github.com/apache/arrow/go/v15/parquet/compress"
@@ -10,9 +11,15 @@ import (
 	"github.com/apache/arrow/go/v15/parquet/schema"
 )
 
-// parquetGroup is how many rows make one row group; they are held in memory
-// until it is full, some 20 MB for attempts.
-const parquetGroup = 32 << 10
+const (
+	// parquetGroup is how many rows make one row group; they are held in memory
+	// until it is full, some 40 MB for attempts.
+	parquetGroup = 64 << 10
+	// parquetLevel is that of zstd. The writer makes a compressor for each page
+	// of each column, which costs more than the compressing where the level asks
+	// for large tables.
+	parquetLevel = 1
+)
 
 // ParquetSchema is the Parquet form of a table: flat, every column optional.
 // Times are TIMESTAMP(NANOS, isAdjustedToUTC=false) holding UTC, since the
@@ -74,15 +81,21 @@ func openParquet(w io.Writer, t *Table, opt Options) (Sink, error) {
 	if err != nil {
 		return nil, err
 	}
-	props := parquet.NewWriterProperties(
+	props := []parquet.WriterProperty{
 		parquet.WithVersion(parquet.V2_LATEST), // NANOS needs the 2.6 format
 		parquet.WithCompression(compress.Codecs.Zstd),
+		parquet.WithCompressionLevel(parquetLevel),
 		parquet.WithDictionaryDefault(true),
 		parquet.WithEncoding(parquet.Encodings.Plain), // never DELTA_*: they panic on columns without values
 		parquet.WithCreatedBy("squall"),
-	)
+	}
+	for _, c := range t.Columns {
+		if c.Kind == Time || c.Name == t.Columns[0].Name && strings.HasSuffix(c.Name, "_id") { // hardly a value comes twice
+			props = append(props, parquet.WithDictionaryFor(c.Name, false))
+		}
+	}
 	return &parquetSink{
-		w: file.NewParquetWriter(keepOpen{w}, root, file.WithWriterProps(props)),
+		w: file.NewParquetWriter(keepOpen{w}, root, file.WithWriterProps(parquet.NewWriterProperties(props...))),
 		t: t, cols: make([]parquetColumn, len(t.Columns)), micros: opt.ParquetMicros,
 	}, nil
 }
