@@ -35,8 +35,6 @@ const (
 	quicDraft22    = 0xff000016
 	quicDraft29    = 0xff00001d
 	quicDraft34    = 0xff000022
-	quicMvfst22    = 0xfaceb001 // what mvfst called drafts 22 and 27
-	quicMvfst27    = 0xfaceb002
 	quicMaxID      = 20
 	quicMinInitial = 1200 // bytes of a datagram with a client's Initial
 	quicMaxCrypto  = 16 << 10
@@ -68,8 +66,7 @@ type quicPacket struct {
 }
 
 func quicKnown(version uint32) bool {
-	return version == quicV1 || version == quicV2 || version >= quicDraft22 && version <= quicDraft34 ||
-		version == quicMvfst22 || version == quicMvfst27
+	return version == quicV1 || version == quicV2 || version >= quicDraft22 && version <= quicDraft34
 }
 
 // varint is QUIC's variable-length number, RFC 9000 section 16.
@@ -135,7 +132,6 @@ func (quic) Gates(dissect.Transport) []dissect.Gate {
 	return []dissect.Gate{
 		{Starts: highBytes, Least: 7, At: 2, Mask: 0xff}, // versions begin with 00 00 or ff 00
 		{Starts: highBytes, Least: 7, At: 2, Mask: 0xff, Want: quicV2 >> 16 & 0xff},
-		{Starts: highBytes, Least: 7, At: 2, Mask: 0xff, Want: quicMvfst27 >> 16 & 0xff},
 	}
 }
 
@@ -280,12 +276,12 @@ func quicSalt(version uint32) string {
 	switch version {
 	case quicV1, quicDraft34, quicDraft34 - 1:
 		return "\x38\x76\x2c\xf7\xf5\x59\x34\xb3\x4d\x17\x9a\xe6\xa4\xc8\x0c\xad\xcc\xbb\x7f\x0a"
-	case quicDraft22, quicMvfst22:
+	case quicDraft22:
 		return "\x7f\xbc\xdb\x0e\x7c\x66\xbb\xe9\x19\x3a\x96\xcd\x21\x51\x9e\xbd\x7a\x02\x64\x4a"
 	case quicV2:
 		return "\x0d\xed\xe3\xde\xf7\x00\xa6\xdb\x81\x93\x81\xbe\x6e\x26\x9d\xcb\xf9\xbd\x2e\xd9"
 	}
-	if version == quicMvfst27 || version < quicDraft29 {
+	if version < quicDraft29 {
 		return "\xc3\xee\xf7\x12\xc7\x2e\xbb\x5a\x11\xa7\xd2\x43\x2b\xb4\x63\x65\xbe\xf9\xf5\x02"
 	}
 	return "\xaf\xbf\xec\x28\x99\x93\xd2\x4c\x9e\x97\x86\xf1\x9c\x61\x11\xe0\x43\x90\xa8\x99"
