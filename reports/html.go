@@ -88,6 +88,7 @@ type page struct {
 	PolicyText string
 	Odds       []oddsChart
 	Data       *chartData
+	Still      *still
 
 	Hypotheses []hypothesis
 	Tables     []htmlTable

@@ -189,6 +189,9 @@ func TestHTMLReport(t *testing.T) {
 		}
 		parts := harmless(t, page)
 		report, err := r.Report()
+		if n := bytes.Count(page, []byte(`<svg class="still"`)); len(report.Timeline) > 0 && n < 3 || len(report.Timeline) == 0 && n > 0 {
+			t.Errorf("%q: %d pictures of time lines for readers without a script", name, n)
+		}
 		if err != nil {
 			t.Fatal(err)
 		}

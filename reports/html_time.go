@@ -203,6 +203,7 @@ func (p *page) charts(report *storm.Report, gaps []storm.Span) {
 		}
 		p.Services = append(p.Services, view)
 	}
+	p.Still = newStill(data.Services[0], &a)
 	for _, s := range data.Services { // what never happened is not sent
 		for i, o := range s.Outcomes {
 			s.Outcomes[i] = orNone(o)

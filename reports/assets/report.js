@@ -183,6 +183,7 @@ function plot(id, height, series, data, more = {}) {
     }
     c.restore();
   };
+  for (const e of all('.still', box)) e.remove();
   const u = new uPlot({
     width: printing || box.clientWidth, height, padding: [id === 'outcomes' ? 20 : 8, 12, 0, 0], legend: { show: false }, pxAlign: 1,
     cursor: {
