@@ -1,8 +1,10 @@
 package reports
 
 import (
+	"cmp"
 	"fmt"
 	"iter"
+	"slices"
 	"strings"
 	"sync"
 
@@ -15,6 +17,7 @@ import (
 type Results struct {
 	Analysis *pipeline.Analysis
 	Groups   *Groups // of clients; nil = none were given
+	Told     []Event // that were not seen in packets, see ReadEvents
 	judge    func() (*storm.Report, error)
 }
 
@@ -128,6 +131,8 @@ func catalogue() []entry {
 				return nil, err
 			}
 			list, err := eventsOf(r.Analysis, report)
+			list = append(list, r.Told...)
+			slices.SortStableFunc(list, func(a, b Event) int { return cmp.Or(cmp.Compare(a.Time, b.Time), cmp.Compare(a.What, b.What)) })
 			return each(list), err
 		}},
 		source[Source]{Sources(), func(r *Results) (iter.Seq2[*Source, error], error) {

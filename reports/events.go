@@ -3,7 +3,6 @@ package reports
 import (
 	"cmp"
 	"fmt"
-	"slices"
 	"strings"
 
 	"squall/dissect"
@@ -21,6 +20,7 @@ type Event struct {
 	Unit        string // of Number
 	File        uint32
 	Frame       int64  // 0 = no single frame shows it
+	Told        string // by whom, where it was not seen in packets: the file of --events
 	Filter      string // Wireshark display filter; the frames it leaves are Number
 }
 
@@ -30,12 +30,19 @@ func Events() *Of[Event] {
 	return define("events", "something that happened", false,
 		when("time", "when", func(v *e) int64 { return v.Time }),
 		optNum("uncertainty_ns", "ns", "it may have been as much earlier", 0, func(v *e) int64 { return v.Uncertainty }),
-		strEnv("observer_name", "the tap: the input that shows it", func(env *Env, v *e) string { return cmp.Or(env.observer(v.File), env.file(v.File, max(v.Frame, 1))) }),
+		strEnv("observer_name", "the tap: the input that shows it, or the file of --events that tells it", func(env *Env, v *e) string {
+			return cmp.Or(v.Told, env.observer(v.File), env.file(v.File, max(v.Frame, 1)))
+		}),
 		str("what", "in plain words", func(v *e) string { return v.What }),
 		str("service", "where", func(v *e) string { return v.Service }),
 		num("number", "", "how many", func(v *e) int64 { return v.Number }),
 		str("unit", "of what", func(v *e) string { return v.Unit }),
-		strEnv("capture_file", "the input that shows it, and the filter is for", func(env *Env, v *e) string { return env.file(v.File, max(v.Frame, 1)) }),
+		strEnv("capture_file", "the input that shows it, and the filter is for", func(env *Env, v *e) string {
+			if v.Told != "" {
+				return ""
+			}
+			return env.file(v.File, max(v.Frame, 1))
+		}),
 		optNum("frame", "", "that shows it, 1-based", 0, func(v *e) int64 { return v.Frame }),
 		str("filter", "Wireshark display filter whose frames are the number; empty where no packets were captured", func(v *e) string { return v.Filter }),
 	)
@@ -142,6 +149,5 @@ func eventsOf(a *pipeline.Analysis, r *storm.Report) ([]Event, error) {
 			e.Number, e.Unit, e.Filter = 1, "frames", fmt.Sprintf("frame.number == %d", e.Frame)
 		}
 	}
-	slices.SortStableFunc(list, func(a, b Event) int { return cmp.Or(cmp.Compare(a.Time, b.Time), cmp.Compare(a.What, b.What)) })
 	return list, nil
 }

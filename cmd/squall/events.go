@@ -28,6 +28,7 @@ overloaded the next node, captures that began and ended. Each line has the frame
 shows it, and a display filter: the frames that it leaves of that capture in
 Wireshark or tshark are the number of the line.`,
 		Example: `  squall events outage.pcap
+  squall events outage --events deploys.csv
   squall events outage -T markdown --where 'number > 0'`,
 		Args: cobra.MinimumNArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {

@@ -161,3 +161,48 @@ func TestImpact(t *testing.T) {
 		t.Errorf("a bad prefix: %v", err)
 	}
 }
+
+// TestNotedEvents: what people noted stands on the same time line.
+func TestNotedEvents(t *testing.T) {
+	dir := t.TempDir()
+	pcap, notes := filepath.Join(dir, "outage.pcap"), filepath.Join(dir, "deploys.csv")
+	if _, err := runLine(t, "sample", "outage", "-w", pcap); err != nil {
+		t.Fatal(err)
+	}
+	first := mapsOf(t, "report", "captures", pcap)[0]["first_time"]
+	begin, err := time.Parse(time.RFC3339Nano, first)
+	if err != nil {
+		t.Fatal(err)
+	}
+	write := func(text string) {
+		t.Helper()
+		if err := os.WriteFile(notes, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	write("time,text,node\n" + begin.Add(time.Minute).Format(time.RFC3339) + ",deploy 4.2,login-1\n" +
+		begin.Add(90*time.Second).Format("2006-01-02 15:04:05") + ",page,\n" + strconv.FormatInt(begin.Add(2*time.Minute).Unix(), 10) + ",reboot,login-1\n")
+	got := ""
+	before := ""
+	for _, e := range mapsOf(t, "events", pcap, "--events", notes) {
+		if e["time"] < before {
+			t.Errorf("%s after %s", e["time"], before)
+		}
+		before = e["time"]
+		if e["observer_name"] == notes {
+			got += e["what"] + ";"
+			if e["filter"] != "" || e["capture_file"] != "" || e["frame"] != "" {
+				t.Errorf("a note has a frame: %v", e)
+			}
+		}
+	}
+	if got != "deploy 4.2 (login-1);page;reboot (login-1);" {
+		t.Errorf("%q", got)
+	}
+	for text, want := range map[string]string{"when,text\n1,2\n": "heading", "time,text\nnoon,x\n": "line 2"} {
+		write(text)
+		if _, err := runLine(t, "events", pcap, "--events", notes); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%q: %v", text, err)
+		}
+	}
+}

@@ -12,7 +12,6 @@ import (
 
 	"squall/capture"
 	"squall/dissect/pipeline"
-	"squall/dissect/storm"
 	"squall/replay"
 	"squall/reports"
 )
@@ -40,7 +39,7 @@ func (s *source) demand(cmd *cobra.Command, args []string) (*reports.Results, er
 	if err != nil {
 		return nil, exitError{exitUsage, err}
 	}
-	return reports.NewResults(a, storm.Config{}), nil
+	return s.told(a)
 }
 
 // planFlags are what chooses the demand.

@@ -29,6 +29,9 @@ type source struct {
 	after, before  string
 	hints          string
 	groups         string
+	events         string
+	placed         *reports.Groups // of groups
+	noted          []reports.Event // of events
 	keepDuplicates bool
 	clocks         []string                 // of --clock
 	set            map[string]capture.Clock // once they are known
@@ -52,6 +55,7 @@ func (s *source) flags(cmd *cobra.Command) {
 	f.StringArrayVar(&s.clocks, "clock", nil, "NAME=OFFSET[,DRIFTppm]: how far the clock of the tap NAME is ahead, as east=+137ms or east=-2s,+12ppm; its times are set right by that")
 	f.StringVar(&s.hints, "hints", "", "YAML file that names nodes, fixes roles, groups services, adds protocols")
 	f.StringVar(&s.groups, "groups", "", "CSV that says where clients are: prefix and any of site, asn, country; columns of attempts and clients, rows of squall report impact")
+	f.StringVar(&s.events, "events", "", "CSV of what was noted beside the packets (deploys, pages, reboots): time, text and perhaps node; lines of squall events. Times without a zone are UTC")
 	f.IntVar(&s.maxFlows, "max-flows", pipeline.DefaultFlows, "flows followed at the same time, some 700 bytes each; the idlest gives way, and is counted")
 	f.Int64Var(&s.maxTemp, "max-temp", defaultTemp, "MB on disk for attempts that are too many for memory, some 100 bytes each, in TMPDIR; 0 = no ceiling")
 	f.BoolVar(&s.keepDuplicates, "keep-duplicates", false, "count frames that a tap saw twice as packets of their own")
@@ -66,7 +70,7 @@ const defaultTemp = 16 << 10
 
 // words are the flags and inputs that give the same analysis again.
 func (s *source) words(cmd *cobra.Command, args []string) (out []string) {
-	for _, name := range []string{"filter", "after", "before", "hints", "groups", "keep-duplicates", "clock", "max-flows"} {
+	for _, name := range []string{"filter", "after", "before", "hints", "groups", "events", "keep-duplicates", "clock", "max-flows"} {
 		if f := cmd.Flags().Lookup(name); f != nil && f.Changed {
 			if list, ok := f.Value.(interface{ GetSlice() []string }); ok {
 				for _, v := range list.GetSlice() {
@@ -128,6 +132,9 @@ func (s *source) config() (cfg pipeline.Config, err error) {
 	if err != nil {
 		return cfg, err
 	}
+	if err := s.beside(); err != nil {
+		return cfg, err
+	}
 	cfg.Hints, cfg.Protocols = hints, append(own, cfg.Protocols...)
 	if cfg.Window.After, cfg.Window.AfterFirst, err = parseTime("--after", s.after); err != nil {
 		return cfg, err
@@ -178,17 +185,13 @@ func (s *source) analyse(cmd *cobra.Command, args []string) (*reports.Results, e
 	if err != nil {
 		return nil, err
 	}
-	groups, err := readGroups(s.groups)
-	if err != nil {
-		return nil, err
-	}
 	inputs := append(append([]string{}, s.files...), args...)
 	if len(inputs) == 0 {
 		return nil, exitError{exitUsage, errors.New("no capture was named: want FILE..., a directory, a glob pattern, or - for standard input")}
 	}
 	if len(inputs) == 1 {
 		if a, _, err := readRun(inputs[0]); err == nil {
-			return reports.NewResults(a, storm.Config{}), nil
+			return s.told(a)
 		} else if !errors.Is(err, fs.ErrNotExist) {
 			return nil, exitError{exitUsage, err}
 		}
@@ -217,9 +220,30 @@ func (s *source) analyse(cmd *cobra.Command, args []string) (*reports.Results, e
 	if err != nil && (a == nil || cmd.Context().Err() == nil) {
 		return nil, exitError{exitFailed, err}
 	}
+	return s.told(a)
+}
+
+// told adds what was given beside the captures.
+func (s *source) told(a *pipeline.Analysis) (*reports.Results, error) {
 	results := reports.NewResults(a, storm.Config{})
-	results.Groups = groups
+	results.Groups, results.Told = s.placed, s.noted
 	return results, nil
+}
+
+// beside reads what is given beside the captures.
+func (s *source) beside() (err error) {
+	if s.placed, err = readGroups(s.groups); err != nil || s.events == "" {
+		return err
+	}
+	h, err := os.Open(s.events)
+	if err != nil {
+		return exitError{exitUsage, fmt.Errorf("--events: %w", err)}
+	}
+	defer h.Close()
+	if s.noted, err = reports.ReadEvents(h, s.events, time.UTC); err != nil {
+		return exitError{exitUsage, fmt.Errorf("--events %s: %w", s.events, err)}
+	}
+	return nil
 }
 
 // readGroups reads where clients are; nil without a file.
