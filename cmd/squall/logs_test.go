@@ -103,4 +103,10 @@ func TestLogsAreInputs(t *testing.T) {
 	if _, err := runLine(t, "analyze", filepath.Join(dir, "bad.log")); err == nil || !strings.Contains(err.Error(), "lacks id.orig_h") {
 		t.Errorf("a log without addresses: %v", err)
 	}
+	if err := os.WriteFile(filepath.Join(dir, "nf.csv"), []byte("ts,te,td,sa,da,sp,dp,pr\n2010-12-22 16:00:00,2010-12-22 16:00:09,9,10.0.0.1,10.0.0.2,4000,80,TCP\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := runLine(t, "analyze", filepath.Join(dir, "nf.csv")); err == nil || !strings.Contains(err.Error(), "no attempts") {
+		t.Errorf("flow records: %v", err)
+	}
 }

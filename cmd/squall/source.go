@@ -204,6 +204,11 @@ func (s *source) analyse(cmd *cobra.Command, args []string) (*reports.Results, e
 		if s.filter != "" || s.shard.Count > 1 {
 			return nil, exitError{exitUsage, fmt.Errorf("%s holds no packets: -f and --shard are for captures", logs[0].path)}
 		}
+		for _, w := range logs {
+			if w.format.Counted() {
+				return nil, exitError{exitUsage, fmt.Errorf("%s is %v: flow records do not say how a connection went, so that they are no attempts and tell nothing of retries or failures; squall does not analyse them", w.path, w.format)}
+			}
+		}
 		cfg.Records = records(logs, &cfg)
 	}
 	var src capture.Source = noPackets{}
