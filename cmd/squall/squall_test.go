@@ -86,6 +86,18 @@ func stormSample() string {
 	return "s13"
 }
 
+// but are the flags that leave a column out: where a record lies in its file is
+// up to the format.
+func but(table, column string) (flags []string) {
+	t, _, _ := (*reports.Results)(nil).Table(table)
+	for _, c := range t.Columns {
+		if c.Name != column {
+			flags = append(flags, "-e", c.Name)
+		}
+	}
+	return flags
+}
+
 // TestReportIsTheSame: the rows do not depend on the format of the capture or
 // the number of workers.
 func TestReportIsTheSame(t *testing.T) {
@@ -102,7 +114,7 @@ func TestReportIsTheSame(t *testing.T) {
 				t.Fatal(errs)
 			}
 			for _, table := range reports.Names()[1:] {
-				code, out, errs := squall(nil, "report", table, kept, "-T", "csv")
+				code, out, errs := squall(nil, append([]string{"report", table, kept, "-T", "csv"}, but(table, "first_offset")...)...)
 				out = strings.ReplaceAll(out, name, "o")
 				if code != 0 || table == "attempts" && strings.Count(out, "\n") < 100 {
 					t.Fatalf("%s: exit %d, %d lines: %s", name, code, strings.Count(out, "\n"), errs)
