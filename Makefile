@@ -4,7 +4,7 @@ STATICCHECK = build/bin/staticcheck
 FUZZTIME ?= 5s
 SEEDS ?= 10
 
-.PHONY: help build test race fuzz bench bounds oracle evaluate integration cross golden tshark browser lint check clean-tree
+.PHONY: help build test race fuzz bench bounds oracle evaluate taps integration cross golden tshark browser lint check clean-tree
 
 help:
 	@echo 'build  bin/squall, where cmd/squall exists, and every package'
@@ -19,6 +19,7 @@ help:
 	@echo 'cross  builds for other systems: CROSS names them'
 	@echo 'golden the generated pages, written anew'
 	@echo 'tshark its reading of the real captures against the goldens'
+	@echo 'taps   an outage seen by three taps, SEEDS (10) seeds, against one perfect tap'
 	@echo 'browser the HTML reports of the samples in headless Chromium; screenshots in build/browser'
 	@echo 'lint   gofmt, go vet, staticcheck'
 	@echo 'check  build, lint, test, race, fuzz, and a clean tree: what CI runs'
@@ -65,6 +66,10 @@ evaluate:
 	go test ./dissect/storm -run '^TestNoStormInHealthyCaptures$$' -v -timeout 1h -args -sweep
 	go test ./dissect/storm -run '^TestEvaluate$$' -v -timeout 6h -args -evaluate $(CURDIR)/docs/evaluation.md -seeds $(SEEDS) $(EVALUATE)
 	go test -tags evaluate ./replay -run '^TestWhatIf(Coverage|Mega)$$' -v -timeout 2h
+
+# An outage seen by three taps, full size: make taps SEEDS=10.
+taps:
+	go test ./dissect/pipeline -run '^TestThreeTaps$$' -v -timeout 2h -args -taps $(SEEDS)
 
 # SAMPLES="s1 n2" takes these only.
 browser:

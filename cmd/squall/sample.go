@@ -23,6 +23,7 @@ func sampleCommand() *cobra.Command {
 	var out, truth, format string
 	var seed uint64
 	var packets int64
+	var threeTaps bool
 	var change scenarioFlags
 	cmd := &cobra.Command{
 		Use:   "sample [NAME]",
@@ -41,6 +42,10 @@ The --tap flags spoil what the capture point sees: it may lose packets, at a
 constant rate or a rising one, double them, cut them, see one side only, be
 silent for a while, or set its clock. --split writes the capture in N files.
 
+--taps writes what three taps saw of it, into the directory -w: east, west, a VXLAN
+mirror that reorders and loses up to 40 % at the peak, and branch, which stands
+before the NAT of a tenth of the clients; their clocks disagree and drift.
+
 proto:NAME is not an outage but what a protocol looks like: a few conversations in
 it, accepted, refused, busy, silent as far as it has them; --truth names the attempts.`,
 		Example: `  squall sample
@@ -49,7 +54,8 @@ it, accepted, refused, busy, silent as far as it has them; --truth names the att
   squall sample s2 --seed 7 -w - | tcpdump -nr -
   squall sample s1 --protocol n2n --clients 500 --policy 'exponential(1s, x2, cap 30s, full)' -w s1.pcap
   squall sample skype-2010 --tap-loss 40% --tap-loss-at 3m --tap-loss-rise 1m -w lossy.pcap
-  squall sample n19 -w pieces`,
+  squall sample n19 -w pieces
+  squall sample outage --taps -w case`,
 		Args: cobra.MaximumNArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if len(args) == 0 {
@@ -81,6 +87,16 @@ it, accepted, refused, busy, silent as far as it has them; --truth names the att
 			if format != "" {
 				opt.Format = format
 			}
+			if threeTaps {
+				if !simulated || out == "-" {
+					return exitError{exitUsage, errors.New("--taps makes three files of a simulated outage: -w DIR")}
+				}
+				facts, err := writeTaps(sc, seed, out, format)
+				if err != nil {
+					return exitError{exitFailed, err}
+				}
+				return writeTruth(cmd, truth, facts)
+			}
 			facts, err := writeSample(cmd, args[0], sc, simulated, packets, seed, out, opt)
 			if err != nil || truth == "" {
 				return err
@@ -88,11 +104,7 @@ it, accepted, refused, busy, silent as far as it has them; --truth names the att
 			if facts == nil {
 				return exitError{exitUsage, fmt.Errorf("sample %s is for measuring and has no truth to write", args[0])}
 			}
-			return emit(cmd, truth, func(w io.Writer) error {
-				enc := json.NewEncoder(w)
-				enc.SetIndent("", " ")
-				return enc.Encode(facts)
-			})
+			return writeTruth(cmd, truth, facts)
 		},
 	}
 	f := cmd.Flags()
@@ -101,8 +113,52 @@ it, accepted, refused, busy, silent as far as it has them; --truth names the att
 	f.StringVarP(&format, "format", "T", "", "pcapng or pcap, whatever the ending")
 	f.Uint64Var(&seed, "seed", 1, "another seed, another outage of the same kind")
 	f.Int64Var(&packets, "packets", 0, "length of a sample for measuring; the others have a --duration")
+	f.BoolVar(&threeTaps, "taps", false, "write what three taps saw, into the directory -w")
 	change.flags(cmd)
 	return cmd
+}
+
+func writeTruth(cmd *cobra.Command, path string, facts *samples.Truth) error {
+	if path == "" {
+		return nil
+	}
+	return emit(cmd, path, func(w io.Writer) error {
+		enc := json.NewEncoder(w)
+		enc.SetIndent("", " ")
+		return enc.Encode(facts)
+	})
+}
+
+func writeTaps(sc samples.Scenario, seed uint64, dir, format string) (*samples.Truth, error) {
+	packets, facts, err := samples.SimulateTaps(sc, samples.DefaultTapCase(&sc), seed)
+	if err == nil {
+		err = os.MkdirAll(dir, 0o755)
+	}
+	if err != nil {
+		return nil, err
+	}
+	if format == "" {
+		format = "pcapng"
+	}
+	for i, name := range samples.TapNames {
+		h, err := os.Create(filepath.Join(dir, name+"."+format))
+		if err != nil {
+			return nil, err
+		}
+		if err := finish(h, h.Close, func(to io.Writer) error {
+			w, err := capture.NewWriter(to, capture.WriterOptions{Format: format, Link: capture.LinkEthernet})
+			for k := 0; k < len(packets[i]) && err == nil; k++ {
+				err = w.WritePacket(&packets[i][k], "")
+			}
+			if err == nil {
+				err = w.Close()
+			}
+			return err
+		}); err != nil {
+			return nil, err
+		}
+	}
+	return facts, nil
 }
 
 // writeConversations writes what a protocol looks like, and with truth the rows of it.

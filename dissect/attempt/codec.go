@@ -22,6 +22,7 @@ const (
 	hasVersion
 	hasTS
 	hasTunnel
+	hasBehind
 )
 
 // appendRecord packs a record into some 90 bytes.
@@ -45,6 +46,7 @@ func appendRecord(b []byte, r *Record) []byte {
 	set(r.Version != 0, hasVersion)
 	set(r.TSBase != 0, hasTS)
 	set(r.TunnelID != 0 || r.VLAN != 0 || r.Tunnel != 0, hasTunnel)
+	set(r.Behind != (dissect.Addr{}), hasBehind)
 	b = binary.AppendUvarint(b, has)
 	b = appendAddr(b, &r.Source.Addr, has&hasSource4 != 0)
 	b = binary.LittleEndian.AppendUint16(b, r.Source.Port)
@@ -100,6 +102,9 @@ func appendRecord(b []byte, r *Record) []byte {
 	}
 	if has&hasTS != 0 {
 		b = binary.AppendVarint(b, r.TSBase)
+	}
+	if has&hasBehind != 0 {
+		b = append(b, r.Behind[:]...)
 	}
 	if has&hasTunnel != 0 {
 		b = binary.AppendUvarint(b, uint64(r.TunnelID))
@@ -231,6 +236,9 @@ func (u *unpacker) record(r *Record) {
 	}
 	if has&hasTS != 0 {
 		r.TSBase = u.signed()
+	}
+	if has&hasBehind != 0 {
+		r.Behind = u.addr(false)
 	}
 	if has&hasTunnel != 0 {
 		r.TunnelID = uint32(u.number())

@@ -100,6 +100,7 @@ type flow struct {
 	used         bool
 	openerA      bool
 	over         bool // FIN or RST
+	heard        [2]heard
 }
 
 type flowKey struct {
@@ -150,6 +151,7 @@ type Engine struct {
 	backs   int // visits that clocks set back may have caused
 
 	dups       duplicates
+	loss       lossMeter
 	orphans    [orphanSlots]orphan
 	msg        dissect.Message
 	view       dissect.Datagram
@@ -521,6 +523,11 @@ func (e *Engine) newTxn(fi int32, d *dissect.Datagram, clientA bool, id uint64) 
 	}
 	if f.proto != unknown {
 		r.Protocol = e.protos[f.proto]
+	}
+	if t.next != none { // a later request on a connection that a balancer opened
+		if before := &e.txns.at(t.next).rec; before.Behind != (dissect.Addr{}) {
+			r.Behind, r.TSBase = before.Behind, 0
+		}
 	}
 	return ti
 }

@@ -185,7 +185,7 @@ func (x *Result) borrowed(r *Record) uint64 {
 	if r.ClientKey != 0 {
 		return 0
 	}
-	if l, ok := x.facts.homes[r.Source.Addr]; ok && !l.many {
+	if l, ok := x.facts.homes[*r.client()]; ok && !l.many {
 		return l.key
 	}
 	return 0

@@ -39,7 +39,7 @@ func (x *Result) identify(rows []related, out *people) {
 			p.key = x.borrowed(r)
 		}
 		if p.key == 0 {
-			p.addr = r.Source.Addr
+			p.addr = *r.client()
 		}
 		n, ok := index[p]
 		if !ok {
@@ -110,7 +110,7 @@ func splitByPlace(p *part, who *people) bool {
 		}
 		hosts := map[dissect.Addr]int32{}
 		for _, i := range rows {
-			at := p.rows[i].rec.Source.Addr
+			at := *p.rows[i].rec.client()
 			n, ok := hosts[at]
 			if !ok {
 				n = int32(len(who.clients))
@@ -137,7 +137,7 @@ func manyPlaces(rows []related, list []int32) bool {
 	var seen [2]map[dissect.Addr]bool
 	places, returns := 0, 0
 	for _, i := range list {
-		at := rows[i].rec.Source.Addr
+		at := *rows[i].rec.client()
 		family := 0
 		if at.Is4() {
 			family = 1

@@ -51,7 +51,7 @@ func (p *part) relate(x *Result, c *client) {
 			}
 		}
 		groups[at].rows = append(groups[at].rows, r)
-		c.Last, c.Addr = r.rec.Start, r.rec.Source.Addr
+		c.Last, c.Addr = r.rec.Start, *r.rec.client()
 		if r.rec.Version != 0 {
 			c.Version = x.names.String(r.rec.Version)
 		}

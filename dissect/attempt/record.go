@@ -18,8 +18,9 @@ type Record struct {
 	LastSeen     int64 // last packet of the flow or exchange
 
 	Source, Destination dissect.Endpoint
-	Txn                 uint64 // ISN or transaction: tells rows of one 5-tuple apart
-	Digest              uint64 // content digest of the first transmission, the last tie-breaker of order
+	Behind              dissect.Addr // the client that a balancer named before it spoke for it (PROXY protocol); zero = none
+	Txn                 uint64       // ISN or transaction: tells rows of one 5-tuple apart
+	Digest              uint64       // content digest of the first transmission, the last tie-breaker of order
 
 	SourcePackets, SourceBytes           int64
 	DestinationPackets, DestinationBytes int64

@@ -109,7 +109,7 @@ func (r *Record) partition() int {
 	if r.ClientKey != 0 {
 		return partitionOfKey(r.ClientKey)
 	}
-	return partitionOfAddr(&r.Source.Addr)
+	return partitionOfAddr(r.client())
 }
 
 // Add packs a record. Different shards may add at the same time, one shard
@@ -156,7 +156,7 @@ func (h *shard) note(r *Record) {
 		} else if old.name == 0 {
 			h.known[r.ClientKey] = identity{r.Protocol, r.ClientName}
 		}
-		h.lend(r.Source.Addr, lent{key: r.ClientKey})
+		h.lend(*r.client(), lent{key: r.ClientKey})
 	}
 }
 

@@ -25,6 +25,7 @@ type half struct {
 	next    uint32 // sequence number after buf
 	seen    int64  // consumed
 	started bool
+	begun   bool // past where a balancer may say for whom it speaks
 	dead    bool
 	held    []heldSegment
 }
@@ -166,6 +167,21 @@ func (e *Engine) feed(fi int32, h *half, d *dissect.Datagram, data []byte, fromA
 	e.view = *d
 	v := &e.view
 	for len(bytes) > 0 && !h.dead {
+		if !h.begun && fromA == f.openerA {
+			client, n, err := readProxy(bytes)
+			if err != nil {
+				break
+			}
+			if h.begun = true; n > 0 {
+				// The flow stays what it is, from balancer to node; the clock of the
+				// timestamps is the balancer's.
+				if r := &e.txns.at(f.head).rec; client != (dissect.Addr{}) {
+					r.Behind, r.TSBase = client, 0
+				}
+				bytes = bytes[n:]
+				continue
+			}
+		}
 		v.Payload, v.PayloadLen = bytes, len(bytes)
 		if f.proto == unknown {
 			f.proto = e.tcp.probe(v)

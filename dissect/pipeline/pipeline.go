@@ -261,6 +261,7 @@ func Run(ctx context.Context, cfg Config, src capture.Source) (*Analysis, error)
 		n := &a.seen.NAT[i]
 		n.InnerTap, n.OuterTap = files[n.InnerFile].Observer, files[n.OuterFile].Observer
 	}
+	a.seen.Loss, a.seen.Coarse = attempt.Losses(engines)
 	a.seen.Tunnels = points.networks()
 	if cfg.Clocks != nil {
 		a.seen.Pairs = cfg.Clocks.Pairs

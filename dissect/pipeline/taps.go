@@ -3,11 +3,13 @@ package pipeline
 import (
 	"cmp"
 	"fmt"
+	"math"
 	"slices"
 	"time"
 
 	"squall/capture"
 	"squall/dissect"
+	"squall/dissect/attempt"
 	"squall/dissect/storm"
 	"squall/dissect/taps"
 )
@@ -22,6 +24,10 @@ const (
 	mostCopyWithin = int64(900e6)
 	// maxTunnels is how many network ids of a tap are listed.
 	maxTunnels = 64
+	// A second counts as lossy when of at least lossySegments segments so much
+	// was acknowledged and not seen.
+	lossyShare    = 0.2
+	lossySegments = 20
 )
 
 // Seen is how a flow was found at several points, or from behind a NAT.
@@ -29,6 +35,12 @@ type Seen struct {
 	NAT     []taps.NAT
 	MoreNAT int64 // proofs of pairs beyond the ceiling
 	Pairs   []taps.Pair
+	// Loss is what receivers acknowledged and the capture has, or has not, in
+	// stretches of 1<<Coarse s.
+	Loss   []attempt.Loss
+	Coarse uint
+
+	joined  bool
 	Tunnels []Network
 }
 
@@ -124,9 +136,11 @@ func (a *Analysis) Seen() *Seen { return &a.seen }
 // join adds what another piece saw. Every shard of the same inputs has seen
 // all of it.
 func (s *Seen) join(o *Seen, same bool) {
-	if same && len(s.NAT)+len(s.Pairs)+len(s.Tunnels) > 0 {
+	s.Loss, s.Coarse = attempt.JoinLosses(append(s.Loss, o.Loss...), max(s.Coarse, o.Coarse)), max(s.Coarse, o.Coarse)
+	if same && s.joined {
 		return
 	}
+	s.joined = true
 	s.NAT, s.MoreNAT = append(s.NAT, o.NAT...), s.MoreNAT+o.MoreNAT
 	s.Pairs, s.Tunnels = append(s.Pairs, o.Pairs...), append(s.Tunnels, o.Tunnels...)
 }
@@ -157,6 +171,25 @@ func (a *Analysis) observe(r *storm.Report) {
 	}
 	if n := len(a.seen.NAT); n > 0 {
 		note("%d pairs of addresses before and behind NAT or a balancer (squall report nat)", n)
+	}
+	var loss attempt.Loss
+	for _, l := range a.seen.Loss {
+		loss.Seen += l.Seen
+		loss.Unseen += l.Unseen
+	}
+	if lossy := a.lossy(); len(lossy) > 0 || loss.Share() >= 0.01 {
+		var long int64
+		for i, s := range lossy {
+			if long += s.End - s.Start; i < 5 {
+				note("from %s to %s the capture lacks %.0f %% and more of what was acknowledged: the calm is not learned from it", at(s.Start), at(s.End), 100*lossyShare)
+			}
+		}
+		heavy := ""
+		if long > 0 {
+			heavy = fmt.Sprintf(", and was for %s under heavy loss", time.Duration(long))
+		}
+		note("the capture lacks about %.1f %% of the bytes that TCP acknowledged%s; SYNs and datagrams that it lost cannot be seen, so attempts are rather more than were counted",
+			100*loss.Share(), heavy)
 	}
 	if len(said) < 2 {
 		return
@@ -210,4 +243,24 @@ func doubt(r *storm.Report, why string) {
 		lower(&r.Findings[i])
 	}
 	lower(&r.Verdict)
+}
+
+func at(ns int64) string { return time.Unix(0, ns).UTC().Format("15:04:05") }
+
+// lossy are the stretches of time under heavy loss.
+func (a *Analysis) lossy() (out []storm.Span) {
+	for i := range a.seen.Loss {
+		l := &a.seen.Loss[i]
+		p := l.Share() // at least, with 95 % confidence, as if all segments were of one length
+		if l.Segments < lossySegments || p-1.64*math.Sqrt(p*(1-p)/float64(l.Segments)) < lossyShare {
+			continue
+		}
+		s := storm.Span{Start: l.At * second, End: (l.At + 1<<a.seen.Coarse) * second}
+		if n := len(out); n > 0 && out[n-1].End >= s.Start {
+			out[n-1].End = s.End
+			continue
+		}
+		out = append(out, s)
+	}
+	return out
 }

@@ -59,7 +59,7 @@ func (c *counting) Done() {
 
 // Quality sums up what the inputs say about themselves.
 func (a *Analysis) Quality() storm.Quality {
-	q := storm.Quality{Begin: a.first, End: a.last, Gaps: a.gaps, Evicted: a.evicted, Unnamed: a.unnamed}
+	q := storm.Quality{Begin: a.first, End: a.last, Gaps: a.gaps, Lossy: a.lossy(), Evicted: a.evicted, Unnamed: a.unnamed}
 	logs := map[string]bool{}
 	for i := range a.captures {
 		c := &a.captures[i]

@@ -140,6 +140,19 @@ func (j *judge) slide() {
 	}
 }
 
+// blind reports a moment in whose window the tap missed so much that it tells
+// nothing of the calm; where that is most of the capture, there is nothing better.
+func (j *judge) blind(m *moment) bool {
+	from, to := (m.at-j.window+1)*j.length, (m.at+1)*j.length
+	var all int64
+	hit := false
+	for _, s := range j.q.Lossy {
+		all += s.End - s.Start
+		hit = hit || s.Start < to && s.End > from
+	}
+	return hit && all*2 < j.q.End-j.q.Begin
+}
+
 // settle finds the calm level: the median over the seconds that look like
 // nothing is wrong, silent ones included.
 func (j *judge) settle() {
@@ -159,7 +172,7 @@ func (j *judge) settle() {
 		failed, decided, calmMoments, quick, wait = 0, 0, 0, 0, 0
 		for i := range j.at {
 			m := &j.at[i]
-			if suspicious(m) || float64(m.wishes()) > limit {
+			if suspicious(m) || float64(m.wishes()) > limit || j.blind(m) {
 				continue
 			}
 			calmMoments++
@@ -903,6 +916,13 @@ func (j *judge) confidence(f *Finding, m *moment) {
 			lower(Medium, "the capture has a hole inside")
 			break
 		}
+	}
+	var lossy int64
+	for _, s := range j.q.Lossy {
+		lossy += max(min(s.End, end)-max(s.Start, f.Onset), 0)
+	}
+	if lossy*10 > end-f.Onset {
+		lower(Medium, fmt.Sprintf("for %s of it the tap missed a fifth and more of what was acknowledged", span(lossy)))
 	}
 	if j.q.Dropped*100 > j.q.Packets {
 		lower(Medium, "the tap dropped packets")

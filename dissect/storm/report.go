@@ -368,6 +368,7 @@ type Quality struct {
 	Evicted    int64 // flows that were given up early because too many lived at once
 	Unnamed    int64 // identities and versions too many to be kept by name
 	Damaged    bool
+	Lossy      []Span   // in which the tap missed so much that it tells nothing of the calm
 	Holes      []string // what is missing between the files, in words
 	Remarks    []string // what else limits the inputs, in plain words
 }
