@@ -1,9 +1,11 @@
 package main
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"io"
+	"path/filepath"
 	"strings"
 	"time"
 
@@ -83,7 +85,7 @@ func (l *live) describe(taps []capture.LiveInterface) (list []capture.WriterInte
 
 func captureCommand() *cobra.Command {
 	var l live
-	var file string
+	var file, trigger string
 	var ring []string
 	var count int64
 	var duration time.Duration
@@ -108,7 +110,9 @@ full the oldest give way, and that is said; without older ones capture stops.
 What is written once a second is whole packets: a capture that was killed opens
 cleanly up to there. The only privilege that is needed is CAP_NET_RAW. Once
 everything is open it is given up, and root with it (-Z), and the process may
-call no more of the system than it takes to write files.`,
+call no more of the system than it takes to write what is open; for a ring, to
+make and remove files in its directory (seccomp, and Landlock where the kernel
+has it). What is around a finding alone is kept by squall watch --trigger.`,
 		Example: `  squall capture -i eth0 -f 'udp port 7654' -w node.pcapng
   squall capture -i any -s 512 -b interval:1h -b files:48 -w /var/captures/node.pcapng.zst
   squall capture -D`,
@@ -116,6 +120,9 @@ call no more of the system than it takes to write files.`,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if list {
 				return listInterfaces(cmd.OutOrStdout())
+			}
+			if trigger != "" {
+				return exitError{exitUsage, fmt.Errorf("capture looks into no packet: squall watch -i %s --trigger %s -w FILE keeps those around a finding", cmp.Or(strings.Join(l.interfaces, " -i "), "IF"), trigger)}
 			}
 			if len(l.interfaces) == 0 {
 				return exitError{exitUsage, errors.New("-i INTERFACE is missing; squall capture -D lists them")}
@@ -173,6 +180,8 @@ call no more of the system than it takes to write files.`,
 	l.flags(cmd)
 	f := cmd.Flags()
 	f.StringVarP(&file, "write", "w", "", "file to write; its ending says format (.pcapng, .pcap) and compression (.zst, .gz, .lz4)")
+	f.StringVar(&trigger, "trigger", "", "said to be a flag of watch")
+	f.MarkHidden("trigger")
 	f.StringArrayVarP(&ring, "ring-buffer", "b", nil, "WORD:VALUE of a ring of files: filesize, duration, interval, packets, files")
 	f.Int64VarP(&count, "count", "c", 0, "stop after this many packets, 0 = go on")
 	f.DurationVar(&duration, "duration", 0, "stop after this time, 0 = go on")
@@ -235,7 +244,11 @@ func openCapture(stdout io.Writer, file string, opt capture.RingOptions, who *be
 			return nil, exitError{exitFailed, err}
 		}
 	}
-	note, err := who.confine(file != "-")
+	dir := "" // one file is open; a ring opens more
+	if many {
+		dir = filepath.Dir(file)
+	}
+	note, err := who.confine(dir)
 	if err != nil {
 		return nil, err
 	}

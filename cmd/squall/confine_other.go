@@ -9,7 +9,7 @@ import (
 
 // confine does what it can on this system: nothing, so that root is refused
 // unless the user said so.
-func (b *becoming) confine(bool) (note string, err error) {
+func (b *becoming) confine(string) (note string, err error) {
 	if os.Geteuid() == 0 && !b.root {
 		return "", exitError{exitUsage, errors.New("packets are not parsed as root: -Z root to do so all the same")}
 	}

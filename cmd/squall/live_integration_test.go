@@ -11,6 +11,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -313,6 +314,68 @@ func TestLiveInNamespace(t *testing.T) {
 		}
 		if _, stats := packetsIn(t, filepath.Join(small, "one.pcapng")); stats.Damage != nil || stats.Packets == 0 {
 			t.Errorf("%+v", stats)
+		}
+	})
+
+	t.Run("ring under load", func(t *testing.T) {
+		ring := filepath.Join(dir, "ring")
+		os.Mkdir(ring, 0o777)
+		stop, pid := begin(t, "capture", "-i", "v1", "-w", filepath.Join(ring, "r.pcapng"), "-b", "packets:700", "-b", "files:1000")
+		status, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid))
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, want := range []string{"CapEff:\t0000000000000000", "CapPrm:\t0000000000000000", "NoNewPrivs:\t1", "Seccomp:\t2"} {
+			if !bytes.Contains(status, []byte(want)) {
+				t.Errorf("not %q in %s", want, status)
+			}
+		}
+		if bytes.Contains(status, []byte("Uid:\t0")) {
+			t.Error("it is root")
+		}
+		for range 5 {
+			for _, f := range frames {
+				in.send(t, f)
+			}
+		}
+		time.Sleep(time.Second)
+		said := stop(unix.SIGINT)
+		m := capturedLine.FindStringSubmatch(said)
+		if m == nil {
+			t.Fatal(said)
+		}
+		var captured, dropped int
+		fmt.Sscan(m[2], &captured)
+		fmt.Sscan(m[4], &dropped)
+		names, _ := filepath.Glob(filepath.Join(ring, "*"))
+		slices.Sort(names)
+		tshark, _ := exec.LookPath("tshark")
+		n, last := 0, int64(0)
+		for i, name := range names {
+			got, stats := packetsIn(t, name)
+			if stats.Damage != nil || len(got) != 700 && i < len(names)-1 || got[0].Time < last {
+				t.Errorf("%s: %d packets, %+v", name, len(got), stats.Damage)
+			}
+			n += len(got)
+			last = got[len(got)-1].Time
+			if tshark != "" && i%20 == 0 {
+				if out, err := exec.Command(tshark, "-r", name, "-Y", "frame.number == 1").CombinedOutput(); err != nil || bytes.Contains(out, []byte("cut short")) {
+					t.Errorf("%v: %s", err, out)
+				}
+			}
+		}
+		if n != captured || n+dropped != 5*len(frames) || len(names) < 40 {
+			t.Errorf("%d packets in %d files, sent %d: %s", n, len(names), 5*len(frames), said)
+		}
+	})
+
+	t.Run("wireguard", func(t *testing.T) {
+		if out, err := exec.Command("ip", "link", "add", "wg0", "type", "wireguard").CombinedOutput(); err != nil {
+			t.Skipf("this kernel has no WireGuard: %s", out)
+		}
+		defer exec.Command("ip", "link", "del", "wg0").Run()
+		if code, out, errs := squall(nil, "capture", "-D"); code != 0 || !regexp.MustCompile(`wg0 .*link type 101 .*wireguard`).MatchString(out) {
+			t.Errorf("%s%s", out, errs)
 		}
 	})
 

@@ -21,7 +21,7 @@ import (
 )
 
 // rates are tried one after the other, packets a second; 0 = as fast as it goes.
-var rates = []int{100_000, 200_000, 300_000, 0}
+var rates = []int{100_000, 300_000, 0}
 
 // taken is what a capturing program made of a run.
 type taken struct {

@@ -54,14 +54,17 @@ func inNamespace(t *testing.T) bool {
 	cmd := exec.Command(os.Args[0], "-test.run=^"+t.Name()+"$", "-test.v", "-test.short="+fmt.Sprint(testing.Short()))
 	cmd.Env = append(os.Environ(), "SQUALL_NAMESPACE=1")
 	cmd.SysProcAttr = &syscall.SysProcAttr{Cloneflags: syscall.CLONE_NEWNET}
-	out, err := cmd.CombinedOutput()
+	var out bytes.Buffer
+	cmd.Stdout, cmd.Stderr = &out, &out
+	if testing.Verbose() { // what it measures is of interest, too
+		cmd.Stdout = io.MultiWriter(&out, os.Stdout)
+	}
+	err := cmd.Run()
 	if err != nil && strings.Contains(err.Error(), "operation not permitted") {
 		t.Skip("no network namespace may be made here")
 	}
-	if err != nil || !bytes.Contains(out, []byte("PASS")) {
-		t.Errorf("%v\n%s", err, out)
-	} else if testing.Verbose() {
-		t.Logf("%s", out)
+	if err != nil || !bytes.Contains(out.Bytes(), []byte("PASS")) {
+		t.Errorf("%v\n%s", err, out.Bytes())
 	}
 	return false
 }

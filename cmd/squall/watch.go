@@ -149,7 +149,7 @@ process can no longer open a file, start a program or connect to anything.`,
 				}
 				defer v.hook.close(v.say)
 			}
-			note, err := who.confine(false)
+			note, err := who.confine("")
 			if err != nil {
 				return err
 			}

@@ -1,0 +1,133 @@
+//go:build integration && linux
+
+package main
+
+import (
+	"bufio"
+	"encoding/csv"
+	"encoding/json"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+)
+
+// TestLiveStorm replays the attempts of an outage against test nodes that go
+// down, on the loopback of a namespace, while watch looks on: by the clock it is
+// told as provisional within 10 s of the first attempt that failed, as confirmed
+// within 30 s, as over within 30 s of the last; and the packets of the minute
+// before are kept. Takes two and a half minutes.
+func TestLiveStorm(t *testing.T) {
+	if !inNamespace(t) {
+		return
+	}
+	dir, err := os.MkdirTemp("/tmp", "squall-storm-")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { os.RemoveAll(dir) })
+	os.Chmod(dir, 0o777)
+	outage, plan, run, kept := filepath.Join(dir, "outage.pcapng"), filepath.Join(dir, "outage.plan"), filepath.Join(dir, "run"), filepath.Join(dir, "kept.pcapng")
+	for _, args := range [][]string{{"sample", "outage", "-w", outage}, {"plan", outage, "--mode", "attempt", "-q", "-w", plan}} {
+		if code, _, errs := squall(nil, args...); code != 0 {
+			t.Fatal(args, errs)
+		}
+	}
+	command := func(args ...string) *exec.Cmd {
+		cmd := exec.Command(os.Args[0], args...)
+		cmd.Env = append(os.Environ(), "SQUALL_AS_COMMAND=1")
+		cmd.Stderr = os.Stderr
+		return cmd
+	}
+	watch := command("watch", "-i", "lo", "-T", "jsonl", "--trigger", "partial_outage", "--before", "1m", "--after", "2s", "-w", kept)
+	out, err := watch.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := watch.Start(); err != nil {
+		t.Fatal(err)
+	}
+	type told struct {
+		sighting
+		when time.Time
+	}
+	over := make(chan []told)
+	go func() {
+		var all []told
+		for s := bufio.NewScanner(out); s.Scan(); {
+			o := told{when: time.Now()}
+			if json.Unmarshal(s.Bytes(), &o.sighting) == nil && o.Type == "finding" {
+				all = append(all, o)
+			}
+		}
+		over <- all
+	}()
+	time.Sleep(time.Second)
+	began := time.Now()
+	if err := command("replay", plan, "--testnodes", "3", "--trigger", "at 40s: all down; at 90s: all up", "-Z", "root", "--send", "-q", "-o", run).Run(); err != nil {
+		t.Fatal(err)
+	}
+	time.Sleep(25 * time.Second) // for the end
+	watch.Process.Signal(syscall.SIGINT)
+	changes := <-over
+	watch.Wait()
+
+	// What the senders saw is the truth.
+	code, text, errs := squall(nil, "report", "attempts", run, "-T", "csv", "-e", "event_start", "-e", "event_outcome", "--sort", "start")
+	if code != 0 {
+		if code, text, errs = squall(nil, "report", "attempts", run, "-T", "csv", "-e", "event_start", "-e", "event_outcome"); code != 0 {
+			t.Fatal(errs)
+		}
+	}
+	rows, err := csv.NewReader(strings.NewReader(text)).ReadAll()
+	if err != nil {
+		t.Fatal(err)
+	}
+	var onset, last time.Time
+	for _, r := range rows[1:] {
+		at, err := time.Parse(time.RFC3339Nano, r[0])
+		if err != nil {
+			t.Fatal(err)
+		}
+		if r[1] != "failure" {
+			continue
+		}
+		if onset.IsZero() || at.Before(onset) {
+			onset = at
+		}
+		if at.After(last) {
+			last = at
+		}
+	}
+	if onset.Before(began.Add(30*time.Second)) || last.Before(onset.Add(30*time.Second)) {
+		t.Fatalf("the failures are from %v to %v, begun %v", onset, last, began)
+	}
+	first := map[string]time.Time{}
+	for _, c := range changes {
+		t.Logf("%v after the onset: %s %s", c.when.Sub(onset).Round(time.Millisecond), c.Sight, c.Sentence)
+		if _, ok := first[c.Sight]; !ok {
+			first[c.Sight] = c.when
+		}
+	}
+	for _, want := range []struct {
+		sight string
+		after time.Time
+		limit time.Duration
+	}{{"provisional", onset, 10 * time.Second}, {"confirmed", onset, 30 * time.Second}, {"ended", last, 30 * time.Second}} {
+		if d := first[want.sight].Sub(want.after); d < 0 || d > want.limit {
+			t.Errorf("%s: told %v after, want within %v", want.sight, d, want.limit)
+		}
+	}
+	packets, stats := packetsIn(t, kept)
+	if len(packets) == 0 || stats.Damage != nil {
+		t.Fatalf("%d packets kept, %+v", len(packets), stats.Damage)
+	}
+	// The replay began 40 s before the onset: all of it is within the minute.
+	from, to := time.Unix(0, packets[0].Time), time.Unix(0, packets[len(packets)-1].Time)
+	if from.After(began.Add(10*time.Second)) || to.Before(last) {
+		t.Errorf("kept from %v to %v: the replay began %v, failures from %v to %v", from, to, began, onset, last)
+	}
+}
