@@ -88,7 +88,7 @@ cross:
 	@for t in $(CROSS); do echo $$t; GOOS=$${t%/*} GOARCH=$${t#*/} go vet ./cmd/squall ./capture ./replay && GOOS=$${t%/*} GOARCH=$${t#*/} go build ./... || exit 1; done
 
 golden:
-	go test ./cmd/squall -run "ReferencePage|Docs" -args -update
+	go test ./cmd/squall -run "ReferencePage|Docs|WatchScreen" -args -update
 	go test ./reports ./dissect/overlay -run 'Page' -update
 
 # What tshark says of the real captures beside the repository, where both are here.

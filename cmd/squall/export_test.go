@@ -1,12 +1,9 @@
 package main
 
 import (
-	"bytes"
 	"encoding/json"
 	"net/netip"
-	"os/exec"
 	"path/filepath"
-	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -142,32 +139,8 @@ func TestPrometheus(t *testing.T) {
 	if code != 0 {
 		t.Fatal(errs)
 	}
-	sample := regexp.MustCompile(`^([a-z_]+)(\{[a-z_]+="([^"\\]|\\.)*"(,[a-z_]+="([^"\\]|\\.)*")*\})? [0-9.e+-]+$`)
-	family, seen := "", map[string]bool{}
-	for line := range strings.Lines(out) {
-		line = strings.TrimSuffix(line, "\n")
-		if name, ok := strings.CutPrefix(line, "# HELP "); ok {
-			family, _, _ = strings.Cut(name, " ")
-			continue
-		}
-		if strings.HasPrefix(line, "# TYPE "+family+" gauge") {
-			continue
-		}
-		m := sample.FindStringSubmatch(line)
-		if m == nil || m[1] != family || seen[m[1]+m[2]] {
-			t.Errorf("line %q in family %s", line, family)
-			continue
-		}
-		seen[m[1]+m[2]] = true
-	}
+	seen := checkMetrics(t, out)
 	if !seen["squall_amplification_ratio"] || len(seen) < 40 {
 		t.Errorf("%d samples", len(seen))
-	}
-	if tool, err := exec.LookPath("promtool"); err == nil {
-		check := exec.Command(tool, "check", "metrics")
-		check.Stdin = bytes.NewReader([]byte(out))
-		if said, err := check.CombinedOutput(); err != nil {
-			t.Errorf("promtool: %v\n%s", err, said)
-		}
 	}
 }

@@ -10,6 +10,7 @@ import (
 	"net/http"
 	"net/netip"
 	"os"
+	"regexp"
 	"strings"
 	"sync"
 	"time"
@@ -70,6 +71,7 @@ process can no longer open a file, start a program or connect to anything.`,
 			switch format {
 			case "text":
 				v.screen = isTerminal(v.out) && os.Getenv("TERM") != "dumb"
+				v.colour = v.screen && os.Getenv("NO_COLOR") == ""
 			case "jsonl":
 				v.lines = json.NewEncoder(v.out)
 			default:
@@ -270,6 +272,7 @@ type viewer struct {
 	out, words io.Writer
 	quiet      bool
 	screen     bool
+	colour     bool
 	lines      *json.Encoder
 	exit       storm.Class
 	met        string
@@ -322,11 +325,19 @@ func sightingOf(s *pipeline.Sighting) sighting {
 	f := &s.Finding
 	o := sighting{Type: "finding", Time: utc(s.At), ID: s.ID, Sight: s.Sight.String(), Class: f.Class.String(), Cascade: f.Cascade, Service: f.Service,
 		Onset: utc(f.Onset), End: utc(f.End), Nodes: []string{}, Clients: f.Clients, Attempts: f.Attempts, Intents: f.Intents, A: f.Amplification(),
-		RetryShare: f.RetryShare(), Surge: f.Surge, Failures: f.FailureRatio(), Sentence: f.Sentence}
+		RetryShare: f.RetryShare(), Surge: f.Surge, Failures: f.FailureRatio(), Sentence: asOfNow(f.Sentence)}
 	for _, n := range f.Nodes {
 		o.Nodes = append(o.Nodes, n.String())
 	}
 	return o
+}
+
+var toTheEnd = regexp.MustCompile(`from (\S+) to the end of the capture`)
+
+// asOfNow says of a capture that goes on what the sentence says of one that
+// ended.
+func asOfNow(sentence string) string {
+	return strings.ReplaceAll(toTheEnd.ReplaceAllString(sentence, "since $1"), "not recovered in the capture", "not recovered yet")
 }
 
 // window is ten seconds in JSON lines.
@@ -376,11 +387,14 @@ func outcomes(c *storm.Counts) string {
 }
 
 func (w *window) line(l *pipeline.Look) string {
-	surge := "-"
+	surge, a := "-", "-"
 	if w.Surge > 0 {
 		surge = fmt.Sprintf("%.1f", w.Surge)
 	}
-	return fmt.Sprintf("%8.1f/s  A %.2f  retries %.2f  surge %s  late %.2f  attached %d  %s", w.Rate, w.A, w.RetryShare, surge, w.Late, w.Attached, outcomes(&l.Last))
+	if w.Intents > 0 { // in ten seconds there may be retries alone
+		a = fmt.Sprintf("%.2f", w.A)
+	}
+	return fmt.Sprintf("%8.1f/s  A %s  retries %.2f  surge %s  late %.2f  attached %d  %s", w.Rate, a, w.RetryShare, surge, w.Late, w.Attached, outcomes(&l.Last))
 }
 
 func (s *sighting) line() string {
@@ -430,7 +444,7 @@ func (v *viewer) look(l *pipeline.Look) error {
 				return err
 			}
 		case v.screen:
-			v.recent = append(v.recent, clockOf(s.At)+" "+o.line())
+			v.recent = append(v.recent, fmt.Sprintf("%s %s #%d %s on %s, onset %s", clockOf(s.At), o.Sight, s.ID, o.Class, o.Service, clockOf(s.Finding.Onset)))
 			v.recent = v.recent[max(len(v.recent)-8, 0):]
 		default:
 			if _, err := fmt.Fprintf(v.out, "%s %s\n", clockOf(s.At), o.line()); err != nil {
@@ -445,7 +459,7 @@ func (v *viewer) look(l *pipeline.Look) error {
 		}
 	}
 	if v.screen {
-		if err := v.draw(l, &w); err != nil {
+		if err := v.draw(l, &w, max(terminal(v.out), leastColumns)); err != nil {
 			return err
 		}
 	}
@@ -453,84 +467,6 @@ func (v *viewer) look(l *pipeline.Look) error {
 		return errExitOn
 	}
 	return nil
-}
-
-// draw paints the whole screen.
-func (v *viewer) draw(l *pipeline.Look, w *window) error {
-	width := max(terminal(v.out), 40)
-	var b strings.Builder
-	line := func(format string, args ...any) {
-		s := fmt.Sprintf(format, args...)
-		if r := []rune(s); len(r) > width {
-			s = string(r[:width])
-		}
-		b.WriteString(s + "\x1b[K\r\n")
-	}
-	b.WriteString("\x1b[H")
-	line("squall watch   %s   %d packets, %d dropped   horizon %v%s", time.Unix(0, l.Time).UTC().Format(time.DateTime), l.Packets, w.Dropped,
-		time.Duration(l.Report.End-l.Report.Begin).Round(time.Second), map[bool]string{true: " (shortened for lack of room)"}[l.Shrunk])
-	line("")
-	line("last 10 s %s", w.line(l))
-	line("")
-	line("%-44s %10s %8s %8s %9s", "NODE", "ATTEMPTS", "FAILED", "CLIENTS", "PEAK/S")
-	for i := range l.Report.Nodes[:min(len(l.Report.Nodes), 8)] {
-		n := &l.Report.Nodes[i]
-		line("%-44s %10d %8d %8d %9.1f  %s", n.At, n.Attempts, n.Outcomes.Failed(), n.Clients, n.PeakRate, n.Service)
-	}
-	line("")
-	line("%-44s %10s %8s %8s", "CLIENT", "ATTEMPTS", "FAILED", "RETRIES")
-	for i := range l.Report.Clients[:min(len(l.Report.Clients), 5)] {
-		c := &l.Report.Clients[i]
-		line("%-44s %10d %8d %8d  %s", c.ID, c.Counts.Attempts, c.Outcomes.Failed(), c.Retries, c.Service)
-	}
-	line("")
-	open := 0
-	for i := range l.Findings {
-		if s := &l.Findings[i]; s.Sight <= pipeline.Confirmed {
-			o := sightingOf(s)
-			line("%s since %s", o.line(), clockOf(s.Finding.Onset))
-			open++
-		}
-	}
-	if open == 0 {
-		line("calm")
-	}
-	line("")
-	for _, s := range v.recent {
-		line("%s", s)
-	}
-	b.WriteString("\x1b[J")
-	_, err := io.WriteString(v.out, b.String())
-	return err
-}
-
-// ServeHTTP gives Prometheus the last look.
-func (v *viewer) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	if r.URL.Path != "/metrics" {
-		http.NotFound(w, r)
-		return
-	}
-	v.mu.Lock()
-	l, totals := v.last, v.totals
-	v.mu.Unlock()
-	w.Header().Set("Content-Type", "text/plain; version=0.0.4")
-	for s, n := range totals {
-		fmt.Fprintf(w, "squall_findings_total{sight=%q} %d\n", pipeline.Sight(s), n)
-	}
-	if l == nil {
-		return
-	}
-	o := windowOf(l)
-	fmt.Fprintf(w, "squall_packets_total %d\nsquall_dropped_packets_total %d\nsquall_time_seconds %.3f\n", l.Packets, o.Dropped, float64(l.Time)/1e9)
-	for i := range dissect.NumOutcomes {
-		fmt.Fprintf(w, "squall_attempts_per_second{outcome=%q} %g\n", i, float64(l.Last.Outcomes[i])/(float64(storm.WindowLength)/1e9))
-	}
-	fmt.Fprintf(w, "squall_amplification %g\nsquall_retry_share %g\nsquall_intent_surge %g\nsquall_late_ratio %g\nsquall_attached_clients %d\n", o.A, o.RetryShare, o.Surge, o.Late, o.Attached)
-	for i := range l.Findings {
-		if s := &l.Findings[i]; s.Sight <= pipeline.Confirmed {
-			fmt.Fprintf(w, "squall_finding{class=%q,service=%q,sight=%q} 1\n", s.Finding.Class, s.Finding.Service, s.Sight)
-		}
-	}
 }
 
 // trap keeps the packets around findings.
