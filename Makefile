@@ -79,13 +79,13 @@ browser:
 # installed are skipped, by name.
 integration:
 	go test -tags integration -run 'TestRealNodes|TestSkypeAgain|TestTableOfReplayOnSockets|TestPacketsOnWire' -v -timeout 40m ./replay
-	go test -tags integration -run "TestLive|TestCookbookSQL" -v -timeout 10m ./cmd/squall
+	go test -tags integration -run "TestLive|TestCookbookSQL" -v -timeout 15m ./cmd/squall
 	go test -tags integration -run "TestOthersReadIt" -v -timeout 10m ./reports
 
 # Captures are read everywhere; capture and replay say what they lack.
 CROSS ?= linux/arm64 darwin/arm64 freebsd/amd64 windows/amd64
 cross:
-	@for t in $(CROSS); do echo $$t; GOOS=$${t%/*} GOARCH=$${t#*/} go vet ./cmd/squall ./capture ./replay && GOOS=$${t%/*} GOARCH=$${t#*/} go build ./... || exit 1; done
+	@for t in $(CROSS); do echo $$t; GOOS=$${t%/*} GOARCH=$${t#*/} go vet ./cmd/squall ./capture && GOOS=$${t%/*} GOARCH=$${t#*/} go build ./... || exit 1; done
 
 golden:
 	go test ./cmd/squall -run "ReferencePage|Docs|WatchScreen" -args -update

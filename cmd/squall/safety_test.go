@@ -55,10 +55,11 @@ func inNamespace(t *testing.T) bool {
 	cmd.Env = append(os.Environ(), "SQUALL_NAMESPACE=1")
 	cmd.SysProcAttr = &syscall.SysProcAttr{Cloneflags: syscall.CLONE_NEWNET}
 	var out bytes.Buffer
-	cmd.Stdout, cmd.Stderr = &out, &out
+	cmd.Stdout = &out
 	if testing.Verbose() { // what it measures is of interest, too
 		cmd.Stdout = io.MultiWriter(&out, os.Stdout)
 	}
+	cmd.Stderr = cmd.Stdout
 	err := cmd.Run()
 	if err != nil && strings.Contains(err.Error(), "operation not permitted") {
 		t.Skip("no network namespace may be made here")

@@ -4,6 +4,9 @@ import (
 	"bytes"
 	"context"
 	"fmt"
+	"os"
+	"path/filepath"
+	"runtime"
 	"slices"
 	"testing"
 	"testing/iotest"
@@ -107,5 +110,59 @@ func TestWatchCalm(t *testing.T) {
 	}
 	if changes, looks := watchAll(t, src); len(changes) > 0 || looks < 30 {
 		t.Errorf("%d looks, told %v", looks, changes)
+	}
+}
+
+// TestWatchMemory: half an hour of clients that come and go, with an outage in
+// it, at full speed: once the horizon is full, what is held grows no more.
+func TestWatchMemory(t *testing.T) {
+	if testing.Short() {
+		t.Skip("half an hour of packets; without -short it runs")
+	}
+	sc, ok := samples.Find("s3")
+	if !ok {
+		t.Fatal("no s3")
+	}
+	sc.Clients, sc.Duration = 150, 30*time.Minute
+	name := filepath.Join(t.TempDir(), "long.pcap")
+	h, err := os.Create(name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := samples.WriteScenario(h, sc, 1, capture.WriterOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	h.Close()
+	src, err := capture.Open([]string{name}, capture.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer src.Close()
+	var live []uint64 // by minute, after a collection
+	var packets int64
+	next := samples.Epoch
+	err = pipeline.Watch(context.Background(), pipeline.WatchConfig{Config: pipeline.Config{Protocols: overlay.All()}, Horizon: int64(5 * time.Minute), Every: int64(10 * time.Second),
+		Look: func(l *pipeline.Look) error {
+			packets = l.Packets
+			if l.Time < next {
+				return nil
+			}
+			next += int64(time.Minute)
+			runtime.GC()
+			var m runtime.MemStats
+			runtime.ReadMemStats(&m)
+			live = append(live, m.HeapAlloc)
+			return nil
+		}}, src)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Logf("%d packets, live heap by minute %v", packets, live)
+	if len(live) < 29 || packets < 20_000 {
+		t.Fatalf("%d minutes, %d packets", len(live), packets)
+	}
+	before, after := slices.Max(live[10:20]), slices.Max(live[20:])
+	if after > before+before/8+1<<20 {
+		t.Errorf("minutes 10 to 20 held %d bytes at most, the last ten %d", before, after)
 	}
 }
