@@ -29,6 +29,7 @@ type Row struct {
 	end, answered  int64 // when the outcome was known; when the node's answer came
 	sessionEnd     int64 // 0 = lives on
 	clientEnded    bool
+	last           int64 // a connection's last packet; 0 = no connection
 }
 
 // The waits of the rules, in nanoseconds.
@@ -226,6 +227,7 @@ func tcpRows(list []seg, end int64, speaks string) (rows []Row) {
 func tcpRow(list []seg, end int64, reused bool, speaks string) Row {
 	first := list[0]
 	r := Row{Source: first.src, Target: first.dst, Start: first.t, Answer: "none", service: "tcp/" + strconv.Itoa(int(first.dst.Port()))}
+	r.last = list[len(list)-1].t
 	isn := first.seq
 	// Every angle that the rules look from.
 	var lastSyn, gap int64

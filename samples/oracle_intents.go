@@ -90,6 +90,10 @@ func chain(list []*Row, intents int) int {
 			continue
 		}
 		alive := session != nil && (session.sessionEnd == 0 || session.sessionEnd > r.Start)
+		// A connection that falls silent when the next one stands was lost unseen.
+		if alive && r.Outcome == "accepted" && r.last > 0 && session.last > 0 && session.last < r.Start && r.Source != session.Source {
+			alive = false
+		}
 		switch {
 		case alive && r.Outcome == "accepted":
 			intents++

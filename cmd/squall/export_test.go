@@ -84,7 +84,7 @@ func TestZeek(t *testing.T) {
 // ecsFields are the fields of ECS 8.11 that a document may have, with the JSON
 // type of each.
 var ecsFields = map[string]string{"@timestamp": "string", "ecs.version": "string", "event.kind": "string", "event.category": "array", "event.type": "array",
-	"event.id": "string", "event.start": "string", "event.end": "string", "event.duration": "number", "event.outcome": "string",
+	"event.id": "string", "event.dataset": "string", "event.start": "string", "event.end": "string", "event.duration": "number", "event.outcome": "string",
 	"source.ip": "string", "source.port": "number", "source.packets": "number", "source.bytes": "number",
 	"destination.ip": "string", "destination.port": "number", "destination.packets": "number", "destination.bytes": "number",
 	"network.transport": "string", "network.type": "string", "network.protocol": "string", "network.community_id": "string", "network.vlan.id": "number"}

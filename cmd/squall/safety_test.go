@@ -254,14 +254,19 @@ func TestRefusals(t *testing.T) {
 	}
 }
 
-// TestSocketLimit: more clients than the machine has sockets for are refused
-// with the number.
+// TestSocketLimit: more clients over TCP than the machine has sockets for are
+// refused with the number.
 func TestSocketLimit(t *testing.T) {
-	_, plan := outagePlan(t, "--scale-clients", "20")
+	dir := t.TempDir()
+	capture, plan := filepath.Join(dir, "s10.pcap"), filepath.Join(dir, "s10.plan")
+	squall(nil, "sample", "s10", "-w", capture)
+	if code, _, errs := squall(nil, "plan", capture, "-w", plan); code != 0 {
+		t.Fatal(errs)
+	}
 	cmd := exec.Command("sh", "-c", `ulimit -n 512; exec "$0" replay "$1" --target 127.0.0.1:5060 --send -Z root`, os.Args[0], plan)
 	cmd.Env = append(os.Environ(), "SQUALL_AS_COMMAND=1")
 	out, err := cmd.CombinedOutput()
-	if cmd.ProcessState == nil || cmd.ProcessState.ExitCode() != exitRefused || !strings.Contains(string(out), "1200 clients") || !strings.Contains(string(out), "448") {
+	if cmd.ProcessState == nil || cmd.ProcessState.ExitCode() != exitRefused || !strings.Contains(string(out), "2000 clients") || !strings.Contains(string(out), "448") {
 		t.Errorf("%v: %s", err, out)
 	}
 }

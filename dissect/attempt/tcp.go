@@ -222,7 +222,7 @@ func (e *Engine) synAck(f *flow, t *txn, d *dissect.Datagram) (changed bool) {
 		return false
 	}
 	switch {
-	case t.rec.Answer == dissect.AnswerSynAck:
+	case t.rec.Answer == dissect.AnswerSynAck || t.connected != 0:
 		if t.peerISN != 0 && d.Seq != t.peerISN {
 			e.stats.ServerISN++
 		}
@@ -236,13 +236,14 @@ func (e *Engine) synAck(f *flow, t *txn, d *dissect.Datagram) (changed bool) {
 	}
 	// After an ICMP error or a RST too: the client did not give up for it. Such a
 	// RST is another's, or the node began to listen before the SYN was repeated.
-	if t.rec.Answer == dissect.AnswerRST {
-		f.over = false
-		e.stats.Answers--
-	}
+	refused := t.rec.Answer == dissect.AnswerRST
 	t.peerISN = d.Seq
 	t.rec.HandshakeRTT = max(d.Time-t.lastSend, 0)
 	e.connect(t, d.Time)
+	if refused { // which remains what the transport answered first
+		t.rec.Answer, f.over = dissect.AnswerRST, false
+		e.stats.Answers--
+	}
 	return true
 }
 
