@@ -374,7 +374,7 @@ func difference(p, l *dissect.Attempt, end int64) string {
 		return "late" // when the answer came is not logged
 	case p.Outcome == dissect.OutcomeUnknown && nearEnd(p) || l.Outcome == dissect.OutcomeUnknown && nearEnd(l):
 		return "edge" // the log's end is its last connection
-	case l.Answer == dissect.AnswerRST && p.Answer == dissect.AnswerSynAck:
+	case l.Answer == dissect.AnswerRST && (p.Answer == dissect.AnswerSynAck || p.Evidence == dissect.EvidenceSynAck):
 		return "reset" // Zeek forgets a connection at its first RST, whatever its numbers
 	case p.OneSided || l.OneSided:
 		return "one-sided"

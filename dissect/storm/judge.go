@@ -331,6 +331,16 @@ const warnShare = 1.0 / 3
 
 const joinBreaks int64 = 20 // s
 
+// oneView takes back what one or two clients cannot show: that many retry.
+func (f *Finding) oneView() {
+	if f.Class != RetryStorm {
+		return
+	}
+	f.Class, f.WarnedClasses = PartialOutage, append(f.WarnedClasses, RetryStorm)
+	f.Reasons = append(f.Reasons, "its retries would be a storm if others did the same")
+	f.Sentence = ""
+}
+
 func (j *judge) need() int64 { return j.d.length(int64(j.th.InARow)) }
 
 // findings of a service. It is looked at through windows of 10 s and, where the
@@ -350,12 +360,15 @@ func (d *scenes) findings(name string, q *Quality, th *Thresholds) (out []Findin
 			if f.Outcomes[dissect.OutcomeAccepted]*5 > f.Outcomes.Failed() {
 				continue
 			}
-			if f.Class == RetryStorm {
-				f.Class, f.WarnedClasses = PartialOutage, append(f.WarnedClasses, RetryStorm)
-				f.Reasons = append(f.Reasons, "its retries would be a storm if others did the same")
-				f.Sentence = ""
-			}
 			out = graver(out, f, q)
+		}
+	}
+	if j.clientView() {
+		for i := range out {
+			out[i].oneView()
+		}
+		if j.s.role == dissect.RolePeer { // most peers that one client asks are not there
+			out = slices.DeleteFunc(out, func(f Finding) bool { return f.Class == PartialOutage })
 		}
 	}
 	out = j.others(out)

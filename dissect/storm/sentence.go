@@ -45,6 +45,8 @@ func (f *Finding) sentence(c *cascade, q *Quality) string {
 			how = "and clients repeated them, but it was over by itself before a storm could set in"
 		} else if f.asked*2 > f.Retries {
 			how = "and clients came back when the nodes had asked them to"
+		} else if f.Clients < 3 && f.RetryShare() >= 0.5 {
+			how = "and clients repeated them as in a storm, if others did the same"
 		} else if f.RetryShare() >= 0.3 {
 			how = "and clients repeated them, but not enough for a storm"
 		}
