@@ -134,7 +134,7 @@ func (tinc) Dissect(d *dissect.Datagram, f *dissect.Flow, m *dissect.Message) (i
 			m.Kind = dissect.KindProgress
 			f.B = uint64(2+end-bytes.LastIndexByte(line, ' ')) + tincReply
 		}
-	case line[0] == '6' || line[0] == '7':
+	case len(line) > 0 && (line[0] == '6' || line[0] == '7'):
 		m.Op = "ERROR"
 		if line[0] == '7' {
 			m.Op = "TERMREQ"
