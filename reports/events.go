@@ -117,7 +117,10 @@ func eventsOf(a *pipeline.Analysis, r *storm.Report) ([]Event, error) {
 				nodes[n.At] = append(nodes[n.At], &pin{event: at, at: p.Start, fits: func(a *dissect.Attempt) bool { return a.Outcome.Failed() }})
 			}
 			if p.End != 0 {
-				at := add(Event{Time: p.End, What: fmt.Sprintf("%v is no longer %s; %d attempts at it in all", n.At, kind, n.Attempts), Service: n.Service})
+				at := add(Event{Time: p.End, What: fmt.Sprintf("%v is no longer %s; %d attempts at it in all", n.At, kind, n.Attempts), Service: n.Service, File: p.EndFile, Frame: p.EndFrame})
+				if p.EndFrame > 0 {
+					continue
+				}
 				nodes[n.At] = append(nodes[n.At], &pin{event: at, at: p.End, fits: func(a *dissect.Attempt) bool { return a.Outcome == dissect.OutcomeAccepted }})
 			}
 		}
@@ -125,7 +128,7 @@ func eventsOf(a *pipeline.Analysis, r *storm.Report) ([]Event, error) {
 	for i := range r.Migrations {
 		if m := &r.Migrations[i]; m.Causal {
 			at := add(Event{Time: m.First, What: fmt.Sprintf("clients go from %v to %v and overload it: %d wishes", m.From, m.To, m.Intents), Service: m.Service})
-			nodes[m.To] = append(nodes[m.To], &pin{event: at, at: m.First, fits: func(a *dissect.Attempt) bool { return a.Relation == dissect.RelationFailover }})
+			nodes[m.To] = append(nodes[m.To], &pin{event: at, at: m.First, fits: func(*dissect.Attempt) bool { return true }})
 		}
 	}
 	if len(services)+len(nodes) > 0 {

@@ -5,8 +5,10 @@ import (
 	"encoding/json"
 	"os/exec"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"testing"
+	"time"
 )
 
 func table(t *testing.T, args ...string) []map[string]string {
@@ -83,6 +85,24 @@ func recount(t *testing.T, rows []map[string]string, least int) {
 		for i, r := range lines {
 			if n := strings.TrimSpace(cells[1+2*i]); n != r["number"] {
 				t.Errorf("%s: %s frames: %v", r["what"], n, r)
+			}
+		}
+		at := map[string]time.Time{} // of each frame
+		out, err = exec.Command(tshark, "-n", "-r", file, "-T", "fields", "-e", "frame.number", "-e", "frame.time_epoch").Output()
+		if err != nil {
+			t.Fatal(err)
+		}
+		for line := range strings.Lines(string(out)) {
+			frame, epoch, _ := strings.Cut(strings.TrimSpace(line), "\t")
+			seconds, nanos, _ := strings.Cut(epoch, ".")
+			sec, _ := strconv.ParseInt(seconds, 10, 64)
+			ns, _ := strconv.ParseInt(nanos, 10, 64)
+			at[frame] = time.Unix(sec, ns)
+		}
+		for _, r := range lines { // overloads are told to the second
+			when, err := time.Parse(time.RFC3339Nano, r["time"])
+			if off := at[r["frame"]].Sub(when); err != nil || off.Abs() > 2*time.Second {
+				t.Errorf("frame %s is %v from what it shows: %v", r["frame"], off, r)
 			}
 		}
 	}

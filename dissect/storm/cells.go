@@ -222,12 +222,21 @@ type marks struct{ table[mark] }
 func (m *marks) set(bin int64, a *dissect.Attempt, at int64) {
 	p, made := m.at(bin)
 	if made {
-		*p = mark{at, at, a.ID, a.FirstFrame, a.File, true}
+		*p = mark{at, at, a.ID, frameAt(a, at), a.File, true}
 		return
 	}
 	if p.last = max(p.last, at); at < p.first || at == p.first && a.ID < p.id {
-		p.first, p.id, p.frame, p.file = at, a.ID, a.FirstFrame, a.File
+		p.first, p.id, p.frame, p.file = at, a.ID, frameAt(a, at), a.File
 	}
+}
+
+// frameAt is the frame of an attempt that shows what happened then: its last one
+// where that was how it failed, or how its session ended, else its first.
+func frameAt(a *dissect.Attempt, at int64) int64 {
+	if at > a.Start && (a.Outcome != dissect.OutcomeAccepted || at == a.SessionEnd) && a.LastFrame > 0 {
+		return a.LastFrame
+	}
+	return a.FirstFrame
 }
 
 func (a *mark) join(b *mark) {

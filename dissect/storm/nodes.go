@@ -209,11 +209,11 @@ func (p *pulse) periods(d *scenes, th *Thresholds) []Period {
 	var out []Period
 	var open *run
 	answered := false
-	finish := func(end int64) {
+	finish := func(by mark) {
 		if open == nil {
 			return
 		}
-		r := open
+		r, end := open, by.first
 		open = nil
 		enough := r.news >= 2 || r.hits >= 2 && p.clients < 3 || r.closes >= 3 && r.news >= 2
 		if !enough || !r.confirmed || end != 0 && end-r.first.first < int64(th.DownAfter*1e9) {
@@ -226,7 +226,7 @@ func (p *pulse) periods(d *scenes, th *Thresholds) []Period {
 		if r.closes >= 3 || r.firstClose > 0 && r.refused || again && r.refused {
 			kind = SelfProtecting
 		}
-		out = append(out, Period{Kind: kind, Start: r.first.first, End: end, Suspected: r.first.first, LastAlive: p.lastGood(d, r.first.first), File: r.first.file, Frame: r.first.frame,
+		out = append(out, Period{Kind: kind, Start: r.first.first, End: end, Suspected: r.first.first, LastAlive: p.lastGood(d, r.first.first), File: r.first.file, Frame: r.first.frame, EndFile: by.file, EndFrame: by.frame,
 			silent: !r.refused && r.firstClose == 0})
 	}
 	badAt := func(b *bin, k mark) {
@@ -261,18 +261,18 @@ func (p *pulse) periods(d *scenes, th *Thresholds) []Period {
 		isGood, isBad := g.is, k.is
 		switch {
 		case isGood && isBad && g.last < k.first:
-			finish(g.first)
+			finish(g)
 			answered = true
 			badAt(b, k)
 		case isGood && isBad && k.last < g.first:
 			if answered {
 				badAt(b, k)
 			}
-			finish(g.first)
+			finish(g)
 			answered = true
 		case isGood:
 			if open == nil || !isBad || b.n[nClosed] < 3 {
-				finish(g.first)
+				finish(g)
 			}
 			answered = true
 			if isBad && b.n[nClosed] >= 3 {
@@ -282,7 +282,7 @@ func (p *pulse) periods(d *scenes, th *Thresholds) []Period {
 			badAt(b, k)
 		}
 	}
-	finish(0)
+	finish(mark{})
 	for _, o := range p.overloads(bins, out, length) {
 		for _, f := range out {
 			if f.Kind != Overloaded && f.Start > o.Start && f.Start < o.End {

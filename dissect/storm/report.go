@@ -193,7 +193,9 @@ type Period struct {
 	Suspected  int64 // first sign, before it was confirmed
 	LastAlive  int64 // last sign of life before; 0 = none seen
 	File       uint32
-	Frame      int64 // that shows the start
+	Frame      int64 // that shows the start; 0 = no single one does
+	EndFile    uint32
+	EndFrame   int64 // that shows the end; 0 = no single one does
 	silent     bool  // nothing but silence shows it
 }
 
