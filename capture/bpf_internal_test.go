@@ -183,7 +183,7 @@ func TestFarJumps(t *testing.T) {
 func TestTcpdumpPrograms(t *testing.T) {
 	tcpdump, err := exec.LookPath("tcpdump")
 	if err != nil {
-		t.Skip("needs tcpdump in the path (Debian: apt-get install tcpdump)")
+		t.Skip("needs tcpdump, to compile the same expressions (Debian: apt-get install tcpdump)")
 	}
 	r := rand.New(rand.NewPCG(7, 7))
 	for _, text := range []string{"tcp port 80 or udp port 53", "vlan 5 and ip", "ip[0] & 0xf > 5", "net 10.0.0.0/8 and greater 50"} {

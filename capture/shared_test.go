@@ -14,7 +14,7 @@ func shared(t *testing.T) string {
 	t.Helper()
 	dir := "../../shared/captures"
 	if _, err := os.Stat(dir); err != nil {
-		t.Skip("needs the real captures in shared/captures beside the repository")
+		t.Skip("needs the real captures, which are not part of the repository: put them at ../shared/captures, beside it")
 	}
 	return dir
 }

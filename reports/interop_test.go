@@ -56,12 +56,12 @@ const { tableFromIPC } = require('apache-arrow');
 func TestOthersReadIt(t *testing.T) {
 	npm, err := exec.LookPath("npm")
 	if err != nil {
-		t.Skip("needs npm (Debian: apt-get install npm)")
+		t.Skip("needs npm, to install DuckDB and apache-arrow (Debian: apt-get install npm)")
 	}
 	dir := t.TempDir()
 	install := exec.Command(npm, "install", "--no-audit", "--no-fund", "--prefix", dir, "@duckdb/node-api@1.5.6-r.1", "apache-arrow@21.2.0")
 	if out, err := install.CombinedOutput(); err != nil {
-		t.Skipf("npm install: %v\n%s", err, out)
+		t.Skipf("needs the npm registry, or a mirror that `npm config set registry` names: npm install: %v\n%s", err, out)
 	}
 	src, w := io.Pipe()
 	go func() {

@@ -64,7 +64,7 @@ func piped(t *testing.T, binary, name string, packets int64) int64 {
 	}
 	u, ok := to.ProcessState.SysUsage().(*syscall.Rusage)
 	if !ok {
-		t.Skip("needs a kernel that tells the peak RSS of a child (Linux)")
+		t.Skip("needs a system that tells the peak RSS of a child: run it on Linux")
 	}
 	return u.Maxrss * 1024
 }

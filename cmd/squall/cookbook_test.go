@@ -24,7 +24,7 @@ func TestCookbookSQL(t *testing.T) {
 	dir := t.TempDir()
 	install := exec.Command(npm, "install", "--no-audit", "--no-fund", "--prefix", dir, "@duckdb/node-api@1.5.6-r.1")
 	if out, err := install.CombinedOutput(); err != nil {
-		t.Skipf("npm install: %v\n%s", err, out)
+		t.Skipf("needs the npm registry, or a mirror that `npm config set registry` names: npm install: %v\n%s", err, out)
 	}
 	kept := filepath.Join(dir, "outage")
 	if code, _, errs := squall(nil, "analyze", "-q", sampled(t, "outage"), "-o", kept); code != 0 {

@@ -20,7 +20,7 @@ var consoleBlock = regexp.MustCompile("(?s)```console\n(.*?)```")
 func TestDocs(t *testing.T) {
 	sh, err := exec.LookPath("sh")
 	if err != nil {
-		t.Skip("needs a POSIX shell, sh, in the path")
+		t.Skip("needs a POSIX shell, sh, in the path (Windows: that of Git or MSYS2)")
 	}
 	pages, err := filepath.Glob("../../docs/*.md")
 	if err != nil {

@@ -228,7 +228,7 @@ func TestHints(t *testing.T) {
 // what one run finds, in any order; two captures of different times join too.
 func TestShardsAreTheWhole(t *testing.T) {
 	if testing.Short() {
-		t.Skip("takes minutes under the race detector; without -short it runs")
+		t.Skip("takes minutes under the race detector: run it without -short")
 	}
 	dir := t.TempDir()
 	at := func(name string) string { return filepath.Join(dir, name) }

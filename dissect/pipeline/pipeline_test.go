@@ -14,7 +14,7 @@ import (
 func TestWorkers(t *testing.T) {
 	dir := "../../../shared/captures/attempts"
 	if _, err := os.Stat(dir); err != nil {
-		t.Skip("needs the real captures in shared/captures beside the repository")
+		t.Skip("needs the real captures, which are not part of the repository: put them at ../shared/captures, beside it")
 	}
 	rows := func(j int) (out []string) {
 		src, err := capture.Open([]string{dir}, capture.Options{})

@@ -68,10 +68,7 @@ func TestRowsAsTheRulesDemand(t *testing.T) {
 		}
 		t.Run(name, func(t *testing.T) {
 			if testing.Short() && !slices.Contains(quick, name) {
-				t.Skip("takes long; without -short it runs")
-			}
-			if !read(sc.Protocol) {
-				t.Skipf("%s is not read", sc.Protocol)
+				t.Skip("takes long: run it without -short")
 			}
 			for seed := range seeds {
 				compareRows(t, sc, uint64(i+seed*100+1))
@@ -85,11 +82,6 @@ func TestBackground(t *testing.T) {
 	sc, _ := samples.Find("outage")
 	sc.Background = 400
 	compareRows(t, sc, 1)
-}
-
-func read(protocol string) bool {
-	return protocol == "tcp" || protocol == "udp" ||
-		slices.ContainsFunc(overlay.All(), func(p dissect.Protocol) bool { return p.Name() == protocol })
 }
 
 func compareRows(t *testing.T, sc samples.Scenario, seed uint64) {

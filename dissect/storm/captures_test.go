@@ -25,7 +25,7 @@ func real(t *testing.T, name string) *storm.Report {
 	t.Helper()
 	path := filepath.Join(captures, name)
 	if _, err := os.Stat(path); err != nil {
-		t.Skip("needs the real captures in shared/captures beside the repository")
+		t.Skip("needs the real captures, which are not part of the repository: put them at ../shared/captures, beside it")
 	}
 	src, err := capture.Open([]string{path}, capture.Options{})
 	if err != nil {
@@ -147,7 +147,7 @@ var stormy = []string{"lab/n2n3-supernode-loss-a.pcap", "lab/nebula-lighthouses-
 // megabytes and runs with -args -sweep, as `make evaluate` does.
 func TestNoStormInHealthyCaptures(t *testing.T) {
 	if !*sweep {
-		t.Skip("reads all real captures: run by make evaluate, or with -args -sweep")
+		t.Skip("reads all real captures: run it with make evaluate, or go test ./dissect/storm -run Healthy -args -sweep")
 	}
 	judged := 0
 	err := filepath.WalkDir(captures, func(path string, e fs.DirEntry, err error) error {
@@ -177,7 +177,7 @@ func TestNoStormInHealthyCaptures(t *testing.T) {
 		return nil
 	})
 	if os.IsNotExist(err) {
-		t.Skip("needs the real captures in shared/captures beside the repository")
+		t.Skip("needs the real captures, which are not part of the repository: put them at ../shared/captures, beside it")
 	}
 	if err != nil {
 		t.Fatal(err)

@@ -9,7 +9,6 @@ import (
 	"testing"
 
 	"squall/capture"
-	"squall/dissect"
 	"squall/dissect/overlay"
 	"squall/dissect/pipeline"
 	"squall/dissect/storm"
@@ -145,9 +144,6 @@ func TestScenarios(t *testing.T) {
 			if !ok {
 				t.Fatal("no such scenario")
 			}
-			if !readable(sc) {
-				t.Skipf("needs the overlay protocol %s", sc.Protocol)
-			}
 			r, truth := judged(t, sc, 1)
 			if !slices.Contains(e.any, r.Verdict.Class) {
 				t.Errorf("verdict %v, want %v: %s", r.Verdict.Class, e.any, r.Summary)
@@ -160,13 +156,6 @@ func TestScenarios(t *testing.T) {
 			}
 		})
 	}
-}
-
-// readable reports that the scenario's protocol is one that squall reads, or
-// none.
-func readable(sc samples.Scenario) bool {
-	return sc.Protocol == "tcp" || sc.Protocol == "udp" ||
-		slices.ContainsFunc(overlay.All(), func(p dissect.Protocol) bool { return p.Name() == sc.Protocol })
 }
 
 func show(t *testing.T, r *storm.Report) {
