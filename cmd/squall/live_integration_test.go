@@ -5,7 +5,6 @@ package main
 import (
 	"bytes"
 	"fmt"
-	"io"
 	"net"
 	"os"
 	"os/exec"
@@ -114,29 +113,6 @@ func (i *injector) send(t *testing.T, frame []byte) {
 			t.Fatal(err)
 		}
 		return
-	}
-}
-
-func packetsIn(t *testing.T, name string) (all []capture.Packet, stats capture.FileStats) {
-	t.Helper()
-	src, err := capture.Open([]string{name}, capture.Options{})
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer src.Close()
-	for {
-		b, err := src.Next()
-		if err == io.EOF {
-			return all, src.Files()[0]
-		}
-		if err != nil {
-			t.Fatal(err)
-		}
-		for _, p := range b.Packets {
-			p.Data = bytes.Clone(p.Data)
-			all = append(all, p)
-		}
-		b.Release()
 	}
 }
 

@@ -23,8 +23,8 @@ import (
 // rates are tried one after the other, packets a second; 0 = as fast as it goes.
 var rates = []int{100_000, 300_000, 0}
 
-// taken is what a capturing program made of a run.
-type taken struct {
+// sniffed is what a capturing program made of a run.
+type sniffed struct {
 	name     string
 	captured int64
 	dropped  int64 // by the kernel or the interface
@@ -92,18 +92,18 @@ func exists(path string) bool {
 }
 
 // compareAt measures at one rate; wrong says what cannot be.
-func compareAt(t *testing.T, dir, storm, dumpcap string, rate, seconds int) (theirs, ours taken, wrong string) {
+func compareAt(t *testing.T, dir, storm, dumpcap string, rate, seconds int) (theirs, ours sniffed, wrong string) {
 	t.Helper()
 	pcap := filepath.Join(dir, "capture")
-	tcpdump := func() taken {
+	tcpdump := func() sniffed {
 		said, cpu := capturing(t, "tcpdump", "listening", "-i", "v1", "-p", "-s", "0", "-B", "32768", "-Z", "root", "-w", pcap)
-		x := taken{name: "tcpdump", cpu: cpu}
+		x := sniffed{name: "tcpdump", cpu: cpu}
 		x.captured, x.dropped = numbers(t, tcpdumpLines, said)
 		return x
 	}
-	mine := func() taken {
+	mine := func() sniffed {
 		said, cpu := capturing(t, os.Args[0], "listening", "capture", "-i", "v1", "-B", "32768", "-w", pcap)
-		x := taken{name: "squall", cpu: cpu}
+		x := sniffed{name: "squall", cpu: cpu}
 		m := squallLine.FindStringSubmatch(said)
 		if m == nil {
 			t.Fatal(said)
@@ -111,13 +111,13 @@ func compareAt(t *testing.T, dir, storm, dumpcap string, rate, seconds int) (the
 		x.captured, x.dropped = atoi(m[1]), atoi(m[2])+atoi(m[3])
 		return x
 	}
-	other := func() taken {
+	other := func() sniffed {
 		said, cpu := capturing(t, dumpcap, "File: ", "-q", "-p", "-B", "32", "-i", "v1", "-w", pcap)
-		x := taken{name: "dumpcap", cpu: cpu}
+		x := sniffed{name: "dumpcap", cpu: cpu}
 		x.captured, x.dropped = numbers(t, dumpcapLine, said)
 		return x
 	}
-	run := func(sniff func() taken) (taken, int64) {
+	run := func(sniff func() sniffed) (sniffed, int64) {
 		var s [2]int64
 		sender = func() { s = send(t, storm, rate, seconds) }
 		x := sniff()

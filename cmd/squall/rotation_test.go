@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"encoding/binary"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"io"
 	"math/rand/v2"
@@ -18,26 +17,35 @@ import (
 	"squall/capture"
 )
 
-// rotated writes a capture anew as a ring of so many files, compressed or not, in
-// no order, and gives their names as arguments.
-func rotated(t *testing.T, file string, files int, ending string) (names []string) {
+// packetsIn is every packet of a capture, and what its reader says of it.
+func packetsIn(t *testing.T, name string) (all []capture.Packet, stats capture.FileStats) {
 	t.Helper()
-	src, err := capture.Open([]string{file}, capture.Options{})
+	src, err := capture.Open([]string{name}, capture.Options{})
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer src.Close()
-	var packets []capture.Packet
 	for {
 		b, err := src.Next()
-		if errors.Is(err, io.EOF) {
-			break
+		if err == io.EOF {
+			return all, src.Files()[0]
 		}
 		if err != nil {
 			t.Fatal(err)
 		}
-		packets = append(packets, b.Packets...) // the batches live on
+		for _, p := range b.Packets {
+			p.Data = bytes.Clone(p.Data) // the file goes with its reader
+			all = append(all, p)
+		}
+		b.Release()
 	}
+}
+
+// rotated writes a capture anew as a ring of so many files, compressed or not, in
+// no order, and gives their names as arguments.
+func rotated(t *testing.T, file string, files int, ending string) (names []string) {
+	t.Helper()
+	packets, _ := packetsIn(t, file)
 	dir := t.TempDir()
 	for i := range files {
 		part := packets[i*len(packets)/files : (i+1)*len(packets)/files]
@@ -179,22 +187,7 @@ func TestExtractSeeks(t *testing.T) {
 	if code, _, errs := squall(nil, "sample", "outage", "--clients", "30", "-w", outage); code != 0 {
 		t.Fatal(errs)
 	}
-	src, err := capture.Open([]string{outage}, capture.Options{})
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer src.Close()
-	var storm []capture.Packet
-	for {
-		b, err := src.Next()
-		if errors.Is(err, io.EOF) {
-			break
-		}
-		if err != nil {
-			t.Fatal(err)
-		}
-		storm = append(storm, b.Packets...)
-	}
+	storm, _ := packetsIn(t, outage)
 	// Video of one pair of hosts for ten hours, the outage in its middle.
 	frame := make([]byte, 1442)
 	copy(frame, "\x02\x00\x00\x00\x00\x01\x02\x00\x00\x00\x00\x02\x08\x00\x45\x00\x05\x94\x00\x01\x40\x00\x40\x11\x00\x00\x0a\x09\x09\x01\x0a\x09\x09\x02\x13\x88\x13\x89\x05\x80\x00\x00")
