@@ -23,6 +23,79 @@ func wait(gaps []int64) int64 {
 	return min(max(waitLeast, 3*p95), waitMost)
 }
 
+// rests is after how many failures in a row a client pauses (rule 38); 0 = not
+// to be learned. A pause lasts five seconds and four times the longest gap
+// between retries. Four rounds must end in one, all but the first having begun
+// after one; all but a quarter have the length of the shortest, and those are
+// multiples of it: two wishes in one.
+func rests(list []*Row, twin []bool) int {
+	var tries []*Row
+	for i, r := range list {
+		if !twin[i] {
+			tries = append(tries, r)
+		}
+	}
+	if len(tries) == 0 || tries[0].service == "skype" {
+		return 0
+	}
+	failed := func(i int) bool { return tries[i].Outcome != "accepted" }
+	var gaps []int64
+	for i := 1; i < len(tries); i++ {
+		if failed(i - 1) {
+			gaps = append(gaps, tries[i].Start-tries[i-1].Start)
+		}
+	}
+	slices.Sort(gaps)
+	pause, stands := int64(0), 4.0
+	for i := 1; i < len(gaps); i++ {
+		if x := float64(gaps[i]) / float64(max(gaps[i-1], 1)); gaps[i] >= 5e9 && (x > stands || x == stands && pause == 0) {
+			pause, stands = gaps[i], x
+		}
+	}
+	if pause == 0 {
+		return 0
+	}
+	var ended, whole, others []int // lengths of the rounds that a pause ended; of those that began after one too; of the rest
+	from, afterPause := 0, false
+	for i := range tries {
+		length := i - from + 1
+		switch {
+		case i+1 == len(tries):
+			others = append(others, length)
+		case !failed(i):
+			others = append(others, length)
+			from, afterPause = i+1, false
+		case tries[i+1].Start-tries[i].Start >= pause:
+			ended = append(ended, length)
+			if afterPause {
+				whole = append(whole, length)
+			}
+			from, afterPause = i+1, true
+		}
+	}
+	if len(ended) < 4 || len(whole) < 3 {
+		return 0
+	}
+	least, joined := slices.Min(ended), 0
+	for _, n := range ended {
+		if n%least != 0 {
+			return 0
+		}
+		if n > least {
+			joined++
+		}
+	}
+	for _, n := range others {
+		if n > least {
+			joined++
+		}
+	}
+	if least < 2 || joined*4 > len(ended) {
+		return 0
+	}
+	return least
+}
+
 // relate fills relation, number and intent of all rows.
 func relate(rows []Row, begin, end int64) {
 	groups := map[string][]*Row{}
@@ -81,6 +154,7 @@ func chain(list []*Row, intents int) int {
 		prev = r
 	}
 	w := wait(gaps)
+	most := rests(list, twin)
 
 	var open *Row // last counted try of the open intent
 	var session *Row
@@ -103,7 +177,7 @@ func chain(list []*Row, intents int) int {
 			r.Relation, r.Number, r.Intent = "reattach", 1, intents
 			session = nil
 			open = r
-		case open != nil && r.Start-open.end <= w:
+		case open != nil && r.Start-open.end <= w && (most == 0 || open.Number < most):
 			r.Relation, r.Number, r.Intent = "retry", open.Number+1, open.Intent
 			if r.Target != open.Target {
 				r.Relation = "failover"

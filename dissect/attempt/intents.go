@@ -24,6 +24,100 @@ func learnedWait(gaps []int64) int64 {
 	return min(max(waitLeast, 3*gaps[(len(gaps)*95+99)/100-1]), waitMost)
 }
 
+// What shows that a client gives up after so many attempts (rule 38).
+const (
+	pauseLeast  = 5 * second
+	pauseTimes  = 4 // as long as any gap between retries
+	roundsLearn = 4
+)
+
+// attemptLimit is after how many failures in a row the client rests, as its own
+// rounds show: retries, and then a pause that stands out from all gaps between
+// them, time and again after as many attempts. 0 = it shows none. Which rung comes
+// next on a ladder, and when, is no such thing.
+func attemptLimit(list []*related) int32 {
+	var prev *related
+	long := 0
+	for _, r := range list {
+		if r.rec.Rung != 0 {
+			return 0
+		}
+		if prev != nil && r.rec.Start-prev.rec.Start >= pauseLeast {
+			long++
+		}
+		prev = r
+	}
+	if long < roundsLearn {
+		return 0
+	}
+	gaps := make([]int64, 0, len(list))
+	prev = nil
+	for _, r := range list {
+		if r.twin {
+			continue
+		}
+		if prev != nil && prev.rec.Outcome != dissect.OutcomeAccepted {
+			gaps = append(gaps, r.rec.Start-prev.rec.Start)
+		}
+		prev = r
+	}
+	slices.Sort(gaps)
+	pause, best := int64(0), 0.0
+	for i := 1; i < len(gaps); i++ {
+		times := float64(gaps[i]) / float64(max(gaps[i-1], 1))
+		if gaps[i] >= pauseLeast && times >= pauseTimes && times > best {
+			pause, best = gaps[i], times
+		}
+	}
+	if pause == 0 {
+		return 0
+	}
+	// Rounds end in a pause, full ones begin after one too. Two wishes may have
+	// run together into one.
+	var rounds []int32
+	full, n, rested := 0, int32(0), false
+	var others []int32 // rounds that an acceptance or the capture ended
+	prev = nil
+	for _, r := range list {
+		if r.twin {
+			continue
+		}
+		if prev != nil {
+			switch {
+			case prev.rec.Outcome == dissect.OutcomeAccepted:
+				others = append(others, n)
+				n, rested = 0, false
+			case r.rec.Start-prev.rec.Start >= pause:
+				if rounds = append(rounds, n); rested {
+					full++
+				}
+				n, rested = 0, true
+			}
+		}
+		n++
+		prev = r
+	}
+	others = append(others, n)
+	limit, odd := slices.Min(rounds), 0
+	for _, n := range rounds {
+		if n%limit != 0 {
+			return 0
+		}
+		if n != limit {
+			odd++
+		}
+	}
+	for _, n := range others {
+		if n > limit {
+			odd++
+		}
+	}
+	if limit < 2 || len(rounds) < roundsLearn || full < roundsLearn-1 || odd*4 > len(rounds) {
+		return 0
+	}
+	return limit
+}
+
 // relate fills the relations and intents of one client, service by service.
 func (p *part) relate(x *Result, c *client) {
 	p.infer(x, c)
@@ -62,7 +156,7 @@ func (p *part) relate(x *Result, c *client) {
 	}
 	c.Wait = learnedWait(gaps)
 	for _, g := range groups {
-		p.chain(c, g.rows, x.begin, x.end)
+		p.chain(c, g.rows, attemptLimit(g.rows), x.begin, x.end)
 	}
 }
 
@@ -107,8 +201,9 @@ func twinsAndLate(list []*related, gaps []int64) []int64 {
 	return gaps
 }
 
-// chain ties the attempts of one client at one service into intents.
-func (p *part) chain(c *client, list []*related, begin, end int64) {
+// chain ties the attempts of one client at one service into intents, of limit
+// attempts at most; 0 = without limit.
+func (p *part) chain(c *client, list []*related, limit int32, begin, end int64) {
 	var open, session, before *related
 	from := len(p.intents)
 	var lastOf []*related // of each intent from that one on
@@ -140,7 +235,7 @@ func (p *part) chain(c *client, list []*related, begin, end int64) {
 		case refresh:
 			p.begin(c, r, dissect.RelationReattach)
 			session, open = nil, r
-		case open != nil && r.rec.Start-open.rec.End <= c.Wait:
+		case open != nil && r.rec.Start-open.rec.End <= c.Wait && (limit == 0 || open.number < limit):
 			in := &p.intents[open.intent]
 			r.intent, r.number, r.relation = open.intent, open.number+1, dissect.RelationRetry
 			if r.rec.Destination != open.rec.Destination {
@@ -173,11 +268,11 @@ func (p *part) chain(c *client, list []*related, begin, end int64) {
 	if session != nil {
 		session.rec.expire(end)
 	}
-	p.close(c, list, lastOf, from, begin, end)
+	p.close(c, list, lastOf, from, limit, begin, end)
 }
 
 // close settles what the end of each intent says about it.
-func (p *part) close(c *client, list, lastOf []*related, from int, begin, end int64) {
+func (p *part) close(c *client, list, lastOf []*related, from int, limit int32, begin, end int64) {
 	nodes := map[dissect.Endpoint]bool{} // of the intent in hand
 	in := int32(-1)
 	for _, r := range list {
@@ -196,7 +291,7 @@ func (p *part) close(c *client, list, lastOf []*related, from int, begin, end in
 		switch {
 		case in.Outcome == dissect.OutcomeAccepted:
 			in.ClosedBy = dissect.ClosedAccepted
-		case in.End+c.Wait < end:
+		case in.End+c.Wait < end, limit != 0 && in.Attempts >= limit:
 			in.ClosedBy = dissect.ClosedQuiet
 		default:
 			in.ClosedBy = dissect.ClosedEdge

@@ -23,6 +23,20 @@ func TestRelations(t *testing.T) {
 		over    int64
 		by      dissect.SessionEnd
 	}
+	// rounds of some failing tries, and the first of one more.
+	rounds := func(tries, rounds int, gap, pause int64) (out []try) {
+		at := int64(0)
+		for i := range tries*rounds + 1 {
+			if i > 0 {
+				at += gap
+			}
+			if i > 0 && i%tries == 0 {
+				at += pause - gap
+			}
+			out = append(out, try{at, at + s, 1, false, 0, 0})
+		}
+		return out
+	}
 	for _, c := range []struct {
 		name, want string
 		tries      []try
@@ -32,6 +46,12 @@ func TestRelations(t *testing.T) {
 		{"36", "first first; 2", []try{{0, s, 1, true, 9 * s, dissect.SessionByClient}, {20 * s, 21 * s, 1, true, 0, 0}}},
 		{"37", "first parallel; 1", []try{{0, s, 1, true, 0, 0}, {s / 5, s, 2, false, 0, 0}}},
 		{"38", "first first; 2", []try{{0, 2 * s, 1, false, 0, 0}, {200 * s, 202 * s, 1, false, 0, 0}}},
+		{"38, a limit of two learned", strings.Repeat("first retry ", 5) + "first; 6", rounds(2, 5, 2*s, 20*s)},
+		{"38, too few rounds", "first" + strings.Repeat(" retry", 6) + "; 1", rounds(2, 3, 2*s, 20*s)},
+		{"38, pauses too short", "first" + strings.Repeat(" retry", 10) + "; 1", rounds(2, 5, s, 4*s)},
+		{"38, pauses no longer than gaps may be", "first" + strings.Repeat(" retry", 10) + "; 1", rounds(2, 5, 6*s, 20*s)},
+		{"38, rounds of two lengths", "first" + strings.Repeat(" retry", 13) + "; 1", append(rounds(2, 5, 2*s, 20*s),
+			try{112 * s, 113 * s, 1, false, 0, 0}, try{114 * s, 115 * s, 1, false, 0, 0}, try{140 * s, 141 * s, 1, false, 0, 0})},
 	} {
 		for _, reverse := range []bool{false, true} {
 			st := attempt.NewStore(attempt.StoreConfig{Shards: 1})

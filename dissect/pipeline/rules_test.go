@@ -84,6 +84,44 @@ func TestBackground(t *testing.T) {
 	compareRows(t, sc, 1)
 }
 
+// TestAttemptLimit: wishes that follow each other within W are kept apart where
+// the clients show that they give up after three failures (rule 38).
+func TestAttemptLimit(t *testing.T) {
+	sc, _ := samples.Find("s9")
+	sc.Clients, sc.Nodes, sc.Intents, sc.Hold, sc.Trigger, sc.Duration = 120, 1, 6, 0, 10*time.Second, 4*time.Minute
+	sc.Policy = samples.Policy{Family: "fixed", Base: time.Second, Limit: 3, Timeout: time.Second, Order: "sticky"}
+	sc.Script = []samples.Step{{At: sc.Trigger, Do: "close", Nodes: []int{0}}}
+	compareRows(t, sc, 1)
+	a, truth := analysed(t, sc, 1)
+	defer a.Close()
+	intents, three := 0, 0
+	for in, err := range a.Intents() {
+		if err != nil {
+			t.Fatal(err)
+		}
+		if intents++; in.Attempts == 3 {
+			three++
+		}
+	}
+	if share := float64(intents) / float64(truth.Intents); share < 0.98 || share > 1.02 {
+		t.Errorf("%d intents, %d of them of three attempts; there were %d", intents, three, truth.Intents)
+	}
+}
+
+func analysed(t *testing.T, sc samples.Scenario, seed uint64) (*pipeline.Analysis, *samples.Truth) {
+	t.Helper()
+	var packets []capture.Packet
+	truth, err := samples.Simulate(sc, seed, func(p *capture.Packet) { packets = append(packets, *p) })
+	if err != nil {
+		t.Fatal(err)
+	}
+	a, err := pipeline.Run(context.Background(), pipeline.Config{Workers: 2, Protocols: overlay.All()}, &memory{packets: packets})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return a, truth
+}
+
 func compareRows(t *testing.T, sc samples.Scenario, seed uint64) {
 	t.Helper()
 	var packets []capture.Packet
