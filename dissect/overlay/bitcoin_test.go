@@ -40,5 +40,5 @@ func TestBitcoin(t *testing.T) {
 }
 
 func FuzzBitcoin(f *testing.F) {
-	fuzzProtocol(f, bitcoin{}, dissect.ProtoTCP, 8333, bitcoinVersion, bitcoinVersion2011, bitcoinVerack)
+	fuzzProtocol(f, bitcoin{}, 8333, bitcoinVersion, bitcoinVersion2011, bitcoinVerack)
 }

@@ -45,5 +45,5 @@ func TestBitTorrentCaptures(t *testing.T) {
 }
 
 func FuzzBitTorrent(f *testing.F) {
-	fuzzProtocol(f, bittorrent{}, dissect.ProtoTCP, 6881, peerHello, peerHello+peerHello, peerGreeting)
+	fuzzProtocol(f, bittorrent{}, 6881, peerHello, peerHello+peerHello, peerGreeting)
 }

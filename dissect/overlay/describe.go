@@ -243,7 +243,7 @@ var descriptions = map[string]Description{
 	"bittorrent": {
 		Recognised: `"BitTorrent protocol" with its length`,
 		Role:       "peer",
-		Outcomes:   "accepted (the handshake of the other side); a no is a close",
+		Outcomes:   "accepted (the handshake of the other side); there is no refusal, the connection ends",
 		Identity:   "none: the peer id is drawn for each start",
 		Version:    "beginning of the peer id",
 		Confidence: ConfidenceCertain,
@@ -371,7 +371,7 @@ var descriptions = map[string]Description{
 	"openvpn": {
 		Recognised: "reset packet whose length, packet ids, times and acknowledgements fit one of the key modes",
 		Role:       "supernode (server)",
-		Outcomes:   "accepted (first data packet); a refused login is stalled, being inside TLS; SOFT_RESET is a refresh",
+		Outcomes:   "accepted (first data packet); a login that fails is stalled, being inside TLS; SOFT_RESET is a refresh",
 		Identity:   "none: encrypted",
 		Version:    "encrypted",
 		Confidence: ConfidenceStrong,

@@ -61,5 +61,5 @@ func TestDHTCapture(t *testing.T) {
 }
 
 func FuzzDHT(f *testing.F) {
-	fuzzProtocol(f, dht{}, dissect.ProtoUDP, 6881, dhtPing, dhtPong, dhtError, "d2:ip6:abcdef1:rd2:id20:")
+	fuzzProtocol(f, dht{}, 6881, dhtPing, dhtPong, dhtError, "d2:ip6:abcdef1:rd2:id20:")
 }

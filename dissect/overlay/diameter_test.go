@@ -64,5 +64,5 @@ func TestDiameter(t *testing.T) {
 }
 
 func FuzzDiameter(f *testing.F) {
-	fuzzProtocol(f, diameter{}, dissect.ProtoTCP, 3868, diameterMessage(0x80, 257, 7, avp(avpOrigin, "a"), avp(avpProduct, "b")), diameterMessage(0, 257, 7, diameterResult(3004)))
+	fuzzProtocol(f, diameter{}, 3868, diameterMessage(0x80, 257, 7, avp(avpOrigin, "a"), avp(avpProduct, "b")), diameterMessage(0, 257, 7, diameterResult(3004)))
 }

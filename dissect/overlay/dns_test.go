@@ -53,5 +53,5 @@ func TestDNS(t *testing.T) {
 }
 
 func FuzzDNS(f *testing.F) {
-	fuzzProtocol(f, dns{}, dissect.ProtoUDP, 53, dnsMessage(7, 0x0100, 33, "_sip._udp.example.org", ""), dnsMessage(7, 0x8182, 33, "a", "\xc0\x0c\x00\x01\x00\x01"))
+	fuzzProtocol(f, dns{}, 53, dnsMessage(7, 0x0100, 33, "_sip._udp.example.org", ""), dnsMessage(7, 0x8182, 33, "a", "\xc0\x0c\x00\x01\x00\x01"))
 }

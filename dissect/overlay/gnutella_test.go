@@ -79,11 +79,16 @@ func TestGnutellaBye(t *testing.T) {
 	}
 }
 
+var (
+	gnutellaPing = unhex("5d2fe235310200641ac4000102030405 00010000000000")
+	gnutellaPong = gnutellaPing[:16] + unhex("0101000e000000") + strings.Repeat("p", 14)
+)
+
 func TestGnutellaDatagrams(t *testing.T) {
-	ping := unhex("5d2fe235310200641ac4000102030405") + "\x00\x01\x00\x00\x00\x00\x00"
+	ping := gnutellaPing
 	converse(t, gnutella{}, dissect.ProtoUDP, 6346, []line{
 		{data: ping, kind: dissect.KindRequest, op: "PING", role: dissect.RolePeer},
-		{node: true, data: ping[:16] + "\x01\x01\x00\x0e\x00\x00\x00" + strings.Repeat("p", 14), kind: dissect.KindAccept, op: "PONG", same: 1},
+		{node: true, data: gnutellaPong, kind: dissect.KindAccept, op: "PONG", same: 1},
 	})
 	dht := unhex("c3f831029913d255ad775dfac8e59170 440000")
 	converse(t, gnutella{}, dissect.ProtoUDP, 6346, []line{
@@ -99,11 +104,8 @@ func TestGnutellaDatagrams(t *testing.T) {
 }
 
 func FuzzGnutella(f *testing.F) {
-	fuzzProtocol(f, gnutella{}, dissect.ProtoTCP, 6346, gnutellaConnect+gnutellaThanks, gnutellaYes, "GNUTELLA CONNECT/0.4\n\n", "GNUTELLA/0.6 503")
-}
-
-func FuzzGnutellaDatagram(f *testing.F) {
-	fuzzProtocol(f, gnutella{}, dissect.ProtoUDP, 6346, unhex("474e44103e950101540b514b525006524e415d2fe2350970"), strings.Repeat("\x00", 23), unhex("474e44100000010154ff"))
+	fuzzProtocol(f, gnutella{}, 6346, gnutellaConnect+gnutellaThanks, gnutellaYes, "GNUTELLA CONNECT/0.4\n\n", "GNUTELLA/0.6 503",
+		unhex("474e44103e950101540b514b525006524e415d2fe2350970"), strings.Repeat("\x00", 23), unhex("474e44100000010154ff"))
 }
 
 // memory is a capture that is already in memory.

@@ -87,5 +87,5 @@ func TestHTTPLongHead(t *testing.T) {
 }
 
 func FuzzHTTP(f *testing.F) {
-	fuzzProtocol(f, http{}, dissect.ProtoTCP, 80, "GET / HTTP/1.1\r\nHost: a\r\n\r\n", "HTTP/1.1 503 x\r\nTransfer-Encoding: chunked\r\n\r\n4\r\nwiki\r\n0\r\n\r\n", httpPreface)
+	fuzzProtocol(f, http{}, 80, "GET / HTTP/1.1\r\nHost: a\r\n\r\n", "HTTP/1.1 503 x\r\nTransfer-Encoding: chunked\r\n\r\n4\r\nwiki\r\n0\r\n\r\n", httpPreface)
 }

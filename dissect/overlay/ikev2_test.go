@@ -59,5 +59,5 @@ func TestIKEv2(t *testing.T) {
 }
 
 func FuzzIKEv2(f *testing.F) {
-	fuzzProtocol(f, ikev2{}, dissect.ProtoUDP, 500, ike(34, 0x08, 33, 0, "\x00\x00\x00\x0c12345678"), ike(34, 0x20, 41, 0, ikeNotifies(ikeCookie, "abcd")))
+	fuzzProtocol(f, ikev2{}, 500, ike(34, 0x08, 33, 0, "\x00\x00\x00\x0c12345678"), ike(34, 0x20, 41, 0, ikeNotifies(ikeCookie, "abcd")))
 }

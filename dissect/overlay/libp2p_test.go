@@ -20,5 +20,5 @@ func TestLibp2p(t *testing.T) {
 }
 
 func FuzzLibp2p(f *testing.F) {
-	fuzzProtocol(f, libp2p{}, dissect.ProtoTCP, 4001, multistream+"\x07/noise\n", "\x03na\n")
+	fuzzProtocol(f, libp2p{}, 4001, multistream+"\x07/noise\n", "\x03na\n")
 }

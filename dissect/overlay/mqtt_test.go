@@ -48,5 +48,5 @@ func TestMQTT(t *testing.T) {
 }
 
 func FuzzMQTT(f *testing.F) {
-	fuzzProtocol(f, mqtt{}, dissect.ProtoTCP, 1883, mqttConnect31, mqttConnect311, mqttConnect5, "\x20\x02\x00\x00")
+	fuzzProtocol(f, mqtt{}, 1883, mqttConnect31, mqttConnect311, mqttConnect5, "\x20\x02\x00\x00")
 }

@@ -100,9 +100,6 @@ func TestN2NEncrypted(t *testing.T) {
 }
 
 func FuzzN2N(f *testing.F) {
-	fuzzProtocol(f, n2n{}, dissect.ProtoUDP, 7654, n2nAsk3, n2nYes3, n2nNo3, n2nBye3, n2nAsk2, n2nYes2, n2nAsk1, n2nYes1, noise(79))
-}
-
-func FuzzN2NStream(f *testing.F) {
-	fuzzProtocol(f, n2n{}, dissect.ProtoTCP, 7654, "\x00\x4f"+n2nAsk3+"\x00\x32"+n2nBye3, "\x00\x3a"+n2nYes3)
+	fuzzProtocol(f, n2n{}, 7654, n2nAsk3, n2nYes3, n2nNo3, n2nBye3, n2nAsk2, n2nYes2, n2nAsk1, n2nYes1, noise(79),
+		"\x00\x4f"+n2nAsk3+"\x00\x32"+n2nBye3, "\x00\x3a"+n2nYes3)
 }

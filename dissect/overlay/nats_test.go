@@ -40,5 +40,5 @@ func TestNATS(t *testing.T) {
 }
 
 func FuzzNATS(f *testing.F) {
-	fuzzProtocol(f, nats{}, dissect.ProtoTCP, 4222, natsGreeting, natsHello, "PUB a 5\r\nhello\r\nPING\r\n")
+	fuzzProtocol(f, nats{}, 4222, natsGreeting, natsHello, "PUB a 5\r\nhello\r\nPING\r\n")
 }

@@ -82,5 +82,5 @@ func TestNebulaCut(t *testing.T) {
 }
 
 func FuzzNebula(f *testing.F) {
-	fuzzProtocol(f, nebula{}, dissect.ProtoUDP, 4242, nebulaAsk, nebulaYes, nebulaUpdate, nebulaFirstOf("n", 1, 2), nebulaPacket(1, 1, 7, 8, nebulaAsk+noise(16)), nebulaPacket(4, 0, 7, 8, noise(16)))
+	fuzzProtocol(f, nebula{}, 4242, nebulaAsk, nebulaYes, nebulaUpdate, nebulaFirstOf("n", 1, 2), nebulaPacket(1, 1, 7, 8, nebulaAsk+noise(16)), nebulaPacket(4, 0, 7, 8, noise(16)))
 }

@@ -42,5 +42,5 @@ func TestOpenVPN(t *testing.T) {
 }
 
 func FuzzOpenVPN(f *testing.F) {
-	fuzzProtocol(f, openvpn{}, dissect.ProtoTCP, 1194, "\x00\x0e"+openvpnReset, "\x00\x1a"+openvpnAnswer)
+	fuzzProtocol(f, openvpn{}, 1194, "\x00\x0e"+openvpnReset, "\x00\x1a"+openvpnAnswer)
 }

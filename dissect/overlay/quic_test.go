@@ -113,7 +113,7 @@ func TestQUIC(t *testing.T) {
 }
 
 func FuzzQUIC(f *testing.F) {
-	fuzzProtocol(f, quic{}, dissect.ProtoUDP, 443, sealInitial(quicV1, "original", "original", "client", "", "client in", cryptoFrame(0, "hello")+strings.Repeat("\x00", 40)),
+	fuzzProtocol(f, quic{}, 443, sealInitial(quicV1, "original", "original", "client", "", "client in", cryptoFrame(0, "hello")+strings.Repeat("\x00", 40)),
 		"\x80\x00\x00\x00\x00\x00\x08original\x6b\x33\x43\xcf")
 }
 

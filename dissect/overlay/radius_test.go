@@ -44,5 +44,5 @@ func TestRADIUS(t *testing.T) {
 }
 
 func FuzzRADIUS(f *testing.F) {
-	fuzzProtocol(f, radius{}, dissect.ProtoUDP, 1812, radiusPacket(1, 1, "\x01\x05bob"), radiusPacket(2, 1, "\x1b\x06\x00\x00\x0e\x10"))
+	fuzzProtocol(f, radius{}, 1812, radiusPacket(1, 1, "\x01\x05bob"), radiusPacket(2, 1, "\x1b\x06\x00\x00\x0e\x10"))
 }

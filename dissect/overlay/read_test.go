@@ -164,34 +164,45 @@ func strangers(t *testing.T, p dissect.Protocol, transport uint8, port uint16, d
 	}
 }
 
-// fuzzProtocol feeds arbitrary bytes, in two pieces and both directions.
-func fuzzProtocol(f *testing.F, p dissect.Protocol, transport uint8, port uint16, seeds ...string) {
+// fuzzProtocol feeds arbitrary bytes, in two pieces and both directions, over each
+// of the protocol's transports.
+func fuzzProtocol(f *testing.F, p dissect.Protocol, port uint16, seeds ...string) {
 	for _, s := range seeds {
 		f.Add([]byte(s), 7, false)
 		f.Add([]byte(s), len(s), true)
 	}
 	f.Fuzz(func(t *testing.T, b []byte, at int, node bool) {
 		at = min(max(at, 0), len(b))
-		var flow dissect.Flow
-		for _, part := range [][]byte{b[:at], b[at:], b} {
-			d := packet(transport, 40000, port, string(part))
-			probe(t, p, d)
-			flow.FromClient = !node
-			node = !node
-			for len(d.Payload) > 0 && !flow.Done {
-				m := dissect.Message{FromClient: flow.FromClient}
-				n, err := p.Dissect(d, &flow, &m)
-				if n < 0 || n > len(d.Payload) {
-					t.Fatalf("used %d of %d bytes", n, len(d.Payload))
-				}
-				if n == 0 && err == nil {
-					t.Fatal("neither bytes nor an error")
-				}
-				if n == 0 || err != nil && !errors.Is(err, dissect.ErrShort) || transport == dissect.ProtoUDP {
-					break
-				}
-				d.Payload, d.PayloadLen = d.Payload[n:], d.PayloadLen-n
-			}
+		if p.Transports()&dissect.UDP != 0 {
+			feed(t, p, dissect.ProtoUDP, port, node, b[:at], b[at:], b)
+		}
+		if p.Transports()&dissect.TCP != 0 {
+			feed(t, p, dissect.ProtoTCP, port, node, b[:at], b[at:], b)
 		}
 	})
+}
+
+// feed reads parts that the two sides send in turn.
+func feed(t *testing.T, p dissect.Protocol, transport uint8, port uint16, node bool, parts ...[]byte) {
+	var flow dissect.Flow
+	for _, part := range parts {
+		d := packet(transport, 40000, port, string(part))
+		probe(t, p, d)
+		flow.FromClient = !node
+		node = !node
+		for len(d.Payload) > 0 && !flow.Done {
+			m := dissect.Message{FromClient: flow.FromClient}
+			n, err := p.Dissect(d, &flow, &m)
+			if n < 0 || n > len(d.Payload) {
+				t.Fatalf("used %d of %d bytes", n, len(d.Payload))
+			}
+			if n == 0 && err == nil {
+				t.Fatal("neither bytes nor an error")
+			}
+			if n == 0 || err != nil && !errors.Is(err, dissect.ErrShort) || transport == dissect.ProtoUDP {
+				break
+			}
+			d.Payload, d.PayloadLen = d.Payload[n:], d.PayloadLen-n
+		}
+	}
 }

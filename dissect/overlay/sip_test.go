@@ -102,9 +102,6 @@ func TestSIPCut(t *testing.T) {
 }
 
 func FuzzSIP(f *testing.F) {
-	fuzzProtocol(f, sip{}, dissect.ProtoUDP, 5060, sipRegister(1, ""), sipAnswer(1, "401 Unauthorized", ""), sipAnswer(1, "503 Busy\r\nRetry-After: 4", ""))
-}
-
-func FuzzSIPStream(f *testing.F) {
-	fuzzProtocol(f, sip{}, dissect.ProtoTCP, 5060, sipRegister(1, "")+sipRegister(2, ""), "\r\n\r\n"+sipAnswer(1, "200 OK", ""))
+	fuzzProtocol(f, sip{}, 5060, sipRegister(1, ""), sipAnswer(1, "401 Unauthorized", ""), sipAnswer(1, "503 Busy\r\nRetry-After: 4", ""),
+		sipRegister(1, "")+sipRegister(2, ""), "\r\n\r\n"+sipAnswer(1, "200 OK", ""))
 }

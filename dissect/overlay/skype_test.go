@@ -133,17 +133,16 @@ func TestSkypeProbe(t *testing.T) {
 	say(t, d, &f, true, "\x7a\x52\x02"+noise(650), "data  unknown")
 	d.Time += 61 * second
 	say(t, d, &f, false, "\x16\xf4\x02"+noise(15), "request probe supernode udp")
+	guess(t, skype{}, dissect.ProtoUDP, 33033, []line{{data: unhex(skypeAsk), kind: dissect.KindRequest, op: "probe"}, {node: true, data: unhex(skypeNack), kind: dissect.KindChallenge, same: 1},
+		{data: unhex(skypeU3), kind: dissect.KindRequest, op: "resend"}, {node: true, data: "\x7a\x50\x02" + noise(15), kind: dissect.KindAccept, op: "yes"}})
 	strangers(t, skype{}, dissect.ProtoUDP, 53, unhex(skypeAsk))
 	strangers(t, skype{}, dissect.ProtoUDP, 5060, unhex(skypeAsk)+"x", unhex(skypeAsk)[:17], "\x80\x00\x02"+noise(15), "ab\x02"+"plain text, 15.")
 }
 
 func FuzzSkype(f *testing.F) {
-	fuzzProtocol(f, skype{}, dissect.ProtoTCP, 40001, noise(14)+noise(73), skypeHello+noise(16), skypeLogin+skypeLogin,
-		"GET /ui/0/5.0.0.152/en/installed HTTP/1.1\r\nHost: ui.skype.com\r\n\r\n")
-}
-
-func FuzzSkypeDatagram(f *testing.F) {
-	fuzzProtocol(f, skype{}, dissect.ProtoUDP, 33033, unhex(skypeAsk), unhex(skypeNack), unhex(skypeU3), "\x15\xf2\x0f\x15\xf2")
+	fuzzProtocol(f, skype{}, 40001, noise(14)+noise(73), skypeHello+noise(16), skypeLogin+skypeLogin,
+		"GET /ui/0/5.0.0.152/en/installed HTTP/1.1\r\nHost: ui.skype.com\r\n\r\n",
+		unhex(skypeAsk), unhex(skypeNack), unhex(skypeU3), "\x15\xf2\x0f\x15\xf2")
 }
 
 // real opens one of the real captures, or skips.

@@ -90,10 +90,7 @@ func TestSTUN(t *testing.T) {
 }
 
 func FuzzSTUN(f *testing.F) {
-	fuzzProtocol(f, stun{}, dissect.ProtoUDP, 3478, stunSample, stunSampleAnswer, turnAsk, turnAgain, turnYes, stunPacket(0x0113, 'a', stunFailure(401)), stunClassicAsk, stunClassicYes)
-}
-
-func FuzzSTUNStream(f *testing.F) {
-	fuzzProtocol(f, stun{}, dissect.ProtoTCP, 3478, turnAsk+turnAgain+"\x40\x00\x00\x05hello\x00\x00\x00"+turnRefresh, turnYes,
+	fuzzProtocol(f, stun{}, 3478, stunSample, stunSampleAnswer, turnAsk, turnAgain, turnYes, stunPacket(0x0113, 'a', stunFailure(401)), stunClassicAsk, stunClassicYes,
+		turnAsk+turnAgain+"\x40\x00\x00\x05hello\x00\x00\x00"+turnRefresh, turnYes,
 		"\x00\x6c"+stunSample+"\x00\x02\x80\x60")
 }

@@ -58,14 +58,15 @@ func TestDERP(t *testing.T) {
 	converse(t, derp{}, dissect.ProtoTCP, 80, append(upgrade[:1:1], frames...)) // fast start
 	converse(t, derp{}, dissect.ProtoTCP, 80, []line{upgrade[0],
 		{node: true, data: "HTTP/1.1 503 Busy\r\nRetry-After: 3\r\n\r\n", kind: dissect.KindThrottle, same: 1, retry: 3 * second}})
+	converse(t, derp{}, dissect.ProtoTCP, 80, []line{upgrade[0], {node: true, data: "HTTP/1.1 403 Forbidden\r\n\r\n", kind: dissect.KindRefuse, same: 1}})
 	converse(t, derp{}, dissect.ProtoTCP, 443, []line{{data: torHello("derp9d.tailscale.com", "h2"), kind: dissect.KindRequest, op: "ClientHello", role: dissect.RoleRelay}})
 	strangers(t, derp{}, dissect.ProtoTCP, 80, "GET /derp HTTP/1.1\r\nHost: a\r\n\r\n", "GET /derby HTTP/1.1\r\nUpgrade: x\r\n\r\n", torHello("login.tailscale.com", ""))
 }
 
 func FuzzTailscale(f *testing.F) {
-	fuzzProtocol(f, tailscale{}, dissect.ProtoUDP, 41641, disco("k", discoPing), disco("k", discoPong))
+	fuzzProtocol(f, tailscale{}, 41641, disco("k", discoPing), disco("k", discoPong))
 }
 
 func FuzzDERP(f *testing.F) {
-	fuzzProtocol(f, derp{}, dissect.ProtoTCP, 80, "GET /derp HTTP/1.1\r\nUpgrade: DERP\r\n\r\n", "\x01\x00\x00\x00\x28"+derpMagic)
+	fuzzProtocol(f, derp{}, 80, "GET /derp HTTP/1.1\r\nUpgrade: DERP\r\n\r\n", "\x01\x00\x00\x00\x28"+derpMagic)
 }

@@ -36,5 +36,5 @@ func TestTinc(t *testing.T) {
 }
 
 func FuzzTinc(f *testing.F) {
-	fuzzProtocol(f, tinc{}, dissect.ProtoTCP, 655, "0 think 17\n", "1 429 672 0 0 ABAB\n", "7\n")
+	fuzzProtocol(f, tinc{}, 655, "0 think 17\n", "1 429 672 0 0 ABAB\n", "7\n")
 }

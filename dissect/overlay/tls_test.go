@@ -137,7 +137,7 @@ func TestTLS(t *testing.T) {
 }
 
 func FuzzTLS(f *testing.F) {
-	fuzzProtocol(f, tls{}, dissect.ProtoTCP, 443, record(tlsHandshake, handshake(1, chrome().body())), record(tlsAlert, []byte{2, 40}))
+	fuzzProtocol(f, tls{}, 443, record(tlsHandshake, handshake(1, chrome().body())), record(tlsAlert, []byte{2, 40}))
 }
 
 func FuzzClientHello(f *testing.F) {

@@ -31,5 +31,5 @@ func TestTor(t *testing.T) {
 }
 
 func FuzzTor(f *testing.F) {
-	fuzzProtocol(f, tor{}, dissect.ProtoTCP, 9001, torHello("www.4gk67zpn3brh7qxg.com", ""), "GET /tor/server/all HTTP/1.0\r\n\r\n")
+	fuzzProtocol(f, tor{}, 9001, torHello("www.4gk67zpn3brh7qxg.com", ""), "GET /tor/server/all HTTP/1.0\r\n\r\n")
 }

@@ -102,9 +102,6 @@ func TestTrackerCaptures(t *testing.T) {
 }
 
 func FuzzTracker(f *testing.F) {
-	fuzzProtocol(f, tracker{}, dissect.ProtoUDP, 6969, trackerConnect, trackerConnected, announce("TXN2", 2), "\x00\x00\x00\x03TXN9no")
-}
-
-func FuzzTrackerHTTP(f *testing.F) {
-	fuzzProtocol(f, tracker{}, dissect.ProtoTCP, 80, trackerGet, "HTTP/1.0 200 OK\r\n\r\nd14:failure reason4:busy8:retry ini5ee", "HTTP/1.0 200 OK\r\nContent-Length: 99\r\n\r\nd")
+	fuzzProtocol(f, tracker{}, 6969, trackerConnect, trackerConnected, announce("TXN2", 2), "\x00\x00\x00\x03TXN9no",
+		trackerGet, "HTTP/1.0 200 OK\r\n\r\nd14:failure reason4:busy8:retry ini5ee", "HTTP/1.0 200 OK\r\nContent-Length: 99\r\n\r\nd")
 }

@@ -44,5 +44,5 @@ func TestUTPCapture(t *testing.T) {
 }
 
 func FuzzUTP(f *testing.F) {
-	fuzzProtocol(f, utp{}, dissect.ProtoUDP, 40959, utpSyn, utpState, dhtPing)
+	fuzzProtocol(f, utp{}, 40959, utpSyn, utpState, dhtPing)
 }

@@ -43,5 +43,5 @@ func TestWireGuard(t *testing.T) {
 }
 
 func FuzzWireGuard(f *testing.F) {
-	fuzzProtocol(f, wireguard{}, dissect.ProtoUDP, 51820, wgAsk, wgAgain, wgYes, wgCookie, wgData)
+	fuzzProtocol(f, wireguard{}, 51820, wgAsk, wgAgain, wgYes, wgCookie, wgData)
 }

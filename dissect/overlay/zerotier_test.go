@@ -29,5 +29,5 @@ func TestZeroTier(t *testing.T) {
 }
 
 func FuzzZeroTier(f *testing.F) {
-	fuzzProtocol(f, zerotier{}, dissect.ProtoUDP, 9993, zerotierPacket("packet_1", "root!", "clnt!", 1))
+	fuzzProtocol(f, zerotier{}, 9993, zerotierPacket("packet_1", "root!", "clnt!", 1))
 }
