@@ -56,18 +56,6 @@ func (c *Cursor) U32() uint32 {
 	return 0
 }
 
-// U64 takes a big-endian 64-bit number.
-func (c *Cursor) U64() uint64 { return uint64(c.U32())<<32 | uint64(c.U32()) }
-
-// L16 takes a little-endian 16-bit number.
-func (c *Cursor) L16() uint16 { v := c.U16(); return v<<8 | v>>8 }
-
-// L32 takes a little-endian 32-bit number.
-func (c *Cursor) L32() uint32 { return uint32(c.L16()) | uint32(c.L16())<<16 }
-
-// L64 takes a little-endian 64-bit number.
-func (c *Cursor) L64() uint64 { return uint64(c.L32()) | uint64(c.L32())<<32 }
-
 // Rest is what has not been read.
 func (c *Cursor) Rest() []byte { return c.rest }
 

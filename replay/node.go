@@ -273,11 +273,8 @@ func (n *Node) Scale(factor float64) { n.factor = factor }
 // Delay is added to every answer from now on.
 func (n *Node) Delay(d time.Duration) { n.delay = int64(d) }
 
-// Waiting is how many requests wait, Busy how many are being served.
+// Waiting is how many requests wait.
 func (n *Node) Waiting() int { return len(n.queue) - n.head }
-
-// Busy is how many requests are being served.
-func (n *Node) Busy() int { return n.busy }
 
 // State is the node's state now, with whatever ended by itself.
 func (n *Node) State(now int64) State {

@@ -743,14 +743,6 @@ func (p *Plan) Wishes() []Wish {
 	return w
 }
 
-// Keepalives are those of the groups, in their order; 0 = not known.
-func (p *Plan) Keepalives() (list []time.Duration) {
-	for i := range p.Groups {
-		list = append(list, p.Groups[i].Keepalive)
-	}
-	return list
-}
-
 // Policies are those of the groups, in their order.
 func (p *Plan) Policies() (list []Policy) {
 	for i := range p.Groups {
