@@ -74,7 +74,7 @@ func TestNamedPipes(t *testing.T) {
 		defer r.Close()
 		name := "/dev/fd/" + strconv.Itoa(int(r.Fd()))
 		if _, err := os.Stat(name); err != nil {
-			t.Skip("needs /dev/fd")
+			t.Skip("needs /dev/fd, as Linux (proc mounted), macOS and FreeBSD (fdescfs mounted) have it")
 		}
 		names = append(names, name)
 		out, err := capture.NewWriter(w, capture.WriterOptions{})

@@ -98,7 +98,7 @@ func verdictOf(t *testing.T, rows []replay.Result) *storm.Report {
 // its own, which spares nobody.
 func TestOutageHappensAgain(t *testing.T) {
 	if testing.Short() {
-		t.Skip("takes some ten seconds; without -short it runs")
+		t.Skip("needs some ten seconds: run the tests without -short")
 	}
 	t.Parallel()
 	a, report, _ := analyse(t, "skype-2010", 1)

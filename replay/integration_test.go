@@ -23,7 +23,6 @@ import (
 
 	"squall/capture"
 	"squall/dissect"
-	"squall/dissect/overlay"
 	"squall/dissect/pipeline"
 	"squall/dissect/storm"
 	"squall/replay"
@@ -33,6 +32,7 @@ import (
 type realNode struct {
 	name, dialect string
 	programs      []string
+	debian        string // the package that brings them
 	// prepare writes what the server needs into dir; nil = nothing.
 	prepare func(t *testing.T, dir string) []replay.Login
 	command func(dir string, port uint16) []string
@@ -41,20 +41,20 @@ type realNode struct {
 
 func realNodes() []realNode {
 	return []realNode{
-		{name: "n2n supernode, version 1", dialect: "n2n-v1", programs: []string{"supernode"},
+		{name: "n2n supernode, version 1", dialect: "n2n-v1", programs: []string{"supernode"}, debian: "n2n",
 			command: func(_ string, port uint16) []string { return []string{"supernode", "-l", fmt.Sprint(port)} }},
-		{name: "kamailio with digest", dialect: "sip", programs: []string{"kamailio"}, prepare: kamailio,
+		{name: "kamailio with digest", dialect: "sip", programs: []string{"kamailio"}, debian: "kamailio", prepare: kamailio,
 			command: func(dir string, port uint16) []string {
 				return []string{"kamailio", "-f", filepath.Join(dir, "k.cfg"), "-DD", "-E", "-Y", dir, "-P", filepath.Join(dir, fmt.Sprint(port, ".pid")),
 					"-l", fmt.Sprintf("udp:127.0.0.1:%d", port)}
 			}},
-		{name: "coturn, binding", dialect: "stun", programs: []string{"turnserver"}, command: coturn},
-		{name: "coturn, allocation", dialect: "turn", programs: []string{"turnserver"}, command: coturn},
-		{name: "opentracker", dialect: "bt-tracker", programs: []string{"opentracker"}, prepare: whitelist, tcp: true,
+		{name: "coturn, binding", dialect: "stun", programs: []string{"turnserver"}, debian: "coturn", command: coturn},
+		{name: "coturn, allocation", dialect: "turn", programs: []string{"turnserver"}, debian: "coturn", command: coturn},
+		{name: "opentracker", dialect: "bt-tracker", programs: []string{"opentracker"}, debian: "opentracker", prepare: whitelist, tcp: true,
 			command: func(dir string, port uint16) []string {
 				return []string{"opentracker", "-i", "127.0.0.1", "-p", fmt.Sprint(port), "-P", fmt.Sprint(port), "-d", dir, "-w", "list"}
 			}},
-		{name: "nebula lighthouse", dialect: "nebula", programs: []string{"nebula", "nebula-cert"}, prepare: lighthouse,
+		{name: "nebula lighthouse", dialect: "nebula", programs: []string{"nebula", "nebula-cert"}, debian: "nebula", prepare: lighthouse,
 			command: func(dir string, port uint16) []string {
 				return []string{"nebula", "-config", filepath.Join(dir, fmt.Sprint(port, ".yml"))}
 			}},
@@ -261,12 +261,12 @@ func sniff(t *testing.T, ports []uint16) (stop func() string) {
 		err = cmd.Start()
 	}
 	if err != nil {
-		t.Skipf("tcpdump: %v", err)
+		t.Skipf("needs tcpdump to see the run (Debian: apt-get install tcpdump): %v", err)
 	}
 	first := make([]byte, 200)
 	if n, err := io.ReadAtLeast(said, first, 20); err != nil || !bytes.Contains(first[:n], []byte("listening")) {
 		cmd.Wait()
-		t.Skipf("tcpdump: %v: %s", err, first[:n])
+		t.Skipf("needs leave to capture on loopback (root, or setcap cap_net_raw+ep on tcpdump): %v: %s", err, first[:n])
 	}
 	go io.Copy(io.Discard, said)
 	return func() string {
@@ -288,24 +288,11 @@ func sniff(t *testing.T, ports []uint16) (stop func() string) {
 // made of their ports.
 func analyseFile(t *testing.T, path string, nodes []netip.AddrPort) (*pipeline.Analysis, *storm.Report) {
 	t.Helper()
-	src, err := capture.Open([]string{path}, capture.Options{})
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer src.Close()
 	hints := dissect.Hints{Nodes: map[dissect.Endpoint]dissect.NodeHint{}}
 	for _, n := range nodes {
 		hints.Nodes[dissect.Endpoint{Addr: dissect.AddrFrom(n.Addr()), Port: n.Port()}] = dissect.NodeHint{Service: "bench"}
 	}
-	a, err := pipeline.Run(t.Context(), pipeline.Config{Protocols: overlay.All(), Hints: hints}, src)
-	if err != nil {
-		t.Fatal(err)
-	}
-	r, err := a.Judge(storm.Config{})
-	if err != nil {
-		t.Fatal(err)
-	}
-	return a, r
+	return analyseWith(t, []string{path}, capture.Options{}, hints)
 }
 
 // seen is an attempt as two witnesses tell of it.
@@ -332,7 +319,7 @@ func TestRealNodes(t *testing.T) {
 			t.Parallel()
 			for _, p := range n.programs {
 				if _, err := exec.LookPath(p); err != nil {
-					t.Skipf("%s is not installed", p)
+					t.Skipf("needs %s in the path (Debian: apt-get install %s)", p, n.debian)
 				}
 			}
 			dir, err := os.MkdirTemp("", "squall")
@@ -711,6 +698,6 @@ func TestTableOfReplayOnSockets(t *testing.T) {
 		}
 	}
 	if judged == 0 {
-		t.Skip("this machine is too busy for any of it")
+		t.Skip("needs a processor that is free half of a client's patience, 50 ms, at a time: run it on an idle machine")
 	}
 }

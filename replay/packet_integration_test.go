@@ -95,17 +95,17 @@ func TestPacketsOnWire(t *testing.T) {
 func wire(t testing.TB) (squall, in string, inside func(string, ...string) *exec.Cmd) {
 	t.Helper()
 	if os.Geteuid() != 0 {
-		t.Skip("network namespaces take root: run the tests as root")
+		t.Skip("needs a network namespace: run the tests as root")
 	}
 	for _, tool := range []string{"ip", "tcpdump"} {
 		if _, err := exec.LookPath(tool); err != nil {
-			t.Skip(tool + " is not installed")
+			t.Skip("needs " + tool + " (Debian: apt-get install iproute2 tcpdump)")
 		}
 	}
 	name := fmt.Sprintf("squall-%d", os.Getpid())
 	do := func(args ...string) {
 		if out, err := exec.Command("ip", args...).CombinedOutput(); err != nil {
-			t.Skipf("ip %v: %v %s", args, err, out)
+			t.Skipf("needs network namespaces and veth (root with CAP_NET_ADMIN, kernel module veth): ip %v: %v %s", args, err, out)
 		}
 	}
 	do("netns", "add", name)

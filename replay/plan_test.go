@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"squall/capture"
+	"squall/dissect"
 	"squall/dissect/overlay"
 	"squall/dissect/pipeline"
 	"squall/dissect/storm"
@@ -60,12 +61,17 @@ func small(t testing.TB) (*pipeline.Analysis, *storm.Report) {
 
 func analyseBytes(t testing.TB, b *bytes.Buffer) (*pipeline.Analysis, *storm.Report) {
 	t.Helper()
-	src, err := capture.Open([]string{"-"}, capture.Options{Stdin: b})
+	return analyseWith(t, []string{"-"}, capture.Options{Stdin: b}, dissect.Hints{})
+}
+
+func analyseWith(t testing.TB, names []string, opt capture.Options, hints dissect.Hints) (*pipeline.Analysis, *storm.Report) {
+	t.Helper()
+	src, err := capture.Open(names, opt)
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer src.Close()
-	a, err := pipeline.Run(t.Context(), pipeline.Config{Protocols: overlay.All()}, src)
+	a, err := pipeline.Run(t.Context(), pipeline.Config{Protocols: overlay.All(), Hints: hints}, src)
 	if err != nil {
 		t.Fatal(err)
 	}

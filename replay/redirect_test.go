@@ -28,7 +28,7 @@ func TestRedirectsAreNotFollowed(t *testing.T) {
 	at := canary.LocalAddr().(*net.UDPAddr)
 	tcp, err := net.Listen("tcp4", at.String())
 	if err != nil {
-		t.Skip("the port that the system gave for UDP is taken for TCP: run it again")
+		t.Skip("needs a port that is free for UDP and for TCP, and this one is taken for TCP: run it again")
 	}
 	var heard atomic.Int64
 	go func() {

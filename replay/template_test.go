@@ -14,8 +14,6 @@ import (
 
 	"squall/capture"
 	"squall/dissect"
-	"squall/dissect/overlay"
-	"squall/dissect/pipeline"
 	"squall/replay"
 )
 
@@ -92,15 +90,7 @@ func TestTemplates(t *testing.T) {
 	hello := func(i int) []byte { return append([]byte{0xfe, 0x10, byte(i % 3), 0}, "ODDLY hello"...) }
 	writeExchanges(t, path, 12, func(i int) ([]byte, []byte) { return hello(i), []byte{0xfe, 0x11, 0, 0} })
 	analysed := func(payloads bool) (*replay.Plan, error) {
-		src, err := capture.Open([]string{path}, capture.Options{})
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer src.Close()
-		a, err := pipeline.Run(t.Context(), pipeline.Config{Protocols: overlay.All()}, src)
-		if err != nil {
-			t.Fatal(err)
-		}
+		a, _ := analyseWith(t, []string{path}, capture.Options{}, dissect.Hints{})
 		defer a.Close()
 		p, err := replay.NewPlan(a, nil, replay.PlanOptions{Payloads: payloads, Seed: 1})
 		if err != nil || !payloads {

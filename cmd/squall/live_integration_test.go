@@ -26,7 +26,7 @@ import (
 func must(t *testing.T, argv ...string) {
 	t.Helper()
 	if out, err := exec.Command(argv[0], argv[1:]...).CombinedOutput(); err != nil {
-		t.Skipf("%s: %v: %s", strings.Join(argv, " "), err, out)
+		t.Skipf("needs iproute2 and mount, and a kernel and rights (root with CAP_NET_ADMIN and CAP_SYS_ADMIN) for %s: %v: %s", strings.Join(argv, " "), err, out)
 	}
 }
 
@@ -118,6 +118,23 @@ func (i *injector) send(t *testing.T, frame []byte) {
 
 var capturedLine = regexp.MustCompile(`(\w+): (\d+) packets captured, (\d+) passed the filter, (\d+) dropped by the kernel`)
 
+// confined: a live verb is not root, has no capability left, and a sandbox.
+func confined(t *testing.T, pid int) {
+	t.Helper()
+	status, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, want := range []string{"CapEff:\t0000000000000000", "CapPrm:\t0000000000000000", "NoNewPrivs:\t1", "Seccomp:\t2"} {
+		if !bytes.Contains(status, []byte(want)) {
+			t.Errorf("not %q in %s", want, status)
+		}
+	}
+	if bytes.Contains(status, []byte("Uid:\t0")) {
+		t.Error("it is root")
+	}
+}
+
 func TestLiveInNamespace(t *testing.T) {
 	if !inNamespace(t) {
 		return
@@ -144,7 +161,7 @@ func TestLiveInNamespace(t *testing.T) {
 		file, theirs := filepath.Join(dir, "count.pcapng"), filepath.Join(dir, "tcpdump.pcap")
 		tcpdump := exec.Command("tcpdump", "-i", "v1", "-p", "-s", "0", "-U", "-Z", "root", "-w", theirs)
 		if err := tcpdump.Start(); err != nil {
-			t.Skip(err)
+			t.Skipf("needs tcpdump to compare with (Debian: apt-get install tcpdump): %v", err)
 		}
 		stop, _ := begin(t, "capture", "-i", "v1", "-w", file)
 		for range 3 {
@@ -173,7 +190,7 @@ func TestLiveInNamespace(t *testing.T) {
 			t.Errorf("%d packets in the file, %d captured, %+v", len(got), captured, stats)
 		}
 		if dropped > 0 || len(want) != len(got) {
-			t.Skipf("dropped here %d, tcpdump has %d of %d: not to be compared", dropped, len(want), len(got))
+			t.Skipf("needs a machine idle enough that nothing is dropped: squall dropped %d, tcpdump has %d of %d: run it again", dropped, len(want), len(got))
 		}
 		for i := range got {
 			if !bytes.Equal(got[i].Data, want[i].Data) || got[i].OrigLen != want[i].OrigLen {
@@ -295,20 +312,10 @@ func TestLiveInNamespace(t *testing.T) {
 
 	t.Run("ring under load", func(t *testing.T) {
 		ring := filepath.Join(dir, "ring")
-		os.Mkdir(ring, 0o777)
+		os.Mkdir(ring, 0o700)
+		os.Chmod(ring, 0o777) // whatever the umask is
 		stop, pid := begin(t, "capture", "-i", "v1", "-w", filepath.Join(ring, "r.pcapng"), "-b", "packets:700", "-b", "files:1000")
-		status, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid))
-		if err != nil {
-			t.Fatal(err)
-		}
-		for _, want := range []string{"CapEff:\t0000000000000000", "CapPrm:\t0000000000000000", "NoNewPrivs:\t1", "Seccomp:\t2"} {
-			if !bytes.Contains(status, []byte(want)) {
-				t.Errorf("not %q in %s", want, status)
-			}
-		}
-		if bytes.Contains(status, []byte("Uid:\t0")) {
-			t.Error("it is root")
-		}
+		confined(t, pid)
 		for range 5 {
 			for _, f := range frames {
 				in.send(t, f)
@@ -347,7 +354,7 @@ func TestLiveInNamespace(t *testing.T) {
 
 	t.Run("wireguard", func(t *testing.T) {
 		if out, err := exec.Command("ip", "link", "add", "wg0", "type", "wireguard").CombinedOutput(); err != nil {
-			t.Skipf("this kernel has no WireGuard: %s", out)
+			t.Skipf("needs a kernel with WireGuard (modprobe wireguard on the host): %s", out)
 		}
 		defer exec.Command("ip", "link", "del", "wg0").Run()
 		if code, out, errs := squall(nil, "capture", "-D"); code != 0 || !regexp.MustCompile(`wg0 .*link type 101 .*wireguard`).MatchString(out) {
@@ -377,13 +384,13 @@ func TestLiveInNamespace(t *testing.T) {
 		defer exec.Command("ip", "link", "del", "tun0").Run()
 		tun, err := os.OpenFile("/dev/net/tun", os.O_RDWR, 0)
 		if err != nil {
-			t.Skip(err)
+			t.Skipf("needs /dev/net/tun (modprobe tun; in a container --device /dev/net/tun): %v", err)
 		}
 		defer tun.Close()
 		ifr, _ := unix.NewIfreq("tun0")
 		ifr.SetUint16(unix.IFF_TUN | unix.IFF_NO_PI)
 		if err := unix.IoctlIfreq(int(tun.Fd()), unix.TUNSETIFF, ifr); err != nil {
-			t.Skip(err)
+			t.Skipf("needs leave to make tun devices (root with CAP_NET_ADMIN): %v", err)
 		}
 		must(t, "ip", "link", "set", "tun0", "up")
 		file := filepath.Join(dir, "tun.pcapng")
@@ -405,18 +412,7 @@ func TestLiveInNamespace(t *testing.T) {
 
 	t.Run("watch", func(t *testing.T) {
 		stop, pid := begin(t, "watch", "-i", "v1", "-T", "jsonl")
-		status, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid))
-		if err != nil {
-			t.Fatal(err)
-		}
-		for _, want := range []string{"CapEff:\t0000000000000000", "CapPrm:\t0000000000000000", "NoNewPrivs:\t1", "Seccomp:\t2"} {
-			if !bytes.Contains(status, []byte(want)) {
-				t.Errorf("not %q in %s", want, status)
-			}
-		}
-		if bytes.Contains(status, []byte("Uid:\t0")) {
-			t.Error("it is root")
-		}
+		confined(t, pid)
 		// A node that refuses everybody, live.
 		onset := time.Now()
 		for i := range 400 {

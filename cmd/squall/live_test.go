@@ -146,7 +146,7 @@ func TestLiveRefused(t *testing.T) {
 // own, which is the same test once more.
 func TestConfined(t *testing.T) {
 	if runtime.GOOS != "linux" || runtime.GOARCH != "amd64" && runtime.GOARCH != "arm64" {
-		t.Skip("the sandbox is of Linux on amd64 and arm64")
+		t.Skip("needs Linux on amd64 or arm64, where the sandbox is")
 	}
 	if os.Getenv("SQUALL_ESCAPE") == "" {
 		defer func() { // what the process inside may not remove
@@ -194,7 +194,7 @@ func TestConfined(t *testing.T) {
 	}
 	lands := !strings.Contains(note, "Landlock") // an older kernel, or a build with cgo
 	if note != "" && lands {
-		t.Skip(note)
+		t.Skipf("needs a kernel with CONFIG_SECCOMP_FILTER, as those of all distributions: %s", note)
 	}
 	status := map[string]string{}
 	for s := bufio.NewScanner(before); s.Scan(); {

@@ -155,7 +155,7 @@ func capturing(t *testing.T, path, ready string, args ...string) (said string, c
 	defer r.Close()
 	cmd.Stderr = w
 	if err := cmd.Start(); err != nil {
-		t.Skip(err)
+		t.Skipf("needs %s in the path (Debian: apt-get install tcpdump wireshark-common): %v", path, err)
 	}
 	w.Close()
 	var text bytes.Buffer
@@ -165,7 +165,7 @@ func capturing(t *testing.T, path, ready string, args ...string) (said string, c
 		text.Write(b[:n])
 		if err != nil {
 			cmd.Wait()
-			t.Skipf("%s: %s", path, text.String())
+			t.Skipf("needs %s to capture here (root with CAP_NET_RAW): %s", path, text.String())
 		}
 	}
 	time.Sleep(300 * time.Millisecond)

@@ -49,7 +49,7 @@ func inNamespace(t *testing.T) bool {
 		return true
 	}
 	if os.Geteuid() != 0 {
-		t.Skip("a network namespace wants root: run the tests as root")
+		t.Skip("needs a network namespace of its own: run the tests as root")
 	}
 	cmd := exec.Command(os.Args[0], "-test.run=^"+t.Name()+"$", "-test.v", "-test.short="+fmt.Sprint(testing.Short()))
 	cmd.Env = append(os.Environ(), "SQUALL_NAMESPACE=1")
@@ -62,7 +62,7 @@ func inNamespace(t *testing.T) bool {
 	cmd.Stderr = cmd.Stdout
 	err := cmd.Run()
 	if err != nil && strings.Contains(err.Error(), "operation not permitted") {
-		t.Skip("no network namespace may be made here")
+		t.Skip("needs leave to make a network namespace: run the tests with CAP_SYS_ADMIN (in a container --cap-add SYS_ADMIN)")
 	}
 	if err != nil || !bytes.Contains(out.Bytes(), []byte("PASS")) {
 		t.Errorf("%v\n%s", err, out.Bytes())
@@ -78,7 +78,7 @@ func listenWire(t *testing.T) wire {
 	const all = unix.ETH_P_ALL<<8&0xff00 | unix.ETH_P_ALL>>8
 	s, err := unix.Socket(unix.AF_PACKET, unix.SOCK_DGRAM, all)
 	if err != nil {
-		t.Skipf("a packet socket: %v", err)
+		t.Skipf("needs a packet socket: run the tests with CAP_NET_RAW: %v", err)
 	}
 	t.Cleanup(func() { unix.Close(s) })
 	unix.SetNonblock(s, true)
@@ -278,10 +278,10 @@ func TestConsentEnds(t *testing.T) {
 		return
 	}
 	if testing.Short() {
-		t.Skip("takes five seconds; without -short it runs")
+		t.Skip("needs five seconds: run the tests without -short")
 	}
 	if out, err := exec.Command("ip", "address", "add", "10.77.0.1/24", "dev", "lo").CombinedOutput(); err != nil {
-		t.Skipf("ip: %v: %s", err, out)
+		t.Skipf("needs ip of iproute2 (Debian: apt-get install iproute2) and CAP_NET_ADMIN: %v: %s", err, out)
 	}
 	_, plan := outagePlan(t)
 	consent := exec.Command(os.Args[0], "consent", "--listen", "10.77.0.1:7655", "--until", "2500ms", "--max-rate", "77")
@@ -319,7 +319,7 @@ func TestConsentEnds(t *testing.T) {
 // results are that user's, and a directory with other files is left alone.
 func TestRootBecomesNobody(t *testing.T) {
 	if os.Geteuid() != 0 {
-		t.Skip("gives up root, so it has to be run as root")
+		t.Skip("needs root, to give it up: run the tests as root")
 	}
 	_, plan := outagePlan(t)
 	_, flags := nodes(t, "sip", 3, replay.NodeConfig{})
