@@ -432,6 +432,14 @@ var descriptions = map[string]Description{
 		Version:    "of the protocol",
 		Confidence: ConfidenceStrong,
 	},
+	"syncthing": {
+		Recognised: `JoinSessionRequest with the magic of relays; TLS with ALPN "bep-relay" or "bep/1.0"`,
+		Role:       "relay, peer",
+		Outcomes:   "accepted, refused and throttled (RelayFull), at a relay inside TLS by the length of the answer; between devices as tls, with close (alert)",
+		Identity:   "none: encrypted",
+		Version:    "JA4 of the ClientHello; none in a session",
+		Confidence: ConfidenceCertain,
+	},
 	"tls": {
 		Recognised: "ClientHello or ServerHello record, SSLv2-style hello",
 		Role:       "not told: a carrier",

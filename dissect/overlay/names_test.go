@@ -139,7 +139,7 @@ var ndpi = map[string][]string{
 	"bitcoin": {"BITCOIN"}, "sip": {"SIP"}, "stun": {"STUN", "SignalVoip", "WhatsAppCall"}, "tinc": {"TINC"}, "wireguard": {"WireGuard"},
 	"skype": {"Skype_Teams"}, "openvpn": {"OpenVPN"}, "tor": {"Tor"}, "tailscale": {"Tailscale"}, "mqtt": {"MQTT"},
 	"ikev2": {"IPSec"}, "radius": {"Radius"}, "diameter": {"Diameter"}, "nats": {"NATS"}, "zerotier": {"ZeroTier"},
-	"n2n": {}, "nebula": {}, "libp2p": {}, "derp": {}, "fasttrack": {}, "ares": {}, "yggdrasil": {},
+	"n2n": {}, "nebula": {}, "libp2p": {}, "derp": {}, "fasttrack": {}, "ares": {}, "yggdrasil": {}, "syncthing": {"Syncthing"},
 }
 
 // ndpiDisputes are the names that nDPI does not give, as disputes.

@@ -39,6 +39,7 @@ func All() []dissect.Protocol {
 		zerotier{},
 		tinc{},
 		tor{},
+		syncthing{},
 	}
 	weak := []dissect.Protocol{
 		skype{}, // mostly guesses, so they come after what is known
