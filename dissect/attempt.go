@@ -23,6 +23,8 @@ type Attempt struct {
 	ClientID      string // of the client, see Client.ID
 	ClientIDLevel IDLevel
 	ClientVersion string
+	ServerName    string // by which the client asked for the node: SNI, Host of HTTP
+	JA3           string // of its ClientHello, 32 hex digits
 
 	Relation Relation
 	Number   int32 // 1-based position in its intent

@@ -162,6 +162,12 @@ type Message struct {
 	// Version is the client's software and version as it names itself; may be
 	// a constant. Aliases d.Payload otherwise.
 	Version []byte
+	// ServerName is the name by which a client asked for the node: SNI, or the
+	// Host of HTTP; empty where the request has none. Aliases d.Payload.
+	ServerName []byte
+	// JA3 is the fingerprint of the client's TLS library, 32 hex digits; empty
+	// where the request is no ClientHello.
+	JA3 []byte
 	// Rung names one step of a ladder of transports ("udp", "tcp", "tcp-443");
 	// a constant string, empty where the protocol has no ladder.
 	Rung string

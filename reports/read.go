@@ -293,6 +293,7 @@ func (r *AttemptRow) fill(get func(string) Value) (err error) {
 	}
 	a.Protocol, a.Op, a.Rung, a.Service = get("network_protocol").Str, get("request").Str, get("rung").Str, get("service").Str
 	a.ClientID, a.ClientVersion, a.History = get("client_id").Str, get("client_version").Str, get("tcp_history").Str
+	a.ServerName, a.JA3 = get("destination_domain").Str, get("tls_client_ja3").Str
 	a.Role = word("destination_role", get, dissect.NumRoles, say)
 	a.RoleSource = word("role_source", get, dissect.NumRoleSources, say)
 	a.ClientIDLevel = word("client_id_level", get, dissect.IDProtocol+1, say)

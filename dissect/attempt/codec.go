@@ -23,6 +23,7 @@ const (
 	hasTS
 	hasTunnel
 	hasBehind
+	hasServerName
 )
 
 // appendRecord packs a record into some 90 bytes.
@@ -44,6 +45,7 @@ func appendRecord(b []byte, r *Record) []byte {
 	set(r.ClientKey != 0 || r.ClientName != 0, hasClient)
 	set(r.Protocol|r.Op|r.Rung != 0, hasProtocol)
 	set(r.Version != 0, hasVersion)
+	set(r.ServerName|r.JA3 != 0, hasServerName)
 	set(r.TSBase != 0, hasTS)
 	set(r.TunnelID != 0 || r.VLAN != 0 || r.Tunnel != 0, hasTunnel)
 	set(r.Behind != (dissect.Addr{}), hasBehind)
@@ -99,6 +101,10 @@ func appendRecord(b []byte, r *Record) []byte {
 	}
 	if has&hasVersion != 0 {
 		b = binary.AppendUvarint(b, uint64(r.Version))
+	}
+	if has&hasServerName != 0 {
+		b = binary.AppendUvarint(b, uint64(r.ServerName))
+		b = binary.AppendUvarint(b, uint64(r.JA3))
 	}
 	if has&hasTS != 0 {
 		b = binary.AppendVarint(b, r.TSBase)
@@ -233,6 +239,9 @@ func (u *unpacker) record(r *Record) {
 	}
 	if has&hasVersion != 0 {
 		r.Version = Name(u.number())
+	}
+	if has&hasServerName != 0 {
+		r.ServerName, r.JA3 = Name(u.number()), Name(u.number())
 	}
 	if has&hasTS != 0 {
 		r.TSBase = u.signed()

@@ -32,6 +32,8 @@ type Record struct {
 	Op            Name
 	Rung          Name
 	Version       Name
+	ServerName    Name
+	JA3           Name
 	TSBase        int64 // start of the client's TCP timestamp line (ns at which its clock read 0), 0 = no timestamps
 	File          uint32
 	TunnelID      uint32

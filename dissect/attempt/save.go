@@ -89,7 +89,7 @@ func (s *Store) Load(r io.Reader, names *Names, file func(uint32) (uint32, bool)
 		var r Record
 		for u := (unpacker{b: data}); len(u.b) > 0; records++ {
 			u.record(&r)
-			for _, n := range []*Name{&r.ClientName, &r.Protocol, &r.Op, &r.Rung, &r.Version} {
+			for _, n := range []*Name{&r.ClientName, &r.Protocol, &r.Op, &r.Rung, &r.Version, &r.ServerName, &r.JA3} {
 				name(n)
 			}
 			number, ok := file(r.File)

@@ -121,6 +121,12 @@ func (e *Engine) describe(t *txn, m *dissect.Message) {
 	if m.FromClient && len(m.Version) > 0 {
 		r.Version = e.intern(m.Version)
 	}
+	if m.FromClient && len(m.ServerName) > 0 {
+		r.ServerName = e.intern(printable(m.ServerName))
+	}
+	if len(m.JA3) > 0 {
+		r.JA3 = e.intern(m.JA3)
+	}
 	if m.Rung != "" {
 		r.Rung = e.internString(m.Rung)
 	}

@@ -16,7 +16,7 @@ func FromRow(a *dissect.Attempt, names *attempt.Names) attempt.Record {
 		Source: a.Source, Destination: a.Destination, Digest: a.ID,
 		SourcePackets: a.SourcePackets, SourceBytes: a.SourceBytes, DestinationPackets: a.DestinationPackets, DestinationBytes: a.DestinationBytes,
 		FirstFrame: a.FirstFrame, LastFrame: a.LastFrame, FirstOffset: a.FirstOffset,
-		Protocol: intern(a.Protocol), Op: intern(a.Op), Rung: intern(a.Rung), Version: intern(a.ClientVersion),
+		Protocol: intern(a.Protocol), Op: intern(a.Op), Rung: intern(a.Rung), Version: intern(a.ClientVersion), ServerName: intern(a.ServerName), JA3: intern(a.JA3),
 		File: a.File, TunnelID: a.TunnelID, Transmissions: a.Transmissions, VLAN: a.VLAN, Proto: a.Proto, Tunnel: a.Tunnel,
 		Role: a.Role, RoleSource: a.RoleSource, Outcome: a.Outcome, Evidence: a.Evidence, Answer: a.Answer, Flags: attempt.FlagGiven}
 	copy(r.History[:], a.History)

@@ -101,6 +101,11 @@ func (h *ClientHello) extensions(f func(v uint16)) {
 	}
 }
 
+// describe tells who asks, and for what name.
+func (h *ClientHello) describe(m *dissect.Message, transport byte) {
+	m.Version, m.JA3, m.ServerName = []byte(h.JA4(transport)), []byte(h.JA3()), h.ServerName
+}
+
 // JA3 is the MD5, in hex, of version, ciphers, extensions, groups and point
 // formats in sent order: protocols.md I.3, salesforce/ja3.
 func (h *ClientHello) JA3() string {

@@ -100,7 +100,7 @@ func digit(c byte) bool { return c >= '0' && c <= '9' }
 
 // httpFields are the header fields that are read, as they stand in the message.
 type httpFields struct {
-	agent, length, encoding, retry, authorization, upgrade []byte
+	agent, host, length, encoding, retry, authorization, upgrade []byte
 }
 
 // httpHeadEnd is the length of the head with its empty line, 0 if it is not there.
@@ -135,6 +135,8 @@ func readHTTPFields(b []byte) (h httpFields) {
 		switch {
 		case is(name, "user-agent"):
 			h.agent = value
+		case is(name, "host"):
+			h.host = value
 		case is(name, "content-length"):
 			h.length = value
 		case is(name, "transfer-encoding"):
@@ -271,7 +273,7 @@ func (http) Dissect(d *dissect.Datagram, f *dissect.Flow, m *dissect.Message) (i
 		}
 		f.B++
 		m.Kind, m.Op, m.Txn = dissect.KindRequest, method, hash1(uint64(uint32(f.B)))
-		m.Version = h.agent
+		m.Version, m.ServerName = h.agent, httpHost(h.host)
 		target := line[len(method)+1:]
 		if i := bytes.IndexByte(target, ' '); i > 0 {
 			target = target[:i]
@@ -296,6 +298,14 @@ func (http) Dissect(d *dissect.Datagram, f *dissect.Flow, m *dissect.Message) (i
 		return end, nil
 	}
 	return leaveBody(f, uint64(end)+body, len(b)), nil
+}
+
+// httpHost is the name in a Host field, without its port (RFC 9110 section 7.2).
+func httpHost(v []byte) []byte {
+	if end := bytes.LastIndexByte(v, ':'); end > bytes.LastIndexByte(v, ']') {
+		v = v[:end]
+	}
+	return v
 }
 
 // httpBootstrap reports a target that is a list of nodes: the cache of Gnutella,

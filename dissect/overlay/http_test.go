@@ -9,11 +9,11 @@ import (
 
 func TestHTTP(t *testing.T) {
 	converse(t, http{}, dissect.ProtoTCP, 80, []line{
-		{data: "GET /announce?x=1 HTTP/1.1\r\nHost: tracker\r\nUser-Agent: rtorrent/0.9\r\n\r\n", kind: dissect.KindRequest, op: "GET", version: "rtorrent/0.9"},
+		{data: "GET /announce?x=1 HTTP/1.1\r\nHost: tracker:6969\r\nUser-Agent: rtorrent/0.9\r\n\r\n", kind: dissect.KindRequest, op: "GET", version: "rtorrent/0.9", name: "tracker"},
 		{node: true, data: "HTTP/1.1 100 Continue\r\n\r\n", kind: dissect.KindProgress, same: 1},
 		{node: true, data: "HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\n", kind: dissect.KindAccept, same: 1, life: 1},
 		{node: true, data: "hello", kind: dissect.KindData},
-		{data: "POST /rpc HTTP/1.1\r\ncontent-length: 3\r\n\r\n", kind: dissect.KindRequest, op: "POST"},
+		{data: "POST /rpc HTTP/1.1\r\nHost: [2001:db8::1]\r\ncontent-length: 3\r\n\r\n", kind: dissect.KindRequest, op: "POST", name: "[2001:db8::1]"},
 		{data: "abc", kind: dissect.KindData},
 		{node: true, data: "HTTP/1.1 503 Busy\r\nRetry-After: 120\r\nTransfer-Encoding: chunked\r\n\r\n", kind: dissect.KindThrottle, same: 5, retry: 120 * second},
 		{node: true, data: "4;x=y\r\n", kind: dissect.KindData},

@@ -240,7 +240,7 @@ func quicRequest(d *dissect.Datagram, p *quicPacket, f *dissect.Flow, m *dissect
 	m.Txn = hashKey(0, p.dst)
 	m.Chain = hashKey(1, p.src)
 	if h, ok := quicHello(frames); ok {
-		m.Version = []byte(h.JA4('q'))
+		h.describe(m, 'q')
 	}
 	return true
 }

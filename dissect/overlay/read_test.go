@@ -18,6 +18,7 @@ type line struct {
 	op   string
 	// Checked where they are not empty.
 	id, version string
+	name, ja3   string // the server that is asked for, the fingerprint
 	role        dissect.Role
 	same        int // 1-based line whose Txn this one must have
 	retry, life int64
@@ -77,6 +78,9 @@ func converse(t *testing.T, p dissect.Protocol, transport uint8, port uint16, li
 		}
 		if l.id != "" && string(m.ClientID) != l.id {
 			t.Errorf("%s line %d: identity %q, want %q", p.Name(), i+1, m.ClientID, l.id)
+		}
+		if l.name != "" && string(m.ServerName) != l.name || l.ja3 != "" && string(m.JA3) != l.ja3 {
+			t.Errorf("%s line %d: asks for %q with JA3 %q, want %q, %q", p.Name(), i+1, m.ServerName, m.JA3, l.name, l.ja3)
 		}
 		if l.version != "" && string(m.Version) != l.version {
 			t.Errorf("%s line %d: version %q, want %q", p.Name(), i+1, m.Version, l.version)

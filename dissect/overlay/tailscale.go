@@ -220,7 +220,7 @@ func derpHead(d *dissect.Datagram, f *dissect.Flow, m *dissect.Message, side uin
 	line, rest := nextLine(b[:end])
 	if f.FromClient {
 		h := readHTTPFields(rest)
-		m.Kind, m.Op, m.Version = dissect.KindRequest, "GET /derp", h.agent
+		m.Kind, m.Op, m.Version, m.ServerName = dissect.KindRequest, "GET /derp", h.agent, httpHost(h.host)
 		return end, nil
 	}
 	if len(line) < 12 || string(line[:7]) != "HTTP/1." {

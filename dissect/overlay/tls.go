@@ -18,7 +18,7 @@ import (
 // not seen. ClientHello is the request and ServerHello the yes of the transport;
 // HelloRetryRequest is a challenge, an alert of the server before its
 // ServerHello a refusal (Op names it), an alert later a close. The version is
-// the JA4 fingerprint of the client. See ReadClientHello for SNI and ALPN.
+// the JA4 fingerprint of the client, the name that it asks for is that of SNI.
 type tls struct{}
 
 const (
@@ -129,7 +129,7 @@ func (tls) Dissect(d *dissect.Datagram, f *dissect.Flow, m *dissect.Message) (in
 			if len(body) > 4 {
 				h, err := ReadClientHello(body[4:])
 				if err == nil {
-					m.Version = []byte(h.JA4('t'))
+					h.describe(m, 't')
 				}
 			}
 		case !f.FromClient && body[0] == 2 && f.Flags&tlsAnswered == 0:

@@ -118,7 +118,7 @@ func TestTLS(t *testing.T) {
 	retry := append(append(be16(0x0303), tlsRetry...), 0, 0x13, 0x01, 0)
 	client := record(tlsHandshake, handshake(1, chrome().body()))
 	converse(t, tls{}, dissect.ProtoTCP, 443, []line{
-		{data: client, kind: dissect.KindRequest, op: "ClientHello", version: "t13d1516h2_8daaf6152771_e5627efa2ab1"},
+		{data: client, kind: dissect.KindRequest, op: "ClientHello", version: "t13d1516h2_8daaf6152771_e5627efa2ab1", name: "relay.example.org"},
 		{node: true, data: record(tlsHandshake, handshake(2, retry)), kind: dissect.KindChallenge, op: "HelloRetryRequest"},
 		{data: client, kind: dissect.KindData},
 		{node: true, data: record(tlsHandshake, handshake(2, server)), kind: dissect.KindAccept, op: "ServerHello", same: 1},
@@ -131,6 +131,9 @@ func TestTLS(t *testing.T) {
 		{node: true, data: record(tlsAlert, []byte{1, 112}), kind: dissect.KindData, op: "unrecognized_name"},
 		{node: true, data: record(tlsAlert, []byte{2, 40}), kind: dissect.KindRefuse, op: "handshake_failure", same: 1},
 	})
+	old := hello{version: 769, ciphers: []uint16{47, 53, 5, 10, 49161, 49162, 49171, 49172, 50, 56, 19, 4}, extensions: []uint16{0, 10, 11},
+		name: "a.example", groups: []uint16{23, 24, 25}, points: []byte{0}}
+	converse(t, tls{}, dissect.ProtoTCP, 443, []line{{data: record(tlsHandshake, handshake(1, old.body())), kind: dissect.KindRequest, name: "a.example", ja3: "ada70206e40642a3e4461f35503241d5"}})
 	v2 := "\x80\x1c\x01\x03\x01\x00\x03\x00\x00\x00\x10\x00\x00\x2f" + strings.Repeat("c", 16)
 	converse(t, tls{}, dissect.ProtoTCP, 443, []line{{data: v2, kind: dissect.KindRequest, op: "ClientHello"}})
 	strangers(t, tls{}, dissect.ProtoTCP, 443, "\x16\x03\x01\x00\x00", "\x17\x03\x01\x00\x20"+strings.Repeat("x", 32), "\x16\x02"+client[2:], "\x16\x03\x01\x00\x50\x0b\x00\x00\x4c\x03\x03xxxxx", v2[:5]+"\x04"+v2[6:])
