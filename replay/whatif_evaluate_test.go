@@ -28,15 +28,7 @@ func TestWhatIfCoverage(t *testing.T) {
 		list := counterfactuals(sc)
 		real := make([][]float64, len(list))
 		for i, x := range list {
-			for seed := range truths {
-				s := sc
-				x.sim(&s)
-				truth, err := samples.Simulate(s, uint64(100+seed), func(*capture.Packet) {})
-				if err != nil {
-					t.Fatal(err)
-				}
-				real[i] = append(real[i], trueRecovery(truth, &s))
-			}
+			real[i] = truly(t, sc, x, truths)
 		}
 		passed := 0
 		in, same, of := make([]int, len(list)), make([]int, len(list)), make([]int, len(list))
@@ -125,16 +117,9 @@ func TestWhatIfMega(t *testing.T) {
 		}},
 	} {
 		in, fates, told, was := 0, 0, "", ""
-		var real []float64
-		for seed := range truths {
-			s := sc
-			x.sim(&s)
-			truth, err := samples.Simulate(s, uint64(100+seed), func(*capture.Packet) {})
-			if err != nil {
-				t.Fatal(err)
-			}
-			real = append(real, trueRecovery(truth, &s))
-			was += fateOf(real[seed]) + " "
+		real := truly(t, sc, x, truths)
+		for _, at := range real {
+			was += fateOf(at) + " "
 		}
 		for seed := range captures {
 			a, r := simulated(t, sc, uint64(1+seed))
@@ -155,4 +140,18 @@ func TestWhatIfMega(t *testing.T) {
 			t.Errorf("%s: the same fate in %d of %d only", x.name, fates, captures*truths)
 		}
 	}
+}
+
+// truly is when the outage with the change in it was over, seed by seed.
+func truly(t *testing.T, sc samples.Scenario, x counterfactual, seeds int) (real []float64) {
+	t.Helper()
+	x.sim(&sc)
+	for seed := range seeds {
+		truth, err := samples.Simulate(sc, uint64(100+seed), func(*capture.Packet) {})
+		if err != nil {
+			t.Fatal(err)
+		}
+		real = append(real, trueRecovery(truth, &sc))
+	}
+	return real
 }
