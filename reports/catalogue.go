@@ -18,12 +18,15 @@ type Results struct {
 	Analysis *pipeline.Analysis
 	Groups   *Groups // of clients; nil = none were given
 	Told     []Event // that were not seen in packets, see ReadEvents
-	judge    func() (*storm.Report, error)
+	// Beside are the files behind the baseline, for who keeps the results.
+	Beside []string
+	cfg    storm.Config
+	judge  func() (*storm.Report, error)
 }
 
 // NewResults judges the run when a table first needs it.
 func NewResults(a *pipeline.Analysis, cfg storm.Config) *Results {
-	return &Results{Analysis: a, judge: sync.OnceValues(func() (*storm.Report, error) { return a.Judge(cfg) })}
+	return &Results{Analysis: a, cfg: cfg, judge: sync.OnceValues(func() (*storm.Report, error) { return a.Judge(cfg) })}
 }
 
 // Report is the judgement; it is made once.

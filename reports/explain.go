@@ -25,6 +25,7 @@ type Question struct {
 type Explanation struct {
 	Finding    storm.Finding
 	Summary    string
+	Against    string // how it compares with a calm day; empty: none was given
 	Flips      []Flip
 	Steady     []string // thresholds that turn nothing within their range
 	Judged     int      // how often the capture was judged anew to find the flips
@@ -81,13 +82,13 @@ const (
 // Explain judges the analysis and explains one finding of it. An error is one
 // of reading the rows, or of a question that nothing answers.
 func Explain(r *Results, q Question) (*Explanation, error) {
-	state, err := r.Analysis.State(storm.Config{})
+	state, err := r.Analysis.State(r.cfg)
 	if err != nil {
 		return nil, err
 	}
 	quality := r.Analysis.Quality()
 	report := state.Under(storm.Thresholds{}, quality)
-	e := &Explanation{Finding: report.Verdict, Summary: report.Summary, Hypotheses: report.Hypotheses}
+	e := &Explanation{Finding: report.Verdict, Summary: report.Summary, Against: againstWords(report), Hypotheses: report.Hypotheses}
 	var nodes []dissect.Endpoint
 	if q.Node != "" {
 		if e.Nodes, err = stories(report, q.Node); err != nil {

@@ -61,6 +61,9 @@ func (e *Explanation) Write(w io.Writer, look Look) error {
 	s.look.Width = max(s.look.Width, leastWidth)
 	s.title(&e.Finding)
 	s.say(2, e.Summary)
+	if e.Against != "" {
+		s.say(2, e.Against)
+	}
 	for _, r := range e.Finding.Reasons {
 		s.say(2, "because "+r)
 	}

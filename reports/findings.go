@@ -32,6 +32,7 @@ func Findings() *Of[storm.Finding] {
 	return define("findings", "a stretch of time on a service with a class", false, append(fields,
 		ratio("peak_rate", "1/s", "attempts a second in the busiest 10 s", func(v *f) float64 { return v.PeakRate }),
 		ratio("surge", "x", "intents over the calm median", func(v *f) float64 { return v.Surge }),
+		str("baseline", "what its calm levels are from, of --baseline; empty: the capture's own calm stretch", func(v *f) string { return v.Baseline }),
 		ratio("excess", "x", "worst survivor, beyond redistribution", func(v *f) float64 { return v.Excess }),
 		ratio("knee", "1/s", "best rate of accepts that was sustained", func(v *f) float64 { return v.Knee }),
 		ratio("knee_load", "1/s", "attempts a second beyond which goodput grew no more; 0: it kept up", func(v *f) float64 { return v.KneeLoad }),

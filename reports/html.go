@@ -73,6 +73,7 @@ type page struct {
 	Class, Service, Confidence, Grave string
 	When                              string
 	Sentence                          string
+	Against                           string // a calm day
 	Tiles                             []tile
 	Facts                             []fact
 	Criteria                          []criterion
@@ -236,6 +237,7 @@ func (p *page) verdict(report *storm.Report) {
 		p.Grave = "calm"
 	}
 	p.Sentence = clip(report.Summary, maxSentence)
+	p.Against = clip(againstWords(report), maxSentence)
 	c, where := &report.Totals.Counts, "in the whole capture"
 	surge := report.Totals.IntentSurge
 	if v.Class != storm.Calm && v.Attempts > 0 {

@@ -91,6 +91,10 @@ func WriteSummarySchema(w io.Writer) error {
 	verdict["properties"].(m)["class"] = m{"enum": classes}
 	schema := closed(m{
 		"schema": m{"const": SummarySchema}, "captures": rows("captures", nil), "ledger": closed(ledger),
+		"baseline": nullable(closed(m{"name": m{"type": "string"}, "counted": m{"enum": []string{"attempts", "flows"}}, "begin": m{"type": "string"}, "end": m{"type": "string"},
+			"missing_services": texts, "services": m{"type": "array", "items": closed(m{"service": m{"type": "string"}, "baseline_service": m{"type": "string"},
+				"begin": m{"type": "string"}, "end": m{"type": "string"}, "same_time_of_day": m{"type": "boolean"}, "attempt_rate": number, "baseline_attempt_rate": number,
+				"volume": number, "failure_ratio": number, "baseline_failure_ratio": m{"type": []string{"number", "null"}}, "surge": number})}})),
 		"verdict": verdict, "findings": rows("findings", criteria), "totals": closed(totals),
 		"nodes": rows("nodes", m{"periods": nested("node_periods")}), "migrations": rows("migrations", nil),
 		"roles": rows("roles", nil), "versions": rows("versions", nil), "policies": rows("policies", nil),
@@ -104,6 +108,11 @@ func WriteSummarySchema(w io.Writer) error {
 	enc.SetEscapeHTML(false)
 	enc.SetIndent("", " ")
 	return enc.Encode(schema)
+}
+
+func nullable(schema map[string]any) map[string]any {
+	schema["type"] = []string{"object", "null"}
+	return schema
 }
 
 func jsonType(k Kind) []string {

@@ -74,6 +74,7 @@ func (s *screen) brief(r *Results) {
 	s.title(&s.report.Verdict)
 	s.say(2, s.report.Summary)
 	s.criteria(&s.report.Verdict)
+	s.against()
 	s.others()
 	s.read(r)
 	s.totals()
@@ -212,6 +213,7 @@ func (s *screen) verdict() {
 		s.out.WriteByte('\n')
 		s.grid([]string{"criterion", "value", "needed", "unit", "met", "note"}, rows, 1)
 	}
+	s.against()
 	if len(s.report.Findings) > 1 {
 		s.head("All findings")
 	}
@@ -257,6 +259,60 @@ func (s *screen) criteria(v *storm.Finding) {
 	if len(parts) > 0 {
 		s.say(2, "criteria: "+strings.Join(parts, "; "))
 	}
+}
+
+// against is how the service of the verdict, or the busiest, compares with the
+// calm day.
+func (s *screen) against() {
+	if words := againstWords(s.report); words != "" {
+		s.say(2, words)
+	}
+}
+
+func againstWords(r *storm.Report) string {
+	b := r.Baseline
+	if b == nil {
+		return ""
+	}
+	a := b.Of(r.Verdict.Service)
+	where := ""
+	if a == nil && len(b.Services) > 0 && (r.Verdict.Service == "" || len(r.Findings) == 0) {
+		a = &b.Services[0]
+		where = " on " + a.Service
+	}
+	if a == nil {
+		return fmt.Sprintf("baseline %s: %s is not in it", b.Name, r.Verdict.Service)
+	}
+	if a.CalmService != a.Service {
+		where += fmt.Sprintf(" (%s there)", a.CalmService)
+	}
+	when := "at the same time of day"
+	if !a.Aligned {
+		when = "in its median, for it does not cover this time of day"
+	}
+	what := "attempts/s"
+	if b.Flows {
+		what = "new flows/s"
+	}
+	percents := func(f float64) string {
+		if f == 0 {
+			return "0"
+		}
+		return share(f)
+	}
+	text := fmt.Sprintf("baseline %s%s: %s attempts/s, there %s %s %s", b.Name, where, number(a.Rate), number(a.CalmRate), what, when)
+	if a.Volume() > 0 {
+		text += fmt.Sprintf(" (%sx)", short(a.Volume()))
+	}
+	if a.CalmFailure >= 0 {
+		text += fmt.Sprintf("; %s %% failed, there %s %%", percents(a.Failure), percents(a.CalmFailure))
+	} else {
+		text += fmt.Sprintf("; %s %% failed, there not known: flow records do not say", percents(a.Failure))
+	}
+	if a.Surge > 0 {
+		text += fmt.Sprintf("; surge %sx", short(a.Surge))
+	}
+	return text
 }
 
 // others are the findings beside the verdict.

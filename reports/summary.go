@@ -102,6 +102,7 @@ func WriteSummary(w io.Writer, r *Results) error {
 	}))
 	o.raw("findings", rowsOf(Findings(), env, report.Findings, criteria))
 	o.raw("totals", totals(&report.Totals))
+	o.raw("baseline", baseline(report.Baseline))
 	o.raw("nodes", rowsOf(Nodes(), env, report.Nodes, periods))
 	o.raw("migrations", rowsOf(Migrations(), env, report.Migrations, nil))
 	o.raw("versions", rowsOf(Versions(), env, report.Versions, nil))
@@ -138,6 +139,49 @@ func totals(t *storm.Totals) []byte {
 	proof.put("bytes", t.ByteAccepts)
 	proof.put("age", t.AgeAccepts)
 	o.raw("accepts_proven_by", proof.end())
+	return o.end()
+}
+
+// baseline is null where none was given.
+func baseline(a *storm.Against) []byte {
+	if a == nil {
+		return []byte("null")
+	}
+	services := []byte{'['}
+	for i := range a.Services {
+		s := &a.Services[i]
+		if i > 0 {
+			services = append(services, ',')
+		}
+		var o object
+		o.put("service", s.Service)
+		o.put("baseline_service", s.CalmService)
+		o.put("begin", stamp(s.From))
+		o.put("end", stamp(s.To))
+		o.put("same_time_of_day", s.Aligned)
+		o.put("attempt_rate", s.Rate)
+		o.put("baseline_attempt_rate", s.CalmRate)
+		o.put("volume", s.Volume())
+		o.put("failure_ratio", s.Failure)
+		var failure *float64
+		if s.CalmFailure >= 0 {
+			failure = &s.CalmFailure
+		}
+		o.put("baseline_failure_ratio", failure)
+		o.put("surge", s.Surge)
+		services = append(services, o.end()...)
+	}
+	var o object
+	o.put("name", a.Name)
+	kind := "attempts"
+	if a.Flows {
+		kind = "flows"
+	}
+	o.put("counted", kind)
+	o.put("begin", stamp(a.Begin))
+	o.put("end", stamp(a.End))
+	o.raw("services", append(services, ']'))
+	o.put("missing_services", append([]string{}, a.Missing...))
 	return o.end()
 }
 

@@ -1,6 +1,7 @@
 package reports
 
 import (
+	"cmp"
 	"fmt"
 	"iter"
 	"math"
@@ -167,6 +168,11 @@ func ratio[T any](name, unit, doc string, get func(*T) float64) field[T] {
 		}
 		return Value{Float: f}
 	}}
+}
+
+// optRatio is a real number that is absent where it is zero.
+func optRatio[T any](name, unit, doc string, get func(*T) float64) field[T] {
+	return ratio(name, unit, doc, func(v *T) float64 { return cmp.Or(get(v), math.NaN()) })
 }
 
 func flag[T any](name, doc string, get func(*T) bool) field[T] {

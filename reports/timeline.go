@@ -23,7 +23,8 @@ func Timeline() *Of[storm.Window] {
 	fields = append(fields, counts(func(v *w) *storm.Counts { return &v.Counts })...)
 	return define("timeline", "a service, or one node of it, in a window of 10 s", false, append(fields,
 		num("clients", "", "different clients that tried", func(v *w) int64 { return v.Clients }),
-		ratio("surge", "x", "intents over the calm median of the service", func(v *w) float64 { return v.Surge }),
+		ratio("surge", "x", "intents over the calm median of the service, or over those of --baseline", func(v *w) float64 { return v.Surge }),
+		optRatio("baseline_attempts", "", "attempts of the service in such a window of the calm day, of --baseline", func(v *w) float64 { return v.Baseline }),
 		num("attached", "", "clients believed to hold a session at the window's end", func(v *w) int64 { return v.Attached }),
 	)...)
 }

@@ -46,6 +46,11 @@ Where packets are gone, logs are read instead, by content: Zeek's conn.log, flow
 events of Suricata's eve.json, and attempts tables of squall report attempts. What
 they tell is of the transport alone, and said to be.
 
+--baseline PATH judges by a calm day in place of the calm stretch of the captures:
+volume, failures and wishes against the same time of day, or against the median
+where it does not cover that. With it a capture that begins inside a storm is
+judged in full.
+
 --shard I/N takes one of N shares of the flows and keeps it with -o, for squall
 merge; I counts from 0 and may be left out where JOB_COMPLETION_INDEX or
 SLURM_ARRAY_TASK_ID say it, so that a Kubernetes Indexed Job, a Slurm array or
@@ -102,6 +107,9 @@ Exit status: 0 done, 2 unreadable input, 3 done but an input was damaged,
 			if in.shard.Count > 1 && dir == "" {
 				return exitError{exitUsage, errors.New("a shard is kept for squall merge: -o DIR")}
 			}
+			if in.shard.Count > 1 && len(in.baselines) > 0 {
+				return exitError{exitUsage, errors.New("a shard is not judged: --baseline is for the whole, squall explain MERGED --baseline PATH")}
+			}
 			in.indexed = dir != ""
 			results, err := in.analyse(cmd, args)
 			if err != nil {
@@ -144,6 +152,7 @@ Exit status: 0 done, 2 unreadable input, 3 done but an input was damaged,
 		},
 	}
 	in.flags(cmd)
+	in.baselineFlag(cmd)
 	f := cmd.Flags()
 	f.StringVarP(&format, "format", "T", "text", "text, markdown, html, json or prometheus")
 	f.StringVarP(&out.file, "write", "w", "-", "file to write, - for standard output")

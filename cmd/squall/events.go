@@ -52,6 +52,7 @@ Wireshark or tshark are the number of the line.`,
 		},
 	}
 	in.flags(cmd)
+	in.baselineFlag(cmd)
 	out.flags(cmd)
 	return cmd
 }

@@ -144,3 +144,16 @@ func TestPrometheus(t *testing.T) {
 		t.Errorf("%d samples", len(seen))
 	}
 }
+
+// TestKeptTakesNoCaptureFlags: what a kept analysis cannot do is said, not left out.
+func TestKeptTakesNoCaptureFlags(t *testing.T) {
+	kept := filepath.Join(t.TempDir(), "kept")
+	if code, _, errs := squall(nil, "analyze", sampled(t, "outage"), "-q", "-o", kept); code != 0 {
+		t.Fatal(errs)
+	}
+	for _, args := range [][]string{{"report", "attempts", kept, "-f", "udp"}, {"explain", kept, "--after", "10s"}, {"report", "timeline", kept, "--hints", "", "--keep-duplicates"}} {
+		if code, out, errs := squall(nil, args...); code != exitUsage || !strings.Contains(errs, "is for captures") {
+			t.Errorf("%v: exit %d: %s%s", args, code, out, errs)
+		}
+	}
+}

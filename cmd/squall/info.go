@@ -26,6 +26,10 @@ func infoCommand() *cobra.Command {
 span, drops, cut packets, gaps, clock steps, damage; and the ledger, in which
 every packet read stands in exactly one bucket.
 
+Of flow records (nfdump -o csv, flow logs of AWS, GCP and Azure) it tells the span,
+the flows, the ports with most of them, and the holes. What they leave open, how
+connections went, makes them no attempts.
+
 Where captures are given a name, as east=FILE, the taps follow: the span of each,
 its clock against the others, its networks inside VXLAN, GENEVE, GRE and the like,
 how much of it was seen elsewhere too, and the SHA-256 of its files.
@@ -46,17 +50,29 @@ damaged; one that ends inside its last record is only noted.`,
 			if err != nil {
 				return err
 			}
-			in.countOnly = true
+			in.countOnly, in.takeFlows = true, true
 			results, err := in.analyse(cmd, args)
 			if err != nil {
 				return err
 			}
 			defer results.Analysis.Close()
+			flows := make([]flowLog, len(in.flows))
+			for i := range in.flows {
+				if flows[i], err = readFlowLog(&in.flows[i]); err != nil {
+					return exitError{exitFailed, err}
+				}
+			}
 			all := results.Analysis.Captures()
+			for i := range flows {
+				all = append(all, flows[i].Capture)
+			}
 			if f.Name == "text" && len(out.query.Columns) == 0 {
 				err := emit(cmd, out.file, func(w io.Writer) error {
-					for i := range all {
+					for i := range all[:len(all)-len(flows)] {
 						describe(w, &all[i])
+					}
+					for i := range flows {
+						flows[i].describe(w)
 					}
 					for _, hole := range results.Analysis.Quality().Holes {
 						fmt.Fprintf(w, "HOLE  %s\n", hole)
@@ -68,11 +84,7 @@ damaged; one that ends inside its last record is only noted.`,
 					return err
 				}
 			} else {
-				_, rows, err := results.Table(table.Name)
-				if err != nil {
-					return exitError{exitFailed, err}
-				}
-				if err := out.write(cmd, f, &table.Table, rows); err != nil {
+				if err := out.write(cmd, f, &table.Table, table.List(all)); err != nil {
 					return err
 				}
 			}

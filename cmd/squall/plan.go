@@ -31,6 +31,9 @@ func (s *source) demand(cmd *cobra.Command, args []string) (*reports.Results, er
 	if len(pieces) == 0 {
 		return s.analyse(cmd, args)
 	}
+	if err := s.forCaptures(args[0]); err != nil {
+		return nil, err
+	}
 	cfg, err := s.config()
 	if err != nil {
 		return nil, err
@@ -39,7 +42,20 @@ func (s *source) demand(cmd *cobra.Command, args []string) (*reports.Results, er
 	if err != nil {
 		return nil, exitError{exitUsage, err}
 	}
-	return s.told(a)
+	return s.told(cmd, a)
+}
+
+// forCaptures refuses the flags that a kept analysis was made under.
+func (s *source) forCaptures(dir string) error {
+	for _, f := range []struct {
+		name string
+		set  bool
+	}{{"filter", s.filter != ""}, {"after", s.after != ""}, {"before", s.before != ""}, {"clock", len(s.clocks) > 0}, {"keep-duplicates", s.keepDuplicates}} {
+		if f.set {
+			return exitError{exitUsage, fmt.Errorf("--%s is for captures, and %s was made of them before: squall analyze --%s makes another, squall report --where chooses among rows", f.name, dir, f.name)}
+		}
+	}
+	return nil
 }
 
 // planFlags are what chooses the demand.

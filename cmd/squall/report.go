@@ -7,6 +7,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -155,7 +156,13 @@ to (first, retry, failover, parallel, refresh, reattach).`,
 			if err != nil {
 				return err
 			}
-			if kept, ok := keptTable(args[1:], table); ok {
+			if len(in.baselines) > 0 && !slices.Contains(judgedTables, table.Name) {
+				return exitError{exitUsage, fmt.Errorf("--baseline changes how things are judged: it is for %s, not for %s", strings.Join(judgedTables, ", "), table.Name)}
+			}
+			if kept, ok := keptTable(args[1:], table); ok && !in.besides() {
+				if err := in.forCaptures(args[1]); err != nil {
+					return err
+				}
 				h, err := os.Open(kept)
 				if err != nil {
 					return exitError{exitUsage, err}
@@ -163,7 +170,7 @@ to (first, retry, failover, parallel, refresh, reattach).`,
 				defer h.Close()
 				return out.write(cmd, f, table, reports.ReadParquet(h, table))
 			}
-			results, err := in.analyse(cmd, args[1:])
+			results, err := in.demand(cmd, args[1:])
 			if err != nil {
 				return err
 			}
@@ -182,9 +189,18 @@ to (first, retry, failover, parallel, refresh, reattach).`,
 		},
 	}
 	in.flags(cmd)
+	in.baselineFlag(cmd)
 	out.flags(cmd)
 	out.hiveFlag(cmd)
 	return cmd
+}
+
+// judgedTables are those that a baseline has a say in.
+var judgedTables = []string{"timeline", "nodes", "findings", "criteria", "node_periods", "migrations", "versions", "roles", "events", "sources"}
+
+// besides says that something is given that a kept table does not know of.
+func (s *source) besides() bool {
+	return len(s.baselines) > 0 || s.groups != "" || s.events != "" || s.hints != ""
 }
 
 func tableList() string {

@@ -6,6 +6,7 @@ import (
 	"io"
 	"io/fs"
 	"os"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -32,6 +33,9 @@ type source struct {
 	events         string
 	placed         *reports.Groups // of groups
 	noted          []reports.Event // of events
+	baselines      []string        // inputs of a calm day
+	takeFlows      bool            // info counts flow records, which are no attempts
+	flows          []written       // that it found
 	keepDuplicates bool
 	clocks         []string                 // of --clock
 	set            map[string]capture.Clock // once they are known
@@ -70,7 +74,7 @@ const defaultTemp = 16 << 10
 
 // words are the flags and inputs that give the same analysis again.
 func (s *source) words(cmd *cobra.Command, args []string) (out []string) {
-	for _, name := range []string{"filter", "after", "before", "hints", "groups", "events", "keep-duplicates", "clock", "max-flows"} {
+	for _, name := range []string{"filter", "after", "before", "hints", "groups", "events", "baseline", "keep-duplicates", "clock", "max-flows"} {
 		if f := cmd.Flags().Lookup(name); f != nil && f.Changed {
 			if list, ok := f.Value.(interface{ GetSlice() []string }); ok {
 				for _, v := range list.GetSlice() {
@@ -191,7 +195,7 @@ func (s *source) analyse(cmd *cobra.Command, args []string) (*reports.Results, e
 	}
 	if len(inputs) == 1 {
 		if a, _, err := readRun(inputs[0]); err == nil {
-			return s.told(a)
+			return s.told(cmd, a)
 		} else if !errors.Is(err, fs.ErrNotExist) {
 			return nil, exitError{exitUsage, err}
 		}
@@ -205,14 +209,20 @@ func (s *source) analyse(cmd *cobra.Command, args []string) (*reports.Results, e
 			return nil, exitError{exitUsage, fmt.Errorf("%s holds no packets: -f and --shard are for captures", logs[0].path)}
 		}
 		for _, w := range logs {
-			if w.format.Counted() {
-				return nil, exitError{exitUsage, fmt.Errorf("%s is %v: flow records do not say how a connection went, so that they are no attempts and tell nothing of retries or failures; squall does not analyse them", w.path, w.format)}
+			if w.format.Counted() && !s.takeFlows {
+				return nil, exitError{exitUsage, fmt.Errorf("%s is %v: flow records do not say how a connection went, so that they are no attempts and tell nothing of retries or failures. squall info says what they cover; --baseline %s beside a capture makes them the calm day that it is judged by", w.path, w.format, w.path)}
 			}
 		}
+		logs = slices.DeleteFunc(logs, func(w written) bool {
+			if w.format.Counted() {
+				s.flows = append(s.flows, w)
+			}
+			return w.format.Counted()
+		})
 		cfg.Records = records(logs, &cfg)
 	}
 	var src capture.Source = noPackets{}
-	if len(inputs) > 0 || len(logs) == 0 {
+	if len(inputs) > 0 || len(logs)+len(s.flows) == 0 {
 		if src, err = s.open(cmd, inputs, capture.Options{Window: cfg.Window, Index: s.indexed, Stdin: stdin}); err != nil {
 			return nil, err
 		}
@@ -225,13 +235,25 @@ func (s *source) analyse(cmd *cobra.Command, args []string) (*reports.Results, e
 	if err != nil && (a == nil || cmd.Context().Err() == nil) {
 		return nil, exitError{exitFailed, err}
 	}
-	return s.told(a)
+	return s.told(cmd, a)
 }
 
 // told adds what was given beside the captures.
-func (s *source) told(a *pipeline.Analysis) (*reports.Results, error) {
-	results := reports.NewResults(a, storm.Config{})
+func (s *source) told(cmd *cobra.Command, a *pipeline.Analysis) (*reports.Results, error) {
+	var judging storm.Config
+	var beside []string
+	if len(s.baselines) > 0 {
+		judging.Baseline = func(state *storm.State) (*storm.Baseline, error) { return s.baseline(cmd, state, &beside) }
+	}
+	results := reports.NewResults(a, judging)
 	results.Groups, results.Told = s.placed, s.noted
+	if len(s.baselines) > 0 { // what is wrong with it is said before anything is written
+		if _, err := results.Report(); err != nil {
+			a.Close()
+			return nil, exitError{exitUsage, err}
+		}
+		results.Beside = beside
+	}
 	return results, nil
 }
 

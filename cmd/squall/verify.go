@@ -29,6 +29,9 @@ type custody struct {
 	Thresholds []storm.Threshold `json:"thresholds"`
 	Inputs     []sealed          `json:"inputs"`
 	Hints      *sealed           `json:"hints,omitempty"`
+	Groups     *sealed           `json:"groups,omitempty"`
+	Events     *sealed           `json:"events,omitempty"`
+	Baseline   []sealed          `json:"baseline,omitempty"` // what the calm day was read from
 	Outputs    []sealed          `json:"outputs"`
 	// Seal is the SHA-256 of all that stands above, as it is written with an empty seal.
 	Seal string `json:"seal"`
@@ -82,16 +85,27 @@ func keepCustody(dir string, r *reports.Results, arguments []string) error {
 		s.Tap, s.Clock = f.Observer, clockWords(&f.Clock)
 		c.Inputs = append(c.Inputs, s)
 	}
-	for _, a := range arguments {
-		hints, ok := strings.CutPrefix(a, "--hints=")
-		if !ok {
-			continue
+	for flag, to := range map[string]**sealed{"--hints=": &c.Hints, "--groups=": &c.Groups, "--events=": &c.Events} {
+		for _, a := range arguments {
+			path, ok := strings.CutPrefix(a, flag)
+			if !ok {
+				continue
+			}
+			s, err := seal(path, path)
+			if err != nil {
+				return err
+			}
+			*to = &s
 		}
-		s, err := seal(hints, hints)
-		if err != nil {
-			return err
+	}
+	for _, path := range r.Beside {
+		s := sealed{Name: path}
+		if info, err := os.Stat(path); err == nil && info.Mode().IsRegular() {
+			if s, err = seal(path, path); err != nil {
+				return err
+			}
 		}
-		c.Hints = &s
+		c.Baseline = append(c.Baseline, s)
 	}
 	entries, err := os.ReadDir(dir)
 	if err != nil {
@@ -129,8 +143,8 @@ Of a pcapng file that extract wrote, verify finds the captures that it was taken
 from, by name or among the files that are named, and compares the bytes of every packet with the
 frame that it names as its parent.
 
-The manifest also holds the arguments, the hints and the thresholds, under a seal of
-its own. A seal tells a change, not who made it: keep the seal, or the manifest,
+Hints, groups, events and what a --baseline was read from are hashed as well. The
+manifest also holds the arguments and the thresholds, under a seal of its own. A seal tells a change, not who made it: keep the seal, or the manifest,
 where others cannot change it.
 
 Exit status: 0 all is as it was, 1 something is not, 2 no manifest.`,
@@ -156,11 +170,32 @@ Exit status: 0 all is as it was, 1 something is not, 2 no manifest.`,
 			}
 			bad := c.check(cmd.OutOrStdout(), args[0], args[1:])
 			if bad > 0 {
-				return exitError{exitFailed, fmt.Errorf("%d of %d are not what they were", bad, 2+len(c.Inputs)+len(c.Outputs))}
+				return exitError{exitFailed, fmt.Errorf("%d of %d are not what they were", bad, 2+len(c.Inputs)+len(c.beside())+len(c.Outputs))}
 			}
 			return nil
 		},
 	}
+}
+
+// besideInput is a file that was given beside the captures.
+type besideInput struct {
+	what string
+	sealed
+}
+
+func (c *custody) beside() (out []besideInput) {
+	for _, b := range []struct {
+		what string
+		is   *sealed
+	}{{"hints", c.Hints}, {"groups", c.Groups}, {"events", c.Events}} {
+		if b.is != nil {
+			out = append(out, besideInput{b.what, *b.is})
+		}
+	}
+	for _, s := range c.Baseline {
+		out = append(out, besideInput{"baseline", s})
+	}
+	return out
 }
 
 // check prints a line for each thing that was sealed and counts those that
@@ -204,12 +239,19 @@ func (c *custody) check(w io.Writer, dir string, files []string) (bad int) {
 			say(got.Size == s.Size && got.SHA256 == s.SHA256, "input %s", s.Name)
 		}
 	}
-	all := c.Outputs
-	if c.Hints != nil {
-		got, err := seal(c.Hints.Name, c.Hints.Name)
-		say(err == nil && got == *c.Hints, "hints %s", c.Hints.Name)
+	for _, b := range c.beside() {
+		at, named := given[b.SHA256]
+		switch {
+		case b.SHA256 == "":
+			fmt.Fprintf(w, "unknown  %s %s: it was no file, and nothing of it is known\n", b.what, b.Name)
+		case named:
+			say(true, "%s %s, as %s", b.what, b.Name, at)
+		default:
+			got, err := seal(b.Name, b.Name)
+			say(err == nil && got == b.sealed, "%s %s", b.what, b.Name)
+		}
 	}
-	for _, s := range all {
+	for _, s := range c.Outputs {
 		got, err := seal(filepath.Join(dir, s.Name), s.Name)
 		if err != nil {
 			say(false, "output %v", err)

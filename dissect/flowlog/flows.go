@@ -33,6 +33,9 @@ func EachFlow(f Format, in io.Reader, use func(*Flow)) (Stats, error) {
 		switch {
 		case errors.Is(err, errNone):
 			return
+		case errors.Is(err, errLeftOut):
+			s.LeftOut++
+			fallthrough
 		case errors.Is(err, errSkip):
 			s.Records++
 			s.Ledger[dissect.BucketOther]++
@@ -173,8 +176,12 @@ func (t *table) parse(line string, f *Flow) error {
 		}
 		return ""
 	}
-	if s := get("status"); s != "" && s != "OK" {
-		return errSkip // NODATA, SKIPDATA: nothing was seen, or nothing was kept
+	switch get("status") {
+	case "", "OK":
+	case "SKIPDATA":
+		return errLeftOut
+	default:
+		return errSkip // NODATA: nothing was seen
 	}
 	var err error
 	if f.Start, err = moment(get("start")); err != nil {

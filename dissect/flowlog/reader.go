@@ -89,6 +89,7 @@ type Stats struct {
 	Records, Bytes int64 // lines that hold something
 	First, Last    int64 // of its connections, ns
 	Ledger         dissect.Ledger
+	LeftOut        int64 // times that an exporter says it left records out (SKIPDATA)
 	// Bad is the first line that could not be read, and why; empty without one.
 	Bad       string
 	BadLine   int64
@@ -149,6 +150,8 @@ func lines(in io.Reader, use func(line []byte, offset int64, whole bool)) (int64
 var (
 	errSkip = errors.New("no connection")
 	errNone = errors.New("nothing")
+	// errLeftOut stands where the exporter had no room for what it saw.
+	errLeftOut = errors.New("records were left out")
 )
 
 // Read reads a log to its end; file is its number among the inputs. An error

@@ -35,7 +35,15 @@ func (a *Analysis) State(cfg storm.Config) (*storm.State, error) {
 	if err != nil {
 		return nil, err
 	}
-	return whole.state, nil
+	if cfg.Baseline == nil {
+		return whole.state, nil
+	}
+	b, err := cfg.Baseline(whole.state)
+	if err != nil {
+		return nil, err
+	}
+	q := a.Quality()
+	return whole.state, whole.state.Against(b, &q)
 }
 
 // gathering joins what was counted as soon as a partition is over, so that no

@@ -2,6 +2,7 @@ package storm
 
 import (
 	"fmt"
+	"math"
 	"slices"
 
 	"squall/dissect"
@@ -33,7 +34,7 @@ func (j *judge) lossy(m *moment) bool {
 // not, repeats are what the clients' timers do to a slow node.
 func (j *judge) prompt(m *moment) bool {
 	const slack = 100 // ms
-	return ratio(m.n[fQuickWait], m.n[fQuick]) <= 2*j.calm.wait+slack
+	return ratio(m.n[fQuickWait], m.n[fQuick]) <= 2*j.calmOf(m.at).wait+slack
 }
 
 type wrap func(func(*moment) bool) func(*moment) bool
@@ -89,7 +90,7 @@ func (j *judge) floods(free wrap) (out []Finding) {
 	yes := free(func(m *moment) bool {
 		n := m.n[fAttempts]
 		return float64(m.n[fUnreal]) >= j.th.FloodFloor && float64(m.n[fUnreal]) > j.th.Unanswerable*float64(n) &&
-			(!j.calm.known || float64(n) >= j.th.FloodFactor*j.calm.attempts)
+			(!j.calmOf(m.at).known || float64(n) >= j.th.FloodFactor*j.calmOf(m.at).attempts)
 	})
 	for _, r := range j.runs(yes, j.d.length(joinBreaks)) {
 		if j.inARow(r, yes) < j.need() {
@@ -108,18 +109,24 @@ const crowd = 20
 
 // surges: more clients want in than usual, and get in.
 func (j *judge) surges(free wrap) (out []Finding) {
-	if !j.calm.known {
+	given := j.base != nil && !j.base.b.Flows
+	if !j.calm.known && !given {
 		return nil
 	}
 	enough := func(n int64, calm float64) bool {
 		return float64(n) >= max(j.th.Surge*calm, j.th.VolumeFloor)
 	}
-	early := j.q.Begin/j.length + j.d.length(30) + j.window // a surge needs a before
+	early := j.q.Begin/j.length + j.d.length(30) + j.window // a surge needs a before,
+	if given {
+		early = math.MinInt64 // or a calm day
+	}
 	quiet := func(m *moment) bool {
-		return m.failure() < j.calmFailure()+j.th.SurgeFailure && lowerBound(m.n[fRetries], m.n[fAttempts]) < 1.0/3 &&
+		return m.failure() < j.calmFailure(m.at)+j.th.SurgeFailure && lowerBound(m.n[fRetries], m.n[fAttempts]) < 1.0/3 &&
 			m.n[fUnreal]*2 <= m.n[fAttempts]
 	}
-	many := free(func(m *moment) bool { return quiet(m) && m.active >= crowd && enough(m.wishes(), j.calm.wishes) })
+	many := free(func(m *moment) bool {
+		return quiet(m) && m.active >= crowd && enough(m.wishes(), j.calmOf(m.at).wishes)
+	})
 	for _, r := range j.runs(many, j.d.length(joinBreaks)) {
 		if j.at[r.from].at <= early || j.inARow(r, many) < j.need() {
 			continue
@@ -135,7 +142,7 @@ func (j *judge) surges(free wrap) (out []Finding) {
 		if share := ratio(head.n[fInsist], max(head.n[fAttempts], 1)); share >= j.th.InsistShare {
 			f.Class = ApplicationFlood
 			f.Criteria = []Criterion{
-				{Name: "surge", Unit: "x", Value: f.Surge, Threshold: j.th.Surge, Met: true, Note: "wishes over calm ones"},
+				{Name: "surge", Unit: "x", Value: f.Surge, Threshold: j.th.Surge, Met: true, Note: j.over("wishes")},
 				{Name: "insistence", Unit: "ratio", Value: share, Threshold: j.th.InsistShare, Met: true,
 					Note: "attempts right after the same source was served and closed"},
 			}
@@ -143,26 +150,36 @@ func (j *judge) surges(free wrap) (out []Finding) {
 			continue
 		}
 		f.Criteria = []Criterion{
-			{Name: "surge", Unit: "x", Value: f.Surge, Threshold: j.th.Surge, Met: true, Note: "wishes over calm ones"},
-			{Name: "failure", Unit: "ratio", Value: head.failure(), Threshold: j.calmFailure() + j.th.SurgeFailure, Met: true, Note: "at most"},
+			{Name: "surge", Unit: "x", Value: f.Surge, Threshold: j.th.Surge, Met: true, Note: j.over("wishes")},
+			{Name: "failure", Unit: "ratio", Value: head.failure(), Threshold: j.calmFailure(head.at) + j.th.SurgeFailure, Met: true, Note: "at most"},
 			{Name: "returning", Unit: "ratio", Value: back, Threshold: j.th.ReconnectShare, Met: f.Class == MassReconnect,
 				Note: "wishes of clients that had a session"},
 		}
 		out = append(out, f)
 	}
 	refresh := free(func(m *moment) bool {
-		return quiet(m) && j.calm.refresh > 0 && enough(m.n[fRefresh], j.calm.refresh)
+		c := j.calmOf(m.at)
+		return quiet(m) && c.refresh > 0 && enough(m.n[fRefresh], c.refresh)
 	})
 	for _, r := range j.runs(refresh, j.d.length(joinBreaks)) {
 		if j.at[r.from].at <= early || j.inARow(r, refresh) < 3*j.need() {
 			continue
 		}
 		f := j.plain(RefreshSurge, r)
-		f.Criteria = []Criterion{{Name: "refreshes", Unit: "x", Value: float64(j.at[(r.from+r.to)/2].n[fRefresh]) / j.calm.refresh,
-			Threshold: j.th.Surge, Met: true, Note: "refreshes over calm ones"}}
+		mid := &j.at[(r.from+r.to)/2]
+		f.Criteria = []Criterion{{Name: "refreshes", Unit: "x", Value: float64(mid.n[fRefresh]) / j.calmOf(mid.at).refresh,
+			Threshold: j.th.Surge, Met: true, Note: j.over("refreshes")}}
 		out = append(out, f)
 	}
 	return out
+}
+
+// over says what a surge is a surge over.
+func (j *judge) over(what string) string {
+	if j.base == nil {
+		return what + " over calm ones"
+	}
+	return what + " over calm ones, " + j.base.words()
 }
 
 // scanned: most failures of the service are of sources that scan.

@@ -69,7 +69,9 @@ type judge struct {
 	bins   []bin
 	at     []moment
 	calm   calm
-	gap    float64 // median, from the start of an attempt to that of its retry, ns
+	base   *levels         // of a calm day; nil = there is none
+	mixed  map[*calm]*calm // its levels with what only the capture knows
+	gap    float64         // median, from the start of an attempt to that of its retry, ns
 }
 
 // judge prepares the judging of a service with windows of a rung.
@@ -80,6 +82,7 @@ func (d *scenes) judge(name string, rung int, q *Quality, th *Thresholds) *judge
 	j.gap, _ = s.gap()
 	j.slide()
 	j.settle()
+	j.base = d.whole.levelsOf(name, j.window*j.length)
 	return j
 }
 
@@ -235,16 +238,25 @@ func (j *judge) criteria(m *moment) [5]Criterion {
 	n := m.n[fAttempts]
 	th := j.th
 	volume := Criterion{Name: "volume", Unit: "attempts", Value: float64(n), Threshold: th.VolumeFloor}
-	if j.calm.known && j.calm.attempts > 0 {
-		volume.Threshold = max(th.VolumeFloor, th.Volume*j.calm.attempts)
+	calm := j.calmOf(m.at)
+	if calm.known && calm.attempts > 0 {
+		volume.Threshold = max(th.VolumeFloor, th.Volume*calm.attempts)
 	} else {
 		volume.Note = "no calm stretch to compare with: the floor alone"
+	}
+	against := ""
+	if j.base != nil {
+		against = j.base.words()
+		volume.Note = against
 	}
 	volume.Met = volume.Value >= volume.Threshold
 	amp := Criterion{Name: "amplification", Unit: "retry share", Value: lowerBound(m.n[fRetries]-m.n[fAsked], n), Threshold: th.RetryShare,
 		Note: "lower 95 % bound, less those that the node had asked for"}
 	amp.Met = amp.Value >= amp.Threshold
-	fail := Criterion{Name: "failure", Unit: "ratio", Value: m.failure(), Threshold: max(th.Failure, j.calmFailure()+th.FailureOverCalm)}
+	fail := Criterion{Name: "failure", Unit: "ratio", Value: m.failure(), Threshold: max(th.Failure, j.calmFailure(m.at)+th.FailureOverCalm)}
+	if j.base != nil && !j.base.b.Flows {
+		fail.Note = against
+	}
 	fail.Met = fail.Value >= fail.Threshold
 	broad := Criterion{Name: "breadth", Unit: "clients", Value: float64(m.retriers),
 		Threshold: max(th.Breadth*float64(m.active), min(th.BreadthFloor, math.Ceil(float64(m.active)/2)))}
@@ -258,11 +270,12 @@ func (j *judge) criteria(m *moment) [5]Criterion {
 	return [5]Criterion{volume, amp, fail, broad, answer}
 }
 
-func (j *judge) calmFailure() float64 {
-	if !j.calm.known {
+func (j *judge) calmFailure(bin int64) float64 {
+	c := j.calmOf(bin)
+	if !c.known {
 		return 0
 	}
-	return min(j.calm.failure, 0.7)
+	return min(c.failure, 0.7)
 }
 
 func (j *judge) stormy(m *moment) bool {
@@ -275,7 +288,7 @@ func (j *judge) stormy(m *moment) bool {
 }
 
 func (j *judge) failing(m *moment) bool {
-	return m.decided() >= 10 && m.failure() >= max(j.th.PartialFailure, j.calmFailure()+j.th.PartialOverCalm)
+	return m.decided() >= 10 && m.failure() >= max(j.th.PartialFailure, j.calmFailure(m.at)+j.th.PartialOverCalm)
 }
 
 // run is a stretch of moments, inclusive indices.
@@ -558,7 +571,8 @@ func (j *judge) onset(f *Finding, r run) {
 func (j *judge) failuresBefore(counts []int64) float64 {
 	n := len(counts) - int(j.d.length(15))
 	if n < int(j.d.length(20)) {
-		return j.calm.failure * j.calm.attempts / float64(j.window)
+		c := j.calmOf(j.q.Begin / j.length)
+		return c.failure * c.attempts / float64(j.window)
 	}
 	var sum int64
 	for _, c := range counts[:n] {
@@ -645,7 +659,7 @@ func (j *judge) dense(b int64) bool {
 		failed += n
 		decided += n + int64(j.bins[i].n[fOutcome0+field(dissect.OutcomeAccepted)])
 	}
-	return float64(failed) >= max(j.th.PartialFailure, j.calmFailure()+j.th.PartialOverCalm)*float64(decided)
+	return float64(failed) >= max(j.th.PartialFailure, j.calmFailure(b)+j.th.PartialOverCalm)*float64(decided)
 }
 
 // undecidedAfter reports that the capture ended before it was known what became
@@ -705,6 +719,9 @@ func (j *judge) measure(f *Finding) {
 	f.unreal, f.oneSided = m.n[fUnreal], m.n[fOneSided]
 	f.reattached = m.n[fReattach] + m.n[fReturns]
 	f.newcomers = m.n[fNew]
+	if j.base != nil {
+		f.Baseline = j.base.words()
+	}
 	var normal int64
 	scale := float64(j.window*j.length) / 1e9
 	for i := range j.at {
@@ -714,9 +731,9 @@ func (j *judge) measure(f *Finding) {
 			continue
 		}
 		f.PeakRate = max(f.PeakRate, float64(w.n[fAttempts])/scale)
-		if j.calm.known && j.calm.wishes > 0 {
-			f.Surge = max(f.Surge, float64(w.wishes())/j.calm.wishes)
-			if j.failing(w) && float64(w.wishes()) <= 1.5*j.calm.wishes {
+		if c := j.calmOf(w.at); c.known && c.wishes > 0 {
+			f.Surge = max(f.Surge, float64(w.wishes())/c.wishes)
+			if j.failing(w) && float64(w.wishes()) <= 1.5*c.wishes {
 				normal++
 			}
 		}
@@ -834,7 +851,7 @@ func (j *judge) shape(f *Finding) {
 		return
 	}
 	peak := slices.Max(sums)
-	calm := j.calm.attempts * float64(width) / float64(j.window)
+	calm := j.calmOf(first).attempts * float64(width) / float64(j.window)
 	cross := func(q float64) int {
 		for i, v := range sums {
 			if v >= calm+q*(peak-calm) {
@@ -911,7 +928,7 @@ func (j *judge) confidence(f *Finding, m *moment) {
 		f.Confidence = min(f.Confidence, to)
 		f.Reasons = append(f.Reasons, why)
 	}
-	if !j.calm.known {
+	if !j.calmOf(m.at).known {
 		lower(Medium, "no calm stretch before: volume is judged by its floor alone")
 	}
 	if j.clientView() {

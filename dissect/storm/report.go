@@ -115,6 +115,7 @@ type Report struct {
 	Hypotheses []Hypothesis // by rank
 	Roles      []RoleHealth // by onset of the first trouble; those without any last
 	Timeline   []Window     // by service, node, time
+	Baseline   *Against     // how it compares with a calm day; nil = none was given
 	Notes      []string     // what limits the analysis: gaps, ceilings, loss
 }
 
@@ -137,8 +138,9 @@ type Window struct {
 	Node    dissect.Endpoint // zero: the whole service
 	Counts
 	Clients  int64   // different ones with a counted attempt
-	Surge    float64 // intents over the calm median of the service, 0 = no baseline
+	Surge    float64 // intents over the calm median of the service, or over the baseline's; 0 = neither
 	Attached int64   // clients believed to hold a session at the window's end
+	Baseline float64 // attempts in such a window of the calm day that was given; 0 = none was
 }
 
 // Node is a row of the nodes table.
@@ -230,6 +232,7 @@ type Finding struct {
 	Counts             // inside the finding
 	PeakRate   float64 // counted attempts per second in the busiest 10 s
 	Surge      float64
+	Baseline   string  // what its calm levels are from, in words; empty: the capture's own calm stretch
 	Excess     float64 // beyond redistribution, worst survivor
 	Knee       float64 // accepted per second that the service sustained at best; 0 = not known
 	KneeLoad   float64 // attempts per second beyond which goodput grew no more; 0 = it always kept up

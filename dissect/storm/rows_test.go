@@ -93,6 +93,10 @@ func (f *feed) calm(prefix string, n int, from, to float64, change func(*dissect
 }
 
 func (f *feed) judge(until float64, versions func(string) string) *storm.Report {
+	return f.state(versions).Report(storm.Quality{End: int64(until * 1e9), Packets: int64(10 * f.id)})
+}
+
+func (f *feed) state(versions func(string) string) *storm.State {
 	s := storm.NewState(storm.Config{})
 	slices.Sort(f.names)
 	for _, name := range f.names {
@@ -108,7 +112,7 @@ func (f *feed) judge(until float64, versions func(string) string) *storm.Report 
 			s.Attempt(&rows[i])
 		}
 	}
-	return s.Report(storm.Quality{End: int64(until * 1e9), Packets: int64(10 * f.id)})
+	return s
 }
 
 // TestFloodOfRequests: sources that are served, close, and come again at once.

@@ -28,6 +28,7 @@ const (
 // needs beyond totals and time lines. Like State it is a monoid, fed client by
 // client.
 type scenes struct {
+	whole                 *State // while it reports
 	by                    map[string]*scene
 	shift                 uint8 // a bin is 1 s << shift
 	sheets                int

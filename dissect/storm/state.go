@@ -23,6 +23,9 @@ const (
 // Config of a State; the zero value is the default.
 type Config struct {
 	Thresholds Thresholds
+	// Baseline makes what the state is judged by, once everything is counted;
+	// nil = what is calm in it.
+	Baseline func(*State) (*Baseline, error)
 }
 
 // State is what was seen of all services so far. It is a dissect.Visitor, for
@@ -37,6 +40,9 @@ type State struct {
 	left     int64  // rows that found no line
 	top      []Client
 	scenes   *scenes
+
+	baseline  *Baseline         // that it is judged by; nil = what is calm in it
+	calmNames map[string]string // services as the baseline calls them
 
 	client  int64 // running number, to count each client once a window
 	current Client
@@ -398,7 +404,9 @@ func (s *State) Under(th Thresholds, q Quality) *Report {
 	slices.SortFunc(r.Nodes, func(a, b Node) int {
 		return cmp.Or(cmp.Compare(b.Attempts, a.Attempts), a.At.Compare(b.At), cmp.Compare(a.Proto, b.Proto), strings.Compare(a.Service, b.Service))
 	})
+	s.scenes.whole = s
 	s.scenes.assemble(r, &q, th)
+	s.against(r, &q)
 	return r
 }
 
