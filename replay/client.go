@@ -120,8 +120,7 @@ func (w *worker) again(a *actor) {
 	due := a.timer.at
 	p := &w.Plan.Groups[a.group].Policy
 	if a.k == 0 { // a lost session is wished for again
-		node := w.peers[a.node][p.Order.Next(int(w.place[a.node]), len(w.peers[a.node]), w.draw(a))]
-		w.wish(a, node, a.group, a.hold, dissect.RelationReattach, due)
+		w.wish(a, w.another(a, p, due), a.group, a.hold, dissect.RelationReattach, due)
 		return
 	}
 	a.k++
@@ -137,7 +136,7 @@ func (w *worker) again(a *actor) {
 			return
 		}
 	}
-	next := w.peers[a.node][p.Order.Next(int(w.place[a.node]), len(w.peers[a.node]), w.draw(a))]
+	next := w.another(a, p, due)
 	a.relation = dissect.RelationRetry
 	if next != a.node {
 		a.relation = dissect.RelationFailover
@@ -145,6 +144,16 @@ func (w *worker) again(a *actor) {
 	a.node = next
 	w.tally.retries.Add(1)
 	w.attempt(a, due)
+}
+
+// another is the node that a client asks next, of those that it knows by then.
+func (w *worker) another(a *actor, p *Policy, due time.Duration) int32 {
+	peers := w.peers[a.node]
+	known := len(peers)
+	for known > 1 && w.real(w.targets[peers[known-1]].joined) > due {
+		known--
+	}
+	return peers[p.Order.Next(int(w.place[a.node]), known, w.draw(a))]
 }
 
 // phase of an attempt.

@@ -55,6 +55,10 @@ type PlanNode struct {
 	Protocol string `json:"protocol"`
 	Role     string `json:"role,omitempty"`
 	Dialect  string `json:"dialect"`
+	// Joined is when clients first asked it, where they had moved between the
+	// other nodes often enough to have asked it before, had they known it. No
+	// client of a replay asks it earlier. 0 = known from the beginning.
+	Joined time.Duration `json:"joined_ns,omitempty"`
 	// Recorded: it is asked with Templates, what its clients sent first.
 	Recorded  bool       `json:"recorded,omitempty"`
 	Templates []Template `json:"templates,omitempty"`
@@ -188,6 +192,8 @@ type builder struct {
 	tries    map[int32]int      // attempts whose first bytes are looked for, by node
 	refused  map[nodeKey]string // why a node's protocol cannot be asked
 	service  map[nodeKey]string
+	moves    map[string]int // failovers, by service
+	first    map[nodeKey]sighting
 	groups   map[[2]string]int32
 	learnt   []*learnt
 	intents  map[uint64]*planned
@@ -196,6 +202,17 @@ type builder struct {
 	recorded map[dissect.Addr]bool
 	seconds  map[int64]int64
 }
+
+// sighting is the first attempt at a node, and how often clients of the service
+// had moved by then.
+type sighting struct {
+	at    int64
+	moves int
+}
+
+// joinedMoves for each node of the plan: among clients that choose at random a
+// node that all of them know is missed so often once in 150 times.
+const joinedMoves = 5
 
 // NewPlan takes the demand from an analysis. report may be nil; then the
 // policies are the recorded waits.
@@ -212,7 +229,7 @@ func NewPlan(a *pipeline.Analysis, report *storm.Report, opt PlanOptions) (*Plan
 	first, last := a.Span()
 	b := &builder{opt: opt, begin: first + int64(opt.From), end: last, nodes: map[nodeKey]int32{}, tries: map[int32]int{}, refused: map[nodeKey]string{},
 		service: map[nodeKey]string{}, groups: map[[2]string]int32{}, intents: map[uint64]*planned{}, lastOf: map[string]int64{},
-		recorded: map[dissect.Addr]bool{}, seconds: map[int64]int64{}}
+		recorded: map[dissect.Addr]bool{}, seconds: map[int64]int64{}, moves: map[string]int{}, first: map[nodeKey]sighting{}}
 	if opt.To > 0 {
 		b.end = min(last, first+int64(opt.To))
 	}
@@ -248,6 +265,12 @@ func (b *builder) attempt(t *dissect.Attempt) {
 	c.Outcomes[t.Outcome.String()]++
 	b.seconds[t.Start/1e9]++
 	node := nodeKey{t.Destination, t.Proto}
+	if _, ok := b.first[node]; !ok {
+		b.first[node] = sighting{t.Start, b.moves[t.Service]}
+	}
+	if t.Relation == dissect.RelationFailover {
+		b.moves[t.Service]++
+	}
 	if b.opt.Service != "" && t.Service != b.opt.Service {
 		b.leave(leftService)
 		return
@@ -591,6 +614,11 @@ func (b *builder) finish() error {
 	}
 	slices.SortStableFunc(items, func(x, y Item) int { return cmp.Or(cmp.Compare(x.At, y.At), cmp.Compare(x.Client, y.Client)) })
 	p := b.plan
+	for k, n := range b.nodes {
+		if s := b.first[k]; s.at > b.begin && s.moves >= joinedMoves*len(b.nodes) {
+			p.Nodes[n].Joined = time.Duration(s.at - b.begin)
+		}
+	}
 	p.Items, p.Clients = items, int(next)
 	p.Coverage.Planned = int64(len(items))
 	for _, n := range b.seconds {
@@ -807,6 +835,9 @@ func (p *Plan) Summary() string {
 			break
 		}
 		fmt.Fprintf(&b, "  %3d       %s %s %s", i+1, n.Address, n.Protocol, n.Role)
+		if n.Joined > 0 {
+			fmt.Fprintf(&b, ", nobody knows it before %v", n.Joined.Round(time.Second))
+		}
 		if n.Recorded {
 			fmt.Fprintf(&b, ", %d recorded requests", len(n.Templates))
 		}

@@ -41,6 +41,11 @@ func small(t testing.TB) (*pipeline.Analysis, *storm.Report) {
 	for i := range sc.Script {
 		sc.Script[i].At -= 150 * time.Second
 	}
+	return simulate(t, sc)
+}
+
+func simulate(t testing.TB, sc samples.Scenario) (*pipeline.Analysis, *storm.Report) {
+	t.Helper()
 	var b bytes.Buffer
 	w, err := capture.NewWriter(&b, capture.WriterOptions{})
 	if err != nil {
@@ -80,6 +85,57 @@ func analyseWith(t testing.TB, names []string, opt capture.Options, hints dissec
 		t.Fatal(err)
 	}
 	return a, report
+}
+
+// TestPlanKnowsWhoJoined: nodes that come in the middle are known from then on,
+// to the clients of a replay, too; the one that was only asked once the first
+// had failed was there all along.
+func TestPlanKnowsWhoJoined(t *testing.T) {
+	t.Parallel()
+	sc, _ := samples.Find("outage")
+	sc.Protocol, sc.Refresh, sc.Duration, sc.Trigger, sc.Policy.Order = "tcp", 0, time.Minute, 20*time.Second, "random"
+	sc.Script = []samples.Step{{At: 20 * time.Second, Do: "close", Nodes: []int{0, 1, 2}}, {At: 40 * time.Second, Do: "add", Factor: 2}}
+	a, report := simulate(t, sc)
+	defer a.Close()
+	p, err := replay.NewPlan(a, report, replay.PlanOptions{Seed: 1})
+	if err != nil {
+		t.Fatal(err)
+	}
+	joined := 0
+	for _, n := range p.Nodes {
+		if n.Joined != 0 {
+			joined++
+			if n.Joined < 39*time.Second || n.Joined > 45*time.Second {
+				t.Errorf("%s joined after %v", n.Address, n.Joined)
+			}
+		}
+	}
+	if joined != 2 || len(p.Nodes) != 5 || !strings.Contains(p.Summary(), "nobody knows it before 4") {
+		t.Errorf("%d of %d nodes joined\n%s", joined, len(p.Nodes), p.Summary())
+	}
+
+	c := cluster(t, "udp", replay.NodeConfig{}, replay.NodeConfig{})
+	c.Do(replay.Event{Node: 0, Do: replay.Close})
+	p = planOf(t, "udp", "fixed(20ms, timeout 100ms, random)", 2, time.Second, replay.Item{}, replay.Item{Client: 1})
+	p.Nodes[1].Joined = 600 * time.Millisecond
+	rows, _, err := collect(t, t.Context(), &replay.Runner{Plan: p, Targets: c.Addrs(), Guard: guard(t)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	before, after := 0, 0
+	for i := range rows {
+		switch r := &rows[i]; {
+		case r.Due < int64(600*time.Millisecond) && r.Outcome.Failed():
+			before++
+		case r.Due >= int64(600*time.Millisecond) && r.Outcome == dissect.OutcomeAccepted:
+			after++
+		case r.Outcome == dissect.OutcomeAccepted:
+			t.Errorf("accepted by a node that nobody knew: %+v", r)
+		}
+	}
+	if before == 0 || after != 2 {
+		t.Errorf("%d attempts before, %d clients in after it joined", before, after)
+	}
 }
 
 // TestPlanHasTheDemand: as many wishes as the clients of the simulation had,

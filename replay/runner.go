@@ -1,11 +1,13 @@
 package replay
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"net/netip"
 	"runtime"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -139,6 +141,7 @@ type target struct {
 	at      netip.AddrPort
 	dialect Dialect
 	node    *PlanNode
+	joined  time.Duration // of the plan, as PlanNode has it
 	// What every row says of it.
 	endpoint dissect.Endpoint
 	proto    uint8
@@ -157,7 +160,7 @@ type running struct {
 	open    bool // attempts open loop
 	targets []target
 	first   []int32   // target of each node of the plan
-	peers   [][]int32 // targets that can stand in for each target, itself included
+	peers   [][]int32 // targets that can stand in for each target, itself included, in the order that they join
 	place   []int32   // of each target among its peers
 	clients []actor
 	workers []*worker
@@ -239,14 +242,24 @@ func (r *Runner) prepare() (*running, error) {
 		}
 		x.targets[k].describe()
 	}
+	for i, k := range x.first { // one that plays several nodes is known as the first of them is
+		if t := &x.targets[k]; i < len(x.targets) || r.Plan.Nodes[i].Joined < t.joined {
+			t.joined = r.Plan.Nodes[i].Joined
+		}
+	}
+	order := make([]int32, len(x.targets)) // those that join come last
+	for i := range order {
+		order[i] = int32(i)
+	}
+	slices.SortStableFunc(order, func(a, b int32) int { return cmp.Compare(x.targets[a].joined, x.targets[b].joined) })
 	x.peers, x.place = make([][]int32, len(x.targets)), make([]int32, len(x.targets))
 	for i := range x.targets {
-		for k := range x.targets {
+		for _, k := range order {
 			if x.targets[k].dialect.Name() == x.targets[i].dialect.Name() {
-				if k == i {
+				if int(k) == i {
 					x.place[i] = int32(len(x.peers[i]))
 				}
-				x.peers[i] = append(x.peers[i], int32(k))
+				x.peers[i] = append(x.peers[i], k)
 			}
 		}
 	}
