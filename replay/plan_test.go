@@ -41,27 +41,7 @@ func small(t testing.TB) (*pipeline.Analysis, *storm.Report) {
 	for i := range sc.Script {
 		sc.Script[i].At -= 150 * time.Second
 	}
-	return simulate(t, sc)
-}
-
-func simulate(t testing.TB, sc samples.Scenario) (*pipeline.Analysis, *storm.Report) {
-	t.Helper()
-	var b bytes.Buffer
-	w, err := capture.NewWriter(&b, capture.WriterOptions{})
-	if err != nil {
-		t.Fatal(err)
-	}
-	if _, err := samples.Simulate(sc, 1, func(p *capture.Packet) {
-		if err := w.WritePacket(p, ""); err != nil {
-			t.Fatal(err)
-		}
-	}); err != nil {
-		t.Fatal(err)
-	}
-	if err := w.Close(); err != nil {
-		t.Fatal(err)
-	}
-	return analyseBytes(t, &b)
+	return simulated(t, sc, 1)
 }
 
 func analyseBytes(t testing.TB, b *bytes.Buffer) (*pipeline.Analysis, *storm.Report) {
@@ -95,7 +75,7 @@ func TestPlanKnowsWhoJoined(t *testing.T) {
 	sc, _ := samples.Find("outage")
 	sc.Protocol, sc.Refresh, sc.Duration, sc.Trigger, sc.Policy.Order = "tcp", 0, time.Minute, 20*time.Second, "random"
 	sc.Script = []samples.Step{{At: 20 * time.Second, Do: "close", Nodes: []int{0, 1, 2}}, {At: 40 * time.Second, Do: "add", Factor: 2}}
-	a, report := simulate(t, sc)
+	a, report := simulated(t, sc, 1)
 	defer a.Close()
 	p, err := replay.NewPlan(a, report, replay.PlanOptions{Seed: 1})
 	if err != nil {

@@ -173,6 +173,7 @@ type virtualClient struct {
 	hold    time.Duration
 	prev    time.Duration // last wait
 	tokens  float64
+	turned  bool  // its intent has the policies of Then
 	since   int64 // when the present intent began, for the budget's floor
 	spent   int64 // free retries taken in it
 }
@@ -489,7 +490,7 @@ func (g *engine) begin(id int32) {
 	if !p.ResetOnConnect {
 		c.tries = 0
 	}
-	c.since, c.spent = g.now, 0
+	c.since, c.spent, c.turned = g.now, 0, g.now >= int64(g.w.Turn)
 	if p.Budget > 0 { // the free retry of each client has its own phase, lest budgets make a herd
 		c.since -= g.rng.Int64N(int64(budgetFloor))
 	}
@@ -659,8 +660,8 @@ func (g *engine) again(id int32) {
 	p := g.policy(c.group)
 	c.number++
 	if p.Budget > 0 {
-		if c.since < int64(g.w.Turn) && len(g.w.Then) > 0 { // the budget came in the middle of the intent
-			c.since, c.spent, c.tokens = g.now-g.rng.Int64N(int64(budgetFloor)), 0, 0
+		if !c.turned && len(g.w.Then) > 0 && g.now >= int64(g.w.Turn) { // the budget came in the middle of the intent
+			c.since, c.spent, c.tokens, c.turned = g.now-g.rng.Int64N(int64(budgetFloor)), 0, 0, true
 		}
 		switch free := (g.now - c.since) / int64(budgetFloor); {
 		case c.tokens >= 1:

@@ -13,6 +13,47 @@ import (
 	"squall/samples"
 )
 
+// TestWhatIfNowCoverage cuts captures in the middle of the storm and asks what
+// becomes of them: of each capture the truth is its own simulation, which goes
+// on, and four more of other seeds. It prints a Markdown table; docs/whatif.md
+// holds the last one.
+func TestWhatIfNowCoverage(t *testing.T) {
+	fmt.Println("| outage, cut at | change now | forecast of the first capture | true, its own rest | same fate | in the interval |\n|---|---|---|---|---|---|")
+	for _, name := range []string{"s2", "s4", "s10", "skype-2010"} {
+		sc, _ := samples.Find(name)
+		now, more := sc.Trigger+2*time.Minute, 10*time.Minute
+		sc.Duration = now
+		list := nowChanges(sc)
+		if sc.Policy.Order == "sticky" { // nobody would ask them
+			list = list[:3]
+		}
+		in, same, of := make([]int, len(list)), make([]int, len(list)), make([]int, len(list))
+		shown := make([]string, len(list))
+		for seed := range uint64(3) {
+			a, r := simulated(t, sc, 1+seed)
+			rows := nowRows(t, sc, a, r, 20, now, more, list, 1+seed, 101, 102, 103, 104)
+			a.Close()
+			for i, row := range rows {
+				if shown[i] == "" {
+					shown[i] = fmt.Sprintf("%s (%s to %s) | %s", fateOf(row.got.Median), fateOf(row.got.Low), fateOf(row.got.High), fateOf(row.truth[0]))
+				}
+				for _, at := range row.truth {
+					of[i]++
+					if within(at, row.got) {
+						in[i]++
+					}
+					if kind(at) == kind(row.got.Median) {
+						same[i]++
+					}
+				}
+			}
+		}
+		for i, x := range list {
+			fmt.Printf("| %s, %.0f s | %s | %s | %d of %d | %d of %d |\n", name, now.Seconds(), x.name, shown[i], same[i], of[i], in[i], of[i])
+		}
+	}
+}
+
 // TestWhatIfCoverage asks of every change how often the truth, the same outage
 // simulated with the change, lies within the interval that whatif gave. It
 // prints a Markdown table; docs/whatif.md holds the last one.

@@ -202,6 +202,108 @@ func TestWhatIf(t *testing.T) {
 	}
 }
 
+// TestWhatIfNow: a capture that ends in the middle of the storm; the forecast of
+// what is done now, and of doing nothing, is what becomes of this very outage
+// when its simulation goes on.
+func TestWhatIfNow(t *testing.T) {
+	t.Parallel()
+	sc := brief(t)
+	now := 75 * time.Second
+	sc.Duration = now
+	a, r := simulated(t, sc, 1)
+	defer a.Close()
+	for _, row := range nowRows(t, sc, a, r, 5, now, 3*time.Minute, nowChanges(sc)[:3], 1) {
+		near := replay.Span{Low: row.got.Low - 10, High: row.got.High + 10}
+		if row.got.Low < 0 {
+			near.Low = row.got.Low
+		}
+		if row.got.High < 0 {
+			near.High = row.got.High
+		}
+		t.Logf("%-18s true %v, forecast %+v", row.name, row.truth, row.got)
+		if !within(row.truth[0], near) {
+			t.Errorf("%s: back at %v s, forecast %+v", row.name, row.truth[0], row.got)
+		}
+		// What this test is for: an end in sight, and one that is not.
+		if ends := !math.IsInf(row.truth[0], 1); ends != (row.name != "as recorded") {
+			t.Errorf("%s: back at %v s", row.name, row.truth[0])
+		}
+	}
+}
+
+// nowChange is something done at the end of a capture, said to whatif and to the
+// simulator.
+type nowChange struct {
+	name  string
+	what  replay.WhatIf
+	steps []samples.Step
+}
+
+func nowChanges(sc samples.Scenario) []nowChange {
+	o, err := replay.ParseOverride("policy: budget 10%")
+	if err != nil {
+		panic(err)
+	}
+	return []nowChange{
+		{"as recorded", replay.WhatIf{}, nil},
+		{"10 % budget", replay.WhatIf{Overrides: []replay.Override{o}}, []samples.Step{{Do: "budget", Factor: 0.1}}},
+		{"throttled at 60 %", replay.WhatIf{Throttle: 0.6 * sc.Mu}, []samples.Step{{Do: "admit", Factor: 0.6 * sc.Mu}}},
+		{"+2x30 nodes", replay.WhatIf{Nodes: 2, Size: 30}, []samples.Step{{Do: "add", Factor: 2}}},
+	}
+}
+
+type nowRow struct {
+	name  string
+	got   replay.Span
+	truth []float64 // one for each continuation
+}
+
+// nowRows asks of a capture that ends at now, and lets its simulation of the
+// same seed go on for a while with the change; further seeds are other outages.
+func nowRows(t testing.TB, sc samples.Scenario, a *pipeline.Analysis, r *storm.Report, seeds int, now, more time.Duration, list []nowChange, outages ...uint64) (rows []nowRow) {
+	t.Helper()
+	c, err := replay.NewCase(a, r, replay.CaseOptions{Seeds: seeds, Seed: 1, Now: true, Horizon: more})
+	if err != nil {
+		t.Fatal(err)
+	}
+	var changes []replay.WhatIf
+	for _, x := range list {
+		x.what.Name = x.name
+		changes = append(changes, x.what)
+	}
+	f, err := c.Forecast(t.Context(), changes)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !f.Hindcast.Passed {
+		t.Fatalf("hindcast: %v", f.Hindcast.Reasons)
+	}
+	for i, x := range list {
+		s := sc
+		s.Duration = now + more
+		s.Script = nil
+		for _, e := range sc.Script { // what would have happened later does not
+			if e.At < now {
+				s.Script = append(s.Script, e)
+			}
+		}
+		for _, e := range x.steps {
+			e.At = now
+			s.Script = append(s.Script, e)
+		}
+		row := nowRow{name: x.name, got: f.Rows[i].Recovery}
+		for _, seed := range outages {
+			truth, err := samples.Simulate(s, seed, func(*capture.Packet) {})
+			if err != nil {
+				t.Fatal(err)
+			}
+			row.truth = append(row.truth, trueRecovery(truth, &s))
+		}
+		rows = append(rows, row)
+	}
+	return rows
+}
+
 // TestWhatIfRefuses: where the model is wrong it says so and answers nothing.
 func TestWhatIfRefuses(t *testing.T) {
 	// Healthy hours have nothing to ask about.

@@ -85,7 +85,9 @@ type Step struct {
 	// Do is one of: down (silent), close (RST to everybody, ports closed), up,
 	// slow (Factor times the capacity), full (capacity again), restart (all
 	// clients drop their sessions within Within), crash (of the versions'
-	// Crash shares), add (Factor new nodes, each worth mega ordinary ones).
+	// Crash shares), add (Factor new nodes, each worth mega ordinary ones), admit
+	// (a limiter of Factor requests a second before each node), budget (of the
+	// clients: Factor retries for each first attempt, one a minute free).
 	Do     string
 	Nodes  []int
 	Factor float64
@@ -718,6 +720,13 @@ func (w *world) step(s Step) {
 					})
 				}
 			}
+		}
+	case "admit":
+		w.sc.Admit = s.Factor
+	case "budget":
+		w.sc.Policy.Budget, w.sc.Policy.Floor = s.Factor, time.Minute
+		for _, c := range w.live {
+			c.since, c.free, c.tokens = w.now-w.rng.Int64N(int64(time.Minute)), 0, 0
 		}
 	case "add":
 		for range int(s.Factor) {

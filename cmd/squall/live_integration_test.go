@@ -353,12 +353,43 @@ func TestLiveInNamespace(t *testing.T) {
 	})
 
 	t.Run("wireguard", func(t *testing.T) {
-		if out, err := exec.Command("ip", "link", "add", "wg0", "type", "wireguard").CombinedOutput(); err != nil {
-			t.Skipf("needs a kernel with WireGuard (modprobe wireguard on the host): %s", out)
+		if out, err := exec.Command("ip", "link", "add", "wg0", "type", "wireguard").CombinedOutput(); err == nil {
+			defer exec.Command("ip", "link", "del", "wg0").Run()
+		} else { // the same device, of the program
+			daemon := exec.Command("wireguard-go", "--foreground", "wg0")
+			if daemon.Start() != nil {
+				t.Skipf("needs a kernel with WireGuard (modprobe wireguard on the host) or wireguard-go (Debian: apt-get install wireguard-go): %s", out)
+			}
+			defer daemon.Wait()
+			defer daemon.Process.Signal(unix.SIGTERM)
+			for range 100 {
+				if _, err := net.InterfaceByName("wg0"); err == nil {
+					break
+				}
+				time.Sleep(50 * time.Millisecond)
+			}
 		}
-		defer exec.Command("ip", "link", "del", "wg0").Run()
+		must(t, "ip", "address", "add", "10.99.0.1/24", "dev", "wg0")
+		must(t, "ip", "link", "set", "wg0", "up")
 		if code, out, errs := squall(nil, "capture", "-D"); code != 0 || !regexp.MustCompile(`wg0 .*link type 101 .*wireguard`).MatchString(out) {
 			t.Errorf("%s%s", out, errs)
+		}
+		// What goes into the tunnel is seen before it is encrypted.
+		file := filepath.Join(dir, "wg.pcapng")
+		stop, _ := begin(t, "capture", "-i", "wg0", "-f", "udp port 7654", "-w", file)
+		c, err := net.Dial("udp", "10.99.0.2:7654")
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer c.Close()
+		for range 5 {
+			c.Write([]byte("into the tunnel")) // no peer has a key: that is an error, later
+		}
+		time.Sleep(200 * time.Millisecond)
+		stop(unix.SIGINT)
+		got, stats := packetsIn(t, file)
+		if len(got) != 5 || stats.LinkTypes[0] != capture.LinkRaw || !bytes.HasSuffix(got[0].Data, []byte("into the tunnel")) || got[0].Data[0] != 0x45 {
+			t.Errorf("%d packets, link types %v", len(got), stats.LinkTypes)
 		}
 	})
 

@@ -16,6 +16,8 @@ import (
 	"time"
 
 	"squall/capture"
+	"squall/dissect/pipeline"
+	"squall/dissect/storm"
 	"squall/samples"
 )
 
@@ -109,6 +111,46 @@ func TestWatchCommand(t *testing.T) {
 	code, out, errs = runLive(t, b.Bytes(), "watch", "-", "--exit-on", "partial_outage")
 	if code != exitThreshold || !strings.Contains(out, "CONFIRMED #1") || !strings.Contains(errs, "--exit-on") {
 		t.Errorf("--exit-on: exit %d, %s, %s", code, out, errs)
+	}
+}
+
+// TestTrapReachesBack: a storm that was confirmed eight minutes after its onset
+// is kept from a minute before it, and until the time after its end; without
+// room for that, it is said.
+func TestTrapReachesBack(t *testing.T) {
+	for _, bytes := range []int{16 << 20, 2 << 20} {
+		dir := t.TempDir()
+		w, err := capture.NewRing(filepath.Join(dir, "kept.pcapng"), capture.RingOptions{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		said := ""
+		trap := newTrap(storm.RetryStorm, time.Minute, 5*time.Second, 10*time.Minute, bytes, w, func(format string, args ...any) { said += fmt.Sprintf(format, args...) })
+		const from, onset, confirmed, end = int64(1000e9), int64(1500e9), int64(1980e9), int64(2100e9)
+		for at := from; at < end+60e9; at += 1e9 / 8 {
+			trap.packet(&capture.Packet{Time: at, Data: make([]byte, 700), OrigLen: 700, Link: capture.LinkEthernet})
+			s := pipeline.Sighting{Sight: pipeline.Confirmed, Finding: storm.Finding{Class: storm.RetryStorm, Onset: onset}}
+			if at < onset+15e9 || at%1e9 != 0 {
+				continue
+			}
+			switch {
+			case at < confirmed:
+				s.Sight = pipeline.Provisional
+			case at >= end:
+				s.Sight, s.Finding.End = pipeline.Ended, end
+			}
+			if err := trap.look(&pipeline.Look{Time: at, Findings: []pipeline.Sighting{s}}); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if err := w.Close(); err != nil {
+			t.Fatal(err)
+		}
+		packets, _ := packetsIn(t, filepath.Join(dir, "kept.pcapng"))
+		first, last := packets[0].Time, packets[len(packets)-1].Time
+		if whole := first == onset-60e9; whole == strings.Contains(said, "reaches back to") || !whole && bytes > 8<<20 || last != end+5e9-1e9/8 {
+			t.Errorf("%d MiB: kept from %v before the onset to %v after the end; %s", bytes>>20, time.Duration(onset-first), time.Duration(last-end), said)
+		}
 	}
 }
 

@@ -131,8 +131,7 @@ process can no longer open a file, start a program or connect to anything.`,
 				if err != nil {
 					return exitError{exitFailed, err}
 				}
-				v.trigger = &trap{class: class, before: int64(before), after: int64(after), w: w, say: v.say,
-					recent: capture.NewRecent(int64(before+time.Minute), room<<20)}
+				v.trigger = newTrap(class, before, after, horizon, room<<20, w, v.say)
 				cfg.Packet = v.trigger.packet
 			}
 			var server net.Listener
@@ -481,6 +480,12 @@ type trap struct {
 	until         int64 // 0 = the finding goes on
 	written       int64
 	err           error
+}
+
+// newTrap holds packets back as far as a finding may reach: a slow storm is
+// confirmed long after its onset, at most a horizon.
+func newTrap(class storm.Class, before, after, horizon time.Duration, bytes int, w *capture.Ring, say func(string, ...any)) *trap {
+	return &trap{class: class, before: int64(before), after: int64(after), w: w, say: say, recent: capture.NewRecent(int64(before+horizon), bytes)}
 }
 
 func (t *trap) packet(p *capture.Packet) {
