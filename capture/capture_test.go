@@ -208,6 +208,39 @@ func TestCut(t *testing.T) {
 	}
 }
 
+// TestJoined: files that cat has joined are one where their headers say the same.
+func TestJoined(t *testing.T) {
+	write := func(nano bool, want []capture.Packet) []byte {
+		var b bytes.Buffer
+		w, _ := capture.NewWriter(&b, capture.WriterOptions{Format: "pcap"})
+		for i := range want {
+			if err := w.WritePacket(&want[i], ""); err != nil {
+				t.Fatal(err)
+			}
+		}
+		w.Close()
+		if !nano {
+			copy(b.Bytes(), []byte{0xd4, 0xc3, 0xb2, 0xa1}) // the times are wrong then, and nobody looks
+		}
+		return b.Bytes()
+	}
+	one, two := random(4, 2), random(3, 3)
+	got, stats, err := readAll(t, []string{"-"}, bytes.NewReader(append(write(true, one), write(true, two)...)))
+	if err != nil || stats[0].Damage != nil {
+		t.Fatalf("%v, %+v", err, stats)
+	}
+	want := append(one[:4:4], two...)
+	for i := range want {
+		want[i].Frame = int64(i + 1)
+	}
+	same(t, "joined", got, want)
+	first := write(true, one)
+	got, stats, err = readAll(t, []string{"-"}, bytes.NewReader(append(first, write(false, two)...)))
+	if d := stats[0].Damage; err != nil || len(got) != 4 || d == nil || d.Offset != int64(len(first)) || d.Frame != 5 || !strings.Contains(d.Reason, "appended") {
+		t.Errorf("%d packets, %v, %+v", len(got), err, stats[0].Damage)
+	}
+}
+
 func TestTimeResolution(t *testing.T) {
 	// One pcapng by hand: section, interface with if_tsresol and if_tsoffset, one packet.
 	make := func(resol byte, offset int64, units uint64) []byte {

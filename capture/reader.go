@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math/bits"
 	"sync"
 	"sync/atomic"
 )
@@ -266,6 +267,9 @@ func (f *pcapFile) next(b []byte, p *Packet) (int, int64, error) {
 	}
 	sec, frac := f.u32(b), f.u32(b[4:])
 	capLen, orig := int64(f.u32(b[8:])), int64(f.u32(b[12:]))
+	if capLen|orig == 0 && magicBegins(b) {
+		return f.joined(b)
+	}
 	if f.swapped && capLen > orig {
 		capLen, orig = orig, capLen
 	}
@@ -287,6 +291,29 @@ func (f *pcapFile) next(b []byte, p *Packet) (int, int64, error) {
 	p.Data = b[f.head:n:n]
 	p.OrigLen = int(max(orig, capLen))
 	p.Link = f.link
+	return n, 0, nil
+}
+
+// magicBegins reports the first bytes of a pcap file.
+func magicBegins(b []byte) bool {
+	m := binary.BigEndian.Uint32(b)
+	if m != magicMicro && m != magicNano {
+		m = bits.ReverseBytes32(m)
+	}
+	return m == magicMicro || m == magicNano
+}
+
+// joined is the header of another pcap file, where the header of a record would be:
+// its zone and accuracy are the lengths, both 0. Files joined with cat are read on
+// while their headers say the same.
+func (f *pcapFile) joined(b []byte) (int, int64, error) {
+	if len(b) < 24 {
+		return 0, 0, errNeed
+	}
+	g, n, err := newPcap(b, new(FileStats))
+	if err != nil || g.big != f.big || g.nano != f.nano || g.head != f.head || g.link != f.link || g.swapped != f.swapped {
+		return 0, 0, errors.New("a capture of another format was appended here; name the files one by one instead of joining them")
+	}
 	return n, 0, nil
 }
 

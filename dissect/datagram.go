@@ -51,9 +51,10 @@ const (
 	TunnelMPLS
 	TunnelPPPoE
 	TunnelAH
+	TunnelPBB
 )
 
-var tunnelNames = [...]string{"", "gre", "erspan", "ipip", "6in4", "vxlan", "geneve", "gtpu", "teredo", "mpls", "pppoe", "ah"}
+var tunnelNames = [...]string{"", "gre", "erspan", "ipip", "6in4", "vxlan", "geneve", "gtpu", "teredo", "mpls", "pppoe", "ah", "pbb"}
 
 func (t Tunnel) String() string { return tunnelNames[t] }
 
@@ -93,7 +94,7 @@ type Datagram struct {
 	VLAN             uint16 // innermost VLAN id, 0 = none
 	Window           uint16
 	Point            uint8  // tells capture points apart: tap and interface; 0 where there is one
-	TunnelID         uint32 // VNI, GRE key, GTP-U TEID, PPPoE session, innermost MPLS label
+	TunnelID         uint32 // VNI, GRE key, GTP-U TEID, PPPoE session, PBB service, innermost MPLS label
 	Seq, Ack         uint32
 	TSVal, TSEcr     uint32
 

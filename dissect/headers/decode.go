@@ -23,6 +23,7 @@ const (
 	typePPPoE   = 0x8864
 	typeTEB     = 0x6558 // Ethernet in GRE
 	typeDCE     = 0x8903 // Cisco FabricPath: a tag of two bytes, then Ethernet
+	typePBB     = 0x88e7 // IEEE 802.1ah: the I-tag of a provider backbone bridge, then Ethernet
 	typeERSPAN  = 0x88be // type II, and type I without sequence number
 	typeERSPAN3 = 0x22eb
 )
@@ -194,6 +195,14 @@ func (dec *Decoder) payload(kind uint16, b []byte, d *dissect.Datagram) {
 				return
 			}
 			dec.ethernet(b[2:], d)
+			return
+		case typePBB:
+			if len(b) < 4 {
+				dec.short(d)
+				return
+			}
+			d.Tunnel, d.TunnelID = dissect.TunnelPBB, be32(b)&0xffffff
+			dec.ethernet(b[4:], d)
 			return
 		default:
 			if kind < 1536 && len(b) >= 8 && b[0] == 0xaa && b[1] == 0xaa && b[2] == 3 {

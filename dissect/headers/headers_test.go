@@ -76,6 +76,7 @@ var stacks = []struct {
 	{"pppoe", 1, macs + "8864 1100 0007 002a 0021" + ip4 + seg, dissect.TunnelPPPoE, 7, 0},
 	{"mpls", 1, macs + "8847 00010040 00020140" + ip4 + seg, dissect.TunnelMPLS, 32, 0},
 	{"mpls pseudowire", 1, macs + "8847 00020140 00000000" + macs + "0800" + ip4 + seg, dissect.TunnelMPLS, 32, 0},
+	{"802.1ah", 1, macs + "88a8 0001 88e7 0000002a" + macs + "8100 0007 0800" + ip4 + seg, dissect.TunnelPBB, 42, 7},
 	{"gre", 101, ip("2f", "0000 0800"+ip4+seg), dissect.TunnelGRE, 0, 0},
 	{"gre key", 101, ip("2f", "2000 0800 00000009"+ip4+seg), dissect.TunnelGRE, 9, 0},
 	{"gre ethernet", 101, ip("2f", "0000 6558"+macs+"0800"+ip4+seg), dissect.TunnelGRE, 0, 0},

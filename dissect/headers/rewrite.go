@@ -157,6 +157,11 @@ func (r *Rewriter) payload(kind uint16, b []byte) error {
 				return opaque("a FabricPath tag")
 			}
 			return r.ethernet(b[2:])
+		case typePBB:
+			if len(b) < 4 {
+				return opaque("an I-tag")
+			}
+			return r.ethernet(b[4:])
 		default:
 			if kind < 1536 && len(b) >= 8 && b[0] == 0xaa && b[1] == 0xaa && b[2] == 3 {
 				kind, b = be16(b[6:]), b[8:]
