@@ -125,6 +125,19 @@ func (d *Datagram) ToMany() bool {
 	return d.Dst.Multicast() || d.Broadcast && d.Dst.Is4() && d.Dst[15]&0x1f == 0x1f
 }
 
+// PayloadEnd is how much of either end of a payload, bytes, tells packets apart.
+const PayloadEnd = 64
+
+// FoldPayload takes both ends of what was captured of the payload into the hash h.
+func (d *Datagram) FoldPayload(h uint64) uint64 {
+	p := d.Payload
+	if len(p) > 2*PayloadEnd {
+		h = FoldBytes(h, p[len(p)-PayloadEnd:])
+		p = p[:PayloadEnd]
+	}
+	return FoldBytes(h, p)
+}
+
 // Source and Destination are the two endpoints of the datagram.
 func (d *Datagram) Source() Endpoint      { return Endpoint{d.Src, d.SrcPort} }
 func (d *Datagram) Destination() Endpoint { return Endpoint{d.Dst, d.DstPort} }

@@ -1,18 +1,12 @@
 package attempt
 
-import (
-	"encoding/binary"
-
-	"squall/dissect"
-)
+import "squall/dissect"
 
 const (
 	// duplicateWithin is how close two equal frames must be to count as one
 	// seen twice by a tap (rule 18). Retransmissions are 200 ms apart and more.
 	duplicateWithin = 5e6
 	duplicateSlots  = 1 << 10 // by shard; small, so that it stays in the cache
-	// duplicateBytes is how much of either end of a payload is compared.
-	duplicateBytes = 64
 )
 
 // duplicates is a direct-mapped table of recent frames: a collision forgets
@@ -78,39 +72,18 @@ func (t *duplicates) seen(d *dissect.Datagram) sighting {
 	return fresh
 }
 
-func fold(h, v uint64) uint64 {
-	h = (h ^ v) * 0x9e3779b97f4a7c15
-	return h ^ h>>29
-}
-
-func foldBytes(h uint64, b []byte) uint64 {
-	for len(b) >= 8 {
-		h = fold(h, binary.LittleEndian.Uint64(b))
-		b = b[8:]
-	}
-	for _, c := range b {
-		h = fold(h, uint64(c))
-	}
-	return h
-}
-
 func frameHash(d *dissect.Datagram) uint64 {
-	h := foldBytes(uint64(d.Proto)<<8|uint64(d.Class), d.Src[:])
-	h = foldBytes(h, d.Dst[:])
-	h = fold(h, uint64(d.SrcPort)<<48|uint64(d.DstPort)<<32|uint64(d.IPID)<<16|uint64(d.Flags))
-	h = fold(h, uint64(d.Seq)<<32|uint64(d.Ack))
-	h = fold(h, uint64(d.Window)<<32|uint64(uint32(d.PayloadLen)))
-	h = fold(h, uint64(d.TSVal)<<32|uint64(d.TSEcr))
+	h := dissect.FoldBytes(uint64(d.Proto)<<8|uint64(d.Class), d.Src[:])
+	h = dissect.FoldBytes(h, d.Dst[:])
+	h = dissect.Fold(h, uint64(d.SrcPort)<<48|uint64(d.DstPort)<<32|uint64(d.IPID)<<16|uint64(d.Flags))
+	h = dissect.Fold(h, uint64(d.Seq)<<32|uint64(d.Ack))
+	h = dissect.Fold(h, uint64(d.Window)<<32|uint64(uint32(d.PayloadLen)))
+	h = dissect.Fold(h, uint64(d.TSVal)<<32|uint64(d.TSEcr))
 	if d.Class == dissect.ClassICMPError {
 		q := &d.Quoted
-		h = foldBytes(foldBytes(h, q.Src[:]), q.Dst[:])
-		h = fold(h, uint64(q.SrcPort)<<48|uint64(q.DstPort)<<32|uint64(q.Seq))
-		h = fold(h, uint64(d.ICMPType)<<8|uint64(d.ICMPCode))
+		h = dissect.FoldBytes(dissect.FoldBytes(h, q.Src[:]), q.Dst[:])
+		h = dissect.Fold(h, uint64(q.SrcPort)<<48|uint64(q.DstPort)<<32|uint64(q.Seq))
+		h = dissect.Fold(h, uint64(d.ICMPType)<<8|uint64(d.ICMPCode))
 	}
-	p := d.Payload
-	if len(p) > 2*duplicateBytes {
-		h = foldBytes(h, p[len(p)-duplicateBytes:])
-		p = p[:duplicateBytes]
-	}
-	return foldBytes(h, p)
+	return d.FoldPayload(h)
 }

@@ -514,7 +514,7 @@ func (e *Engine) newTxn(fi int32, d *dissect.Datagram, clientA bool, id uint64) 
 		r.Source, r.Destination = f.key.b, f.key.a
 	}
 	r.HandshakeRTT, r.Txn = -1, id
-	r.Digest = foldBytes(fold(uint64(d.Proto), uint64(d.Seq)), d.Payload[:min(len(d.Payload), duplicateBytes)])
+	r.Digest = dissect.FoldBytes(dissect.Fold(uint64(d.Proto), uint64(d.Seq)), d.Payload[:min(len(d.Payload), dissect.PayloadEnd)])
 	r.FirstFrame, r.LastFrame, r.FirstOffset, r.File = d.Frame, d.Frame, d.Offset, d.File
 	r.Proto, r.VLAN, r.Tunnel, r.TunnelID = f.key.proto, d.VLAN, d.Tunnel, d.TunnelID
 	r.Transmissions = 1

@@ -1,6 +1,10 @@
 package attempt
 
-import "hash/maphash"
+import (
+	"hash/maphash"
+
+	"squall/dissect"
+)
 
 // flowIndex finds flows by key: open addressing over 8-byte slots, half of
 // the hash and the flow's number, so that a probe stays in one cache line and
@@ -19,10 +23,10 @@ func newFlowIndex() flowIndex {
 }
 
 func (x *flowIndex) hash(k *flowKey) uint32 {
-	h := foldBytes(x.seed, k.a.Addr[:])
-	h = foldBytes(h, k.b.Addr[:])
-	h = fold(h, k.net)
-	h = fold(h, uint64(k.a.Port)<<24|uint64(k.b.Port)<<8|uint64(k.proto))
+	h := dissect.FoldBytes(x.seed, k.a.Addr[:])
+	h = dissect.FoldBytes(h, k.b.Addr[:])
+	h = dissect.Fold(h, k.net)
+	h = dissect.Fold(h, uint64(k.a.Port)<<24|uint64(k.b.Port)<<8|uint64(k.proto))
 	return uint32(h >> 32)
 }
 

@@ -10,8 +10,8 @@ type orphan struct {
 }
 
 func (k *flowKey) slot() uint64 {
-	h := foldBytes(uint64(k.a.Port)<<16|uint64(k.b.Port), k.a.Addr[:])
-	return foldBytes(h, k.b.Addr[:]) % orphanSlots
+	h := dissect.FoldBytes(uint64(k.a.Port)<<16|uint64(k.b.Port), k.a.Addr[:])
+	return dissect.FoldBytes(h, k.b.Addr[:]) % orphanSlots
 }
 
 func (e *Engine) tcpSegment(d *dissect.Datagram) dissect.Bucket {

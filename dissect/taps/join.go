@@ -325,8 +325,8 @@ func (j *Joiner) prove(k natKey, f *first, d *dissect.Datagram, swap, weak bool)
 }
 
 func openHash(src, dst dissect.Endpoint, isn uint32) uint64 {
-	h := foldBytes(uint64(isn)<<32|uint64(src.Port)<<16|uint64(dst.Port), src.Addr[:])
-	return dissect.Mix64(foldBytes(h, dst.Addr[:]))
+	h := dissect.FoldBytes(uint64(isn)<<32|uint64(src.Port)<<16|uint64(dst.Port), src.Addr[:])
+	return dissect.Mix64(dissect.FoldBytes(h, dst.Addr[:]))
 }
 
 // answer joins the two directions of a flow that two networks carried: the

@@ -1,33 +1,9 @@
 package taps
 
-import (
-	"encoding/binary"
+import "squall/dissect"
 
-	"squall/dissect"
-)
-
-const (
-	// printBytes is how much of either end of a payload goes into a print.
-	printBytes = 64
-	// printLeast is the payload that tells one datagram from another.
-	printLeast = 12
-)
-
-func fold(h, v uint64) uint64 {
-	h = (h ^ v) * 0x9e3779b97f4a7c15
-	return h ^ h>>29
-}
-
-func foldBytes(h uint64, b []byte) uint64 {
-	for len(b) >= 8 {
-		h = fold(h, binary.LittleEndian.Uint64(b))
-		b = b[8:]
-	}
-	for _, c := range b {
-		h = fold(h, uint64(c))
-	}
-	return h
-}
+// printLeast is the payload, bytes, that tells one datagram from another.
+const printLeast = 12
 
 // print is a hash of what a packet keeps on its way: sequence numbers,
 // timestamps, IP identification, payload; not its TTL, tunnels, VLAN, addresses
@@ -49,20 +25,15 @@ func print(d *dissect.Datagram) uint64 {
 	default:
 		return 0
 	}
-	h := fold(uint64(d.Proto)<<32|uint64(d.IPID)<<16|uint64(d.Flags), uint64(d.Seq)<<32|uint64(d.Ack))
-	h = fold(h, uint64(d.Window)<<32|uint64(uint32(d.PayloadLen)))
+	h := dissect.Fold(uint64(d.Proto)<<32|uint64(d.IPID)<<16|uint64(d.Flags), uint64(d.Seq)<<32|uint64(d.Ack))
+	h = dissect.Fold(h, uint64(d.Window)<<32|uint64(uint32(d.PayloadLen)))
 	if d.HasTS {
-		h = fold(h, uint64(d.TSVal)<<32|uint64(d.TSEcr))
+		h = dissect.Fold(h, uint64(d.TSVal)<<32|uint64(d.TSEcr))
 	}
 	if d.Class == dissect.ClassUDP && d.IPID == 0 {
 		// Nothing but the payload is left, and one may go to many nodes.
-		h = foldBytes(foldBytes(h, d.Src[:]), d.Dst[:])
-		h = fold(h, uint64(d.SrcPort)<<16|uint64(d.DstPort))
+		h = dissect.FoldBytes(dissect.FoldBytes(h, d.Src[:]), d.Dst[:])
+		h = dissect.Fold(h, uint64(d.SrcPort)<<16|uint64(d.DstPort))
 	}
-	p := d.Payload
-	if len(p) > 2*printBytes {
-		h = foldBytes(h, p[len(p)-printBytes:])
-		p = p[:printBytes]
-	}
-	return dissect.Mix64(foldBytes(h, p)) | 1
+	return dissect.Mix64(d.FoldPayload(h)) | 1
 }
