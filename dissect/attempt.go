@@ -113,7 +113,7 @@ type Intent struct {
 	Retries             int32
 	Nodes               int32 // different nodes tried
 	Outcome             Outcome
-	Relation            Relation // of its first attempt: first, reattach or refresh
+	Relation            Relation // of its first attempt: first, reattach, refresh or monitor
 	ClosedBy            ClosedBy
 	Censored            bool  // began before the capture, or was open at its end
 	Wait                int64 // W that was used, ns
@@ -142,6 +142,7 @@ type Client struct {
 	First, Last int64 // ns, of its attempts
 	Attempts    int32 // all rows
 	NATSuspect  bool
+	Monitor     bool  // all that it sent are health checks
 	Wait        int64 // learned W, ns
 }
 

@@ -80,15 +80,18 @@ const (
 	RelationParallel          // an overlapping twin; outside A, n and volume
 	RelationRefresh           // within a living session; an intent of its own kind
 	RelationReattach          // first attempt of a client that lost its session
+	RelationMonitor           // a health check; outside all of it
 	NumRelations
 )
 
-var relationNames = [NumRelations]string{"first", "retry", "failover", "parallel", "refresh", "reattach"}
+var relationNames = [NumRelations]string{"first", "retry", "failover", "parallel", "refresh", "reattach", "monitor"}
 
 func (r Relation) String() string { return relationNames[r] }
 
 // Counted reports whether A, n and volume count the attempt.
-func (r Relation) Counted() bool { return r != RelationParallel && r != RelationRefresh }
+func (r Relation) Counted() bool {
+	return r != RelationParallel && r != RelationRefresh && r != RelationMonitor
+}
 
 // Retries reports whether the attempt is a retry in the sense of n.
 func (r Relation) Retries() bool { return r == RelationRetry || r == RelationFailover }

@@ -144,7 +144,7 @@ func NewProfile(a *pipeline.Analysis, s Scope) (*Profile, error) {
 
 func (p *Profile) count(t *dissect.Attempt, from int64) {
 	switch t.Relation {
-	case dissect.RelationRefresh, dissect.RelationParallel:
+	case dissect.RelationRefresh, dissect.RelationParallel, dissect.RelationMonitor:
 		return
 	}
 	c := &p.Counts

@@ -139,6 +139,7 @@ const (
 	leftRefresh  = "refreshes: the sessions of the replay make their own"
 	leftLoop     = "reattachments after a node ended the session: they arise again, or do not"
 	leftParallel = "parallel twins: one dial a wish is made"
+	leftMonitor  = "health checks of monitors: no demand"
 	leftWindow   = "outside the window"
 	leftService  = "another service"
 	leftScaled   = "clients left out by --scale-clients"
@@ -277,6 +278,10 @@ func (b *builder) attempt(t *dissect.Attempt) {
 	}
 	if t.Start < b.begin || t.Start >= b.end {
 		b.leave(leftWindow)
+		return
+	}
+	if t.Relation == dissect.RelationMonitor {
+		b.leave(leftMonitor)
 		return
 	}
 	if why := b.node(node, t); why != "" {

@@ -58,7 +58,7 @@ func gather(a *pipeline.Analysis, p *Plan, service string) (*evidence, error) {
 		if err != nil {
 			return nil, err
 		}
-		if t.Service != service || t.Relation == dissect.RelationParallel {
+		if t.Service != service || t.Relation == dissect.RelationParallel || t.Relation == dissect.RelationMonitor {
 			continue
 		}
 		node, ok := index[t.Destination.String()]

@@ -40,7 +40,7 @@ func Attempts() *Of[dissect.Attempt] {
 		str("client_version", "software as it names itself", func(v *a) string { return v.ClientVersion }),
 		str("destination_domain", "name by which the client asked for the node: SNI, or Host of HTTP", func(v *a) string { return v.ServerName }),
 		str("tls_client_ja3", "fingerprint of the client's TLS library (JA4 is client_version where nothing else is)", func(v *a) string { return v.JA3 }),
-		str("relation", "first, retry, failover, parallel, refresh, reattach", func(v *a) string { return v.Relation.String() }),
+		str("relation", "first, retry, failover, parallel, refresh, reattach, monitor", func(v *a) string { return v.Relation.String() }),
 		num("attempt_number", "", "1 for the first of its intent", func(v *a) int64 { return int64(v.Number) }),
 		str("attempt_outcome", "accepted, stalled, dropped, refused, unreachable, throttled, timeout, unknown", func(v *a) string { return v.Outcome.String() }),
 		str("outcome_evidence", "what decided it", func(v *a) string { return v.Evidence.String() }),

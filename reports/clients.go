@@ -21,6 +21,8 @@ func Clients() *Of[storm.Client] {
 	fields = append(fields, counts(func(v *c) *storm.Counts { return &v.Counts })...)
 	return define("clients", "a client", true, append(fields,
 		flag("never_in", "no attempt of it was accepted", func(v *c) bool { return v.NeverIn }),
+		flag("monitor", "all that it sent are health checks, which nothing else counts", func(v *c) bool { return v.Monitor }),
+		num("checks", "", "its health checks", func(v *c) int64 { return v.Checks }),
 		flag("nat_suspect", "several hosts seem to stand behind it", func(v *c) bool { return v.NATSuspect }),
 		span("wait_ns", "silence that closes its intents", func(v *c) int64 { return v.Wait }),
 	)...)

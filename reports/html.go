@@ -352,6 +352,9 @@ func (p *page) blind(r *Results, report *storm.Report) {
 	say(t.Outcomes[dissect.OutcomeUnknown], "%s attempts have an outcome that the capture cannot tell: one side only, the edge of the capture, or a cut packet.")
 	say(t.Censored, "%s intents may have begun before the capture or were open at its end; their attempts are a lower bound.")
 	say(t.NATSuspects, "%s addresses seem to stand for several hosts; their relations and A are not to be trusted.")
+	if m := monitorsInWords(report); m != "" {
+		p.Blind = append(p.Blind, "Health checks are no demand: "+m+".")
+	}
 	say(t.AgeAccepts, "%s accepts are proven by age or a bare reply alone, not by the application's words.")
 	say(q.Dropped, "%s packets were lost by the tap itself.")
 	say(q.Cut, "%s packets were cut too short to be read.")

@@ -116,6 +116,9 @@ func (m *impacts) Client(c *dissect.Client) {
 func (m *impacts) Intent(*dissect.Intent) {}
 
 func (m *impacts) Attempt(a *dissect.Attempt) {
+	if a.Relation == dissect.RelationMonitor {
+		return
+	}
 	s := m.stands[a.Service]
 	if s == nil {
 		s = &stand{}

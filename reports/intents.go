@@ -14,7 +14,7 @@ func Intents() *Of[dissect.Intent] {
 		str("client_id", "identity of the client", func(v *i) string { return v.ClientID }),
 		str("service", "what it wanted to be attached to", func(v *i) string { return v.Service }),
 		str("network_protocol", "overlay protocol, empty when unknown", func(v *i) string { return v.Protocol }),
-		str("relation", "of its first attempt: first, reattach, refresh", func(v *i) string { return v.Relation.String() }),
+		str("relation", "of its first attempt: first, reattach, refresh, monitor", func(v *i) string { return v.Relation.String() }),
 		num("attempts", "", "its attempts, parallel twins left out", func(v *i) int64 { return int64(v.Attempts) }),
 		num("retries", "", "attempts after the first", func(v *i) int64 { return int64(v.Retries) }),
 		num("nodes", "", "different nodes that were tried", func(v *i) int64 { return int64(v.Nodes) }),

@@ -25,6 +25,7 @@ func Nodes() *Of[storm.Node] {
 	}
 	fields = append(fields, counts(func(v *n) *storm.Counts { return &v.Counts })...)
 	return define("nodes", "a server-side endpoint", false, append(fields,
+		num("checks", "", "health checks of monitors", func(v *n) int64 { return v.Checks }),
 		num("source_bytes", "bytes", "IP bytes its clients sent it", func(v *n) int64 { return v.BytesIn }),
 		num("destination_bytes", "bytes", "IP bytes it sent them", func(v *n) int64 { return v.BytesOut }),
 		list("down_periods", "start/end/kind of each period; no end: until the capture's", func(v *n) (out []string) {

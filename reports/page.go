@@ -76,7 +76,7 @@ func WriteSummarySchema(w io.Writer) error {
 	for o := range dissect.NumOutcomes {
 		outcomes[o.String()] = count
 	}
-	totals := counts("attempts", "intents", "retries", "refreshes", "parallels", "transmissions", "clients", "nodes", "censored_intents", "nat_suspects")
+	totals := counts("attempts", "intents", "retries", "refreshes", "parallels", "transmissions", "clients", "nodes", "censored_intents", "nat_suspects", "monitors", "checks")
 	for _, n := range []string{"amplification", "retry_share", "intent_surge", "late_ratio"} {
 		totals[n] = number
 	}
@@ -100,6 +100,8 @@ func WriteSummarySchema(w io.Writer) error {
 		"roles": rows("roles", nil), "versions": rows("versions", nil), "policies": rows("policies", nil),
 		"hypotheses": m{"type": "array", "items": closed(m{"name": m{"type": "string"}, "rank": count, "score": number,
 			"sentence": m{"type": "string"}, "for": texts, "against": texts})},
+		"monitors": m{"type": "array", "items": closed(m{"client_id": m{"type": "string"}, "services": texts, "nodes": count, "checks": count, "failed": count,
+			"interval_ns": count, "first_time": m{"type": "string"}, "last_time": m{"type": "string"}})},
 		"notes": texts,
 	})
 	schema["$schema"] = "https://json-schema.org/draft/2020-12/schema"

@@ -415,10 +415,40 @@ func (s *screen) totals() {
 	if t.NATSuspects > 0 {
 		s.say(2, fmt.Sprintf("%s addresses seem to stand for several hosts (nat_suspect): their relations and A are not to be trusted", thousands(t.NATSuspects)))
 	}
+	if m := monitorsInWords(s.report); m != "" {
+		s.say(2, m)
+	}
 	if n := t.AppAccepts + t.ByteAccepts + t.AgeAccepts; n > 0 {
 		s.say(2, fmt.Sprintf("accepts proven by the application %d %%, by bytes %d %%, by age %d %%; refreshes %s, parallel dials %s",
 			percent(t.AppAccepts, n), percent(t.ByteAccepts, n), percent(t.AgeAccepts, n), thousands(t.Refreshes), thousands(t.Parallels)))
 	}
+}
+
+// many is a number of things, in the singular where it is one.
+func many(n int64, thing string) string {
+	if n == 1 {
+		return "1 " + thing
+	}
+	return thousands(n) + " " + thing + "s"
+}
+
+// monitorsInWords names who checks nodes; "" without any.
+func monitorsInWords(r *storm.Report) string {
+	if len(r.Monitors) == 0 {
+		return ""
+	}
+	var who []string
+	failed := int64(0)
+	for i, m := range r.Monitors {
+		failed += m.Failed
+		if i < 3 {
+			who = append(who, fmt.Sprintf("%s (%s every %s)", m.ID, many(m.Nodes, "node"), lasted(m.Every)))
+		}
+	}
+	if n := len(r.Monitors) - len(who); n > 0 {
+		who = append(who, strconv.Itoa(n)+" more")
+	}
+	return fmt.Sprintf("monitors, left out of all this: %s; %s checks, %s unanswered", strings.Join(who, ", "), thousands(r.Totals.Checks), thousands(failed))
 }
 
 func (s *screen) nodes() {

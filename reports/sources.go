@@ -14,6 +14,7 @@ type Source struct {
 	Role                                string
 	Attempts, Retries, Accepted, Failed int64
 	Transmissions                       int64
+	Checks                              int64
 	Nodes                               int64 // different ones, up to maxSourceNodes
 	Clients                             int64 // different identities, up to maxSourceClients
 	First, Last                         int64
@@ -48,14 +49,15 @@ func Sources() *Of[Source] {
 			}
 			return v.Addr.String()
 		}),
-		str("role", "attacker, scanner, nat, retrying_victim or client", func(v *s) string { return v.Role }),
-		num("attempts", "", "refreshes and parallel twins left out", func(v *s) int64 { return v.Attempts }),
+		str("role", "attacker, scanner, nat, retrying_victim, monitor or client", func(v *s) string { return v.Role }),
+		num("attempts", "", "refreshes, parallel twins and health checks left out", func(v *s) int64 { return v.Attempts }),
 		num("retries", "", "of them", func(v *s) int64 { return v.Retries }),
 		num("accepted", "", "of them", func(v *s) int64 { return v.Accepted }),
 		num("failed", "", "of them", func(v *s) int64 { return v.Failed }),
 		num("transmissions", "", "packets of the request phase", func(v *s) int64 { return v.Transmissions }),
 		num("nodes", "", "different ones it tried, 64 at most", func(v *s) int64 { return v.Nodes }),
 		num("clients", "", "identities behind it, 8 at most", func(v *s) int64 { return v.Clients }),
+		num("checks", "", "health checks, of a monitor", func(v *s) int64 { return v.Checks }),
 		when("first_time", "first attempt", func(v *s) int64 { return v.First }),
 		when("last_time", "last attempt", func(v *s) int64 { return v.Last }),
 		num("storm_attempts", "", "attempts while a finding lasted on their service", func(v *s) int64 { return v.Storm }),
@@ -109,7 +111,7 @@ func SourcesOf(r *Results, limit int64) (list []Source, tried Limit, err error) 
 	th := storm.Thresholds{}.WithDefaults()
 	for _, s := range by {
 		storms, over = storms+s.Storm, over+s.OverStorm
-		if s.Failed == 0 {
+		if s.Failed == 0 && s.Attempts > 0 {
 			if well++; s.Over > 0 {
 				hurt++
 			}
@@ -136,6 +138,12 @@ func SourcesOf(r *Results, limit int64) (list []Source, tried Limit, err error) 
 }
 
 func (s *Source) add(a *dissect.Attempt, report *storm.Report, limit int64) {
+	if a.Relation == dissect.RelationMonitor {
+		s.Checks++
+		s.Last = max(s.Last, a.Start)
+		s.node(a)
+		return
+	}
 	s.Attempts++
 	s.Last = max(s.Last, a.Start)
 	s.Transmissions += int64(a.Transmissions)
@@ -148,13 +156,7 @@ func (s *Source) add(a *dissect.Attempt, report *storm.Report, limit int64) {
 	case a.Outcome.Failed():
 		s.Failed++
 	}
-	switch again := slices.Contains(s.nodes, a.Destination); {
-	case again:
-		s.again++
-	case len(s.nodes) < maxSourceNodes:
-		s.nodes = append(s.nodes, a.Destination)
-		s.Nodes++
-	}
+	s.node(a)
 	if len(s.clients) < maxSourceClients && !slices.Contains(s.clients, a.ClientID) {
 		s.clients = append(s.clients, a.ClientID)
 		s.Clients++
@@ -181,9 +183,22 @@ func (s *Source) add(a *dissect.Attempt, report *storm.Report, limit int64) {
 	}
 }
 
+// node counts what the source tried.
+func (s *Source) node(a *dissect.Attempt) {
+	switch again := slices.Contains(s.nodes, a.Destination); {
+	case again:
+		s.again++
+	case len(s.nodes) < maxSourceNodes:
+		s.nodes = append(s.nodes, a.Destination)
+		s.Nodes++
+	}
+}
+
 // name says what a source is.
 func (s *Source) name(th *storm.Thresholds) {
 	switch {
+	case s.Attempts == 0:
+		s.Role = "monitor"
 	case s.flooded && s.Accepted == 0 && s.Retries == 0 && s.Transmissions == s.Attempts:
 		s.Role = "attacker"
 	case float64(s.Nodes) >= th.ScanNodes && float64(s.Failed) >= th.ScanFailure*float64(s.Attempts) && s.again*2 < s.Attempts:

@@ -109,6 +109,7 @@ func WriteSummary(w io.Writer, r *Results) error {
 	o.raw("policies", rowsOf(Policies(), env, report.Policies, nil))
 	o.raw("roles", rowsOf(Roles(), env, report.Roles, nil))
 	o.raw("hypotheses", hypotheses(report.Hypotheses))
+	o.raw("monitors", monitors(report.Monitors))
 	o.put("notes", append([]string{}, report.Notes...))
 	_, err = w.Write(append(o.end(), '\n'))
 	return err
@@ -133,6 +134,8 @@ func totals(t *storm.Totals) []byte {
 	o.put("late_ratio", t.LateRatio())
 	o.put("censored_intents", t.Censored)
 	o.put("nat_suspects", t.NATSuspects)
+	o.put("monitors", t.Monitors)
+	o.put("checks", t.Checks)
 	o.raw("outcomes", outcomes.end())
 	var proof object
 	proof.put("app", t.AppAccepts)
@@ -183,6 +186,26 @@ func baseline(a *storm.Against) []byte {
 	o.raw("services", append(services, ']'))
 	o.put("missing_services", append([]string{}, a.Missing...))
 	return o.end()
+}
+
+func monitors(all []storm.Monitor) []byte {
+	out := []byte{'['}
+	for i, m := range all {
+		if i > 0 {
+			out = append(out, ',')
+		}
+		var o object
+		o.put("client_id", m.ID)
+		o.put("services", m.Services)
+		o.put("nodes", m.Nodes)
+		o.put("checks", m.Checks)
+		o.put("failed", m.Failed)
+		o.put("interval_ns", m.Every)
+		o.put("first_time", stamp(m.First))
+		o.put("last_time", stamp(m.Last))
+		out = append(out, o.end()...)
+	}
+	return append(out, ']')
 }
 
 func hypotheses(all []storm.Hypothesis) []byte {

@@ -98,9 +98,16 @@ func rests(list []*Row, twin []bool) int {
 
 // relate fills relation, number and intent of all rows.
 func relate(rows []Row, begin, end int64) {
+	check := checks(rows, end-begin)
+	intents := 0
 	groups := map[string][]*Row{}
 	for i := range rows {
 		r := &rows[i]
+		if check[i] {
+			intents++
+			r.Relation, r.Number, r.Intent = "monitor", 1, intents
+			continue
+		}
 		if r.Client == "" {
 			r.Client = r.Source.Addr().String()
 		}
@@ -111,7 +118,6 @@ func relate(rows []Row, begin, end int64) {
 		keys = append(keys, k)
 	}
 	slices.Sort(keys)
-	intents := 0
 	for _, k := range keys {
 		intents = chain(groups[k], intents)
 	}

@@ -156,6 +156,11 @@ func Scenarios() []Scenario {
 		with(s1, func(s *Scenario) {
 			s.Name, s.About, s.Pieces = "n19", "s1 in 24 files, their names shuffled; -w names a directory", 24
 		}),
+		with(base("monitored", "nodes go and come back, and three monitors check them at fixed intervals all the time"), func(s *Scenario) {
+			s.Nodes, s.Clients, s.Monitors, s.Duration, s.Trigger = 3, 400, 3, 6*minute, 2*minute
+			s.Policy = Policy{Family: "fixed", Base: 5 * second, Timeout: 2 * second, Order: "random"}
+			s.Script = []Step{{At: 2 * minute, Do: "close", Nodes: []int{0, 1, 2}}, {At: 4 * minute, Do: "up", Nodes: []int{0, 1, 2}}}
+		}),
 		with(base("n2n", "n2n: three supernodes die silently, one comes back; edges ask every 4 s for ever, four times at each"), func(s *Scenario) {
 			s.Protocol, s.Nodes, s.Clients, s.Duration, s.Trigger, s.Spread = "n2n", 3, 300, 6*minute, 2*minute, 60*second
 			s.Policy = Policy{Family: "fixed", Base: 2 * second, Timeout: 2 * second, Order: "round_robin", PerNode: 4}
@@ -183,7 +188,7 @@ var verdicts = map[string][]string{
 	"n7": {"calm", "insufficient_evidence"}, "n8": {"path_loss"}, "n9": {"retry_storm"}, "n10": {"retry_storm"}, "n11": {"retry_storm"},
 	"n12": {"insufficient_evidence"}, "n13": {"retry_storm"}, "n14": {"calm"}, "n15": {"calm"}, "n16": {"calm"}, "n17": {"partial_outage"},
 	"n18": {"calm"}, "n19": {"retry_storm"}, "n20": {"retry_storm"},
-	"skype-2010": {"retry_storm"}, "outage": {"retry_storm"}, "n2n": {"retry_storm"}, "skype-ladder": {"retry_storm"},
+	"skype-2010": {"retry_storm"}, "outage": {"retry_storm"}, "n2n": {"retry_storm"}, "skype-ladder": {"retry_storm"}, "monitored": {"retry_storm"},
 }
 
 // Find is the scenario of that name.

@@ -68,6 +68,8 @@ type Scenario struct {
 	// data of connections from before the capture, ARP, mDNS, pings. None of
 	// it is an attempt.
 	Background float64
+	// Monitors are hosts that check the health of every node at a fixed interval.
+	Monitors int
 	// Pieces is in how many files the capture is written, 0 = one.
 	Pieces int
 }
@@ -270,6 +272,10 @@ func (sc *Scenario) Check() error {
 		return bad("%d pieces: want 1 to 10000", sc.Pieces)
 	case sc.Dials > 1 && sc.Protocol != "tcp":
 		return bad("%d dials at once: only of tcp", sc.Dials)
+	case sc.Monitors < 0 || sc.Monitors > 200:
+		return bad("%d monitors: want 0 to 200", sc.Monitors)
+	case sc.Monitors > 0 && sc.Protocol != "tcp" && sc.Protocol != "gnutella":
+		return bad("monitors connect: only of tcp and gnutella")
 	case sc.Background < 0:
 		return bad("background of %g packets/s", sc.Background)
 	}
@@ -377,6 +383,10 @@ func (w *world) setup() {
 	}
 	if sc.Broken {
 		w.after(1e9, func() { w.broken(0) })
+	}
+	for k := range sc.Monitors {
+		m := &monitor{w: w, k: k, port: uint16(30000 + k*100)}
+		w.after(int64(w.rng.Float64()*float64(m.every())), m.round)
 	}
 	if sc.Background > 0 {
 		w.other = newBackground(w)

@@ -25,7 +25,7 @@ func (f *Failures) Amplification() float64 { return float64(f.Attempts) / float6
 func (t *Truth) Outages(quiet, from time.Duration) (out []Failures) {
 	var starts []time.Duration
 	for i := range t.Attempts {
-		if a := &t.Attempts[i]; failed(a.Outcome) && a.Relation != "parallel" && a.Start >= from {
+		if a := &t.Attempts[i]; failed(a.Outcome) && a.Relation != "parallel" && a.Relation != "monitor" && a.Start >= from {
 			starts = append(starts, a.Start)
 		}
 	}
@@ -40,7 +40,7 @@ func (t *Truth) Outages(quiet, from time.Duration) (out []Failures) {
 	}
 	for i := range t.Attempts {
 		a := &t.Attempts[i]
-		if a.Relation == "parallel" || a.Relation == "refresh" {
+		if a.Relation == "parallel" || a.Relation == "refresh" || a.Relation == "monitor" {
 			continue
 		}
 		for k := range out {
@@ -79,7 +79,9 @@ func (t *Truth) Falls() (out []Fall) {
 	byClient := map[int][]*TrueAttempt{}
 	for i := range t.Attempts {
 		a := &t.Attempts[i]
-		byClient[a.Client] = append(byClient[a.Client], a)
+		if a.Relation != "monitor" {
+			byClient[a.Client] = append(byClient[a.Client], a)
+		}
 	}
 	// came[b][a] is how many attempts at node b in the minute before its fall
 	// were of clients that had been at a, which lay in ruins already.

@@ -94,6 +94,9 @@ func (s *sketch) shared(o *sketch) (n int) {
 
 // depends notes what a record shows about its node.
 func (n *nodeFacts) depends(r *Record) {
+	if r.passes() {
+		n.checks++
+	}
 	ok := r.Outcome == dissect.OutcomeAccepted
 	if ok {
 		n.lastYes = max(n.lastYes, r.AnsweredAt)
@@ -119,6 +122,7 @@ func (n *nodeFacts) depends(r *Record) {
 func (n *nodeFacts) joinBehaviour(o *nodeFacts) {
 	n.clients.join(&o.clients)
 	n.held += o.held
+	n.checks += o.checks
 	n.lastYes, n.lastNo = max(n.lastYes, o.lastYes), max(n.lastNo, o.lastNo)
 	if n.firstYes == 0 || o.firstYes != 0 && o.firstYes < n.firstYes {
 		n.firstYes = o.firstYes

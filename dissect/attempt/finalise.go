@@ -24,6 +24,7 @@ type Result struct {
 	sided      bool // only the clients' side was captured
 	deaf       []Interval
 	moved      [Partitions][]byte
+	monitors   map[askedBy]bool
 
 	mu   sync.Mutex
 	kept [Partitions]*part
@@ -81,6 +82,7 @@ type related struct {
 	relation dissect.Relation
 	proof    uint8 // of a role by behaviour, percent
 	twin     bool
+	check    bool // of a monitor
 	last     bool // of its intent
 }
 
@@ -116,6 +118,9 @@ func (s *Store) Finalise(names *Names, hints dissect.Hints, begin, end int64) (*
 		return nil, err
 	}
 	if err := x.reunite(); err != nil {
+		return nil, err
+	}
+	if err := x.watchdogs(); err != nil {
 		return nil, err
 	}
 	return x, nil
@@ -241,6 +246,7 @@ func (x *Result) finish(p *part) {
 	for i := range p.rows {
 		r := &p.rows[i]
 		x.describe(r, p.texts)
+		r.check = x.isCheck(&r.rec)
 		if r.id = r.rec.Digest; r.rec.Flags&FlagGiven == 0 {
 			r.id = contentID(&r.rec)
 		}

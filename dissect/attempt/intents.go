@@ -124,8 +124,18 @@ func (p *part) relate(x *Result, c *client) {
 	var groups []group
 	var many map[string]int // those after the first few
 	c.First, c.Attempts = p.row(c.from).rec.Start, int32(c.to-c.from)
+	c.Monitor = true
 	for i := c.from; i < c.to; i++ {
 		r := p.row(i)
+		c.Last, c.Addr = r.rec.Start, *r.rec.client()
+		if r.rec.Version != 0 {
+			c.Version = x.names.String(r.rec.Version)
+		}
+		if r.check {
+			p.check(c, r)
+			continue
+		}
+		c.Monitor = false
 		at := slices.IndexFunc(groups[:min(len(groups), fewServices)], func(g group) bool { return g.service == r.service })
 		if at < 0 && len(groups) >= fewServices { // a scanner's ports
 			if many == nil {
@@ -145,10 +155,6 @@ func (p *part) relate(x *Result, c *client) {
 			}
 		}
 		groups[at].rows = append(groups[at].rows, r)
-		c.Last, c.Addr = r.rec.Start, *r.rec.client()
-		if r.rec.Version != 0 {
-			c.Version = x.names.String(r.rec.Version)
-		}
 	}
 	var gaps []int64
 	for _, g := range groups {
@@ -318,6 +324,17 @@ func twoSessions(old, young *Record) bool {
 	both := young.AnsweredAt + overlap
 	return old.Destination == young.Destination && old.Source != young.Source &&
 		old.LastSeen > both && (old.SessionEnd == 0 || old.SessionEnd > both) && young.LastSeen > both
+}
+
+// check is an attempt of a monitor: an intent of its own, beside all chains.
+func (p *part) check(c *client, r *related) {
+	r.gap, r.last = -1, true
+	p.begin(c, r, dissect.RelationMonitor)
+	in := &p.intents[r.intent]
+	in.Nodes, in.Outcome, in.ClosedBy = 1, r.rec.Outcome, dissect.ClosedQuiet
+	if in.Outcome == dissect.OutcomeAccepted {
+		in.ClosedBy = dissect.ClosedAccepted
+	}
 }
 
 func (p *part) begin(c *client, r *related, rel dissect.Relation) {

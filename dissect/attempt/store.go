@@ -61,6 +61,7 @@ type nodeFacts struct {
 
 	clients           sketch // that depend on it
 	held              int32  // sessions with it that were kept
+	checks            int32  // exchanges that may be a monitor's
 	firstYes, lastYes int64
 	lastNo            int64
 }

@@ -61,6 +61,7 @@ func Given(captures []Capture, attempts []dissect.Attempt) *Analysis {
 		client := &g.clients[c]
 		client.Last, client.Addr = t.Start, t.Source.Addr
 		client.Attempts++
+		client.Monitor = (client.Monitor || client.Attempts == 1) && t.Relation == dissect.RelationMonitor
 		g.rows[c] = append(g.rows[c], int32(i))
 		w, ok := wishes[t.IntentID]
 		if !ok {

@@ -32,7 +32,11 @@ func real(t *testing.T, name string) *storm.Report {
 		t.Fatal(err)
 	}
 	defer src.Close()
-	return judge(t, src)
+	r := judge(t, src)
+	if r.Totals.Checks != 0 {
+		t.Errorf("%s: nobody in it checks nodes, but %+v do", name, r.Monitors)
+	}
+	return r
 }
 
 // at is a time of the lab's log, which is in epoch seconds.

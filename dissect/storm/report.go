@@ -74,6 +74,7 @@ type Counts struct {
 	Intents       int64 // Attempts - Retries: those that open an intent
 	Refreshes     int64
 	Parallels     int64
+	Checks        int64 // of monitors
 	Outcomes      Outcomes
 	Transmissions int64
 	Late          int64 // late answers
@@ -112,6 +113,7 @@ type Report struct {
 	Versions   []Version
 	Policies   []Policy
 	Clients    []Client     // the busiest, by attempts, then id
+	Monitors   []Monitor    // who checks nodes, by checks, then id; the first 20
 	Hypotheses []Hypothesis // by rank
 	Roles      []RoleHealth // by onset of the first trouble; those without any last
 	Timeline   []Window     // by service, node, time
@@ -129,6 +131,7 @@ type Totals struct {
 	AgeAccepts     int64   // by age or a bare UDP reply
 	IntentSurge    float64 // highest intents per window over the calm median; 0 = no baseline
 	NATSuspects    int64
+	Monitors       int64 // clients all of whose attempts are health checks; not among Clients
 }
 
 // Window is a row of the timeline: one service, or one node of it, in 10 s.
@@ -173,6 +176,17 @@ type Client struct {
 	Service string // the one it tried most
 	Counts
 	NeverIn bool // no attempt of it was accepted
+}
+
+// Monitor is an address that checks the health of nodes; its attempts are outside
+// of all that is judged.
+type Monitor struct {
+	ID             string
+	Services       []string // by name
+	Nodes          int64    // that it checks
+	Checks, Failed int64    // Failed: no node answered them
+	Every          int64    // ns from one check of a node to the next, mean
+	First, Last    int64
 }
 
 // PeriodKind is what was wrong with a node for a while.

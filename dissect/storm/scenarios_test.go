@@ -124,6 +124,7 @@ var expected = []struct {
 	{"n19", []storm.Class{storm.RetryStorm}},
 	{"n20", []storm.Class{storm.RetryStorm}},
 	{"skype-2010", []storm.Class{storm.RetryStorm}},
+	{"monitored", []storm.Class{storm.RetryStorm}},
 }
 
 // TestScenarios holds the verdict of a scenario, its numbers, policy, versions
@@ -131,7 +132,7 @@ var expected = []struct {
 // seeds are left to `make evaluate`.
 func TestScenarios(t *testing.T) {
 	names := []string{"s2", "s5", "s6", "s9", "s12", "s13", "s14", "n2", "n3", "n4", "n5", "n6", "n7", "n8", "n9", "n11", "n12", "n13", "n14", "n15",
-		"n16", "n17", "skype-2010"}
+		"n16", "n17", "skype-2010", "monitored"}
 	if testing.Short() {
 		names = []string{"s9", "s13", "n4", "n5", "n6", "n17"}
 	}
@@ -150,6 +151,9 @@ func TestScenarios(t *testing.T) {
 			}
 			for _, w := range check(&sc, r, truth) {
 				t.Error(w)
+			}
+			if (r.Totals.Checks > 0) != (sc.Monitors > 0) || len(r.Monitors) != sc.Monitors {
+				t.Errorf("%d checks of %d monitors, there are %d: %+v", r.Totals.Checks, r.Totals.Monitors, sc.Monitors, r.Monitors)
 			}
 			if testing.Verbose() {
 				show(t, r)

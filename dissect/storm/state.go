@@ -39,6 +39,7 @@ type State struct {
 	keep     uint64 // nodes with a higher hash have no time line
 	left     int64  // rows that found no line
 	top      []Client
+	monitors []Monitor
 	scenes   *scenes
 
 	baseline  *Baseline         // that it is judged by; nil = what is calm in it
@@ -46,6 +47,7 @@ type State struct {
 
 	client  int64 // running number, to count each client once a window
 	current Client
+	watcher watcher
 	shares  map[string]*share // of the client in hand, by service
 	hand    *share            // the one of the last attempt
 }
@@ -98,16 +100,24 @@ func NewState(cfg Config) *State {
 func (s *State) Client(c *dissect.Client) {
 	s.finishClient()
 	s.client++
-	s.totals.Clients++
+	if c.Monitor {
+		s.totals.Monitors++
+	} else {
+		s.totals.Clients++
+	}
 	if c.NATSuspect {
 		s.totals.NATSuspects++
 	}
-	s.current = Client{Client: *c, NeverIn: true}
+	s.current = Client{Client: *c, NeverIn: !c.Monitor}
 	s.scenes.begin(c)
 }
 
 // Attempt takes the next row of the client.
 func (s *State) Attempt(a *dissect.Attempt) {
+	if a.Relation == dissect.RelationMonitor {
+		s.check(a)
+		return
+	}
 	h := s.summarise(a)
 	at := s.scenes.place(a)
 	s.scenes.attempt(a, at)
@@ -192,6 +202,9 @@ func (w *slot) countFor(a *dissect.Attempt, client int64) {
 
 // Intent takes an intent once it is closed.
 func (s *State) Intent(i *dissect.Intent) {
+	if i.Relation == dissect.RelationMonitor {
+		return
+	}
 	if i.Censored {
 		s.totals.Censored++
 	}
@@ -240,6 +253,7 @@ func (s *State) finishClient() {
 		return
 	}
 	s.totals.add(&s.current.Counts)
+	s.watched()
 	best := int64(-1)
 	for name, h := range s.shares {
 		s.end(h)
@@ -320,6 +334,7 @@ func (s *State) Merge(o *State) {
 	t.ByteAccepts += u.ByteAccepts
 	t.AgeAccepts += u.AgeAccepts
 	t.NATSuspects += u.NATSuspects
+	t.Monitors += u.Monitors
 	for name, v := range o.services {
 		mine := s.services[name]
 		if mine == nil {
@@ -361,6 +376,9 @@ func (s *State) Merge(o *State) {
 	for _, c := range o.top {
 		s.rank(c)
 	}
+	for _, m := range o.monitors {
+		s.rankMonitor(m)
+	}
 	// The running numbers of the clients of both sides must not meet.
 	s.client += o.client
 }
@@ -371,7 +389,12 @@ func (s *State) Report(q Quality) *Report { return s.Under(s.cfg.Thresholds, q) 
 // Under is the Report that other thresholds would give.
 func (s *State) Under(th Thresholds, q Quality) *Report {
 	s.finishClient()
-	r := &Report{Begin: q.Begin, End: q.End, Totals: s.totals, Clients: slices.Clone(s.top)}
+	r := &Report{Begin: q.Begin, End: q.End, Totals: s.totals, Monitors: slices.Clone(s.monitors)}
+	for _, c := range s.top {
+		if !c.Monitor {
+			r.Clients = append(r.Clients, c)
+		}
+	}
 	for _, name := range sortedKeys(s.services) {
 		v := s.services[name]
 		calm := calmIntents(&v.line)

@@ -118,6 +118,9 @@ func (c *Counts) count(a *dissect.Attempt) {
 	case dissect.RelationParallel:
 		c.Parallels++
 		return
+	case dissect.RelationMonitor:
+		c.Checks++
+		return
 	case dissect.RelationRefresh:
 		c.Refreshes++
 	default:
@@ -150,6 +153,7 @@ func (c *Counts) add(o *Counts) {
 	c.Intents += o.Intents
 	c.Refreshes += o.Refreshes
 	c.Parallels += o.Parallels
+	c.Checks += o.Checks
 	for i, n := range o.Outcomes {
 		c.Outcomes[i] += n
 	}
