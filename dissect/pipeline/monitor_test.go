@@ -36,7 +36,7 @@ func checked(p *capture.Packet) bool {
 	return bytes.Equal(p.Data[26:28], monitor) || bytes.Equal(p.Data[30:32], monitor)
 }
 
-func analysed(t *testing.T, packets []capture.Packet) (*pipeline.Analysis, *storm.Report) {
+func analysedAndJudged(t *testing.T, packets []capture.Packet) (*pipeline.Analysis, *storm.Report) {
 	t.Helper()
 	a, err := pipeline.Run(context.Background(), pipeline.Config{Workers: 2, Protocols: overlay.All()}, &memory{packets: packets})
 	if err != nil {
@@ -82,8 +82,8 @@ func TestMonitorsChangeNothing(t *testing.T) {
 			last--
 		}
 		all = all[first:last]
-		_, want := analysed(t, bare)
-		_, got := analysed(t, all)
+		_, want := analysedAndJudged(t, bare)
+		_, got := analysedAndJudged(t, all)
 		say := func(r *storm.Report) string {
 			totals := r.Totals
 			totals.Monitors, totals.Checks = 0, 0
@@ -134,7 +134,7 @@ func TestWhatEverybodyDoesIsNoMonitor(t *testing.T) {
 	if _, err := samples.Simulate(sc, 5, func(p *capture.Packet) { packets = append(packets, *p) }); err != nil {
 		t.Fatal(err)
 	}
-	a, r := analysed(t, packets)
+	a, r := analysedAndJudged(t, packets)
 	if r.Totals.Checks != 0 || r.Totals.Clients != 75 {
 		t.Errorf("%d checks, %d clients of 75", r.Totals.Checks, r.Totals.Clients)
 	}
@@ -157,7 +157,7 @@ func TestMonitorsInPieces(t *testing.T) {
 	if _, err := samples.Simulate(sc, 3, func(p *capture.Packet) { packets = append(packets, *p) }); err != nil {
 		t.Fatal(err)
 	}
-	whole, want := analysed(t, packets)
+	whole, want := analysedAndJudged(t, packets)
 	var pieces []io.Reader
 	for i := range 3 {
 		a, err := pipeline.Run(context.Background(), pipeline.Config{Workers: 1, Protocols: overlay.All(), Shard: pipeline.Shard{Index: i, Count: 3}},
