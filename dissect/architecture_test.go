@@ -32,16 +32,17 @@ var allowed = map[string][]string{
 
 // homes is where a library may be imported at all.
 var homes = map[string]string{
-	"github.com/spf13/cobra":            "cmd/squall",
-	"github.com/olekukonko/tablewriter": "reports",
-	"github.com/apache/arrow/go/v15":    "reports",
-	"github.com/expr-lang/expr":         "reports",
-	"github.com/klauspost/compress":     "capture",
-	"github.com/pierrec/lz4/v4":         "capture",
-	"golang.org/x/net/bpf":              "capture",
-	"github.com/gaissmai/bart":          "replay",
-	"github.com/HdrHistogram":           "replay",
-	"github.com/goccy/go-yaml":          "dissect/overlay",
+	"github.com/spf13/cobra":               "cmd/squall",
+	"github.com/olekukonko/tablewriter":    "reports",
+	"github.com/apache/arrow/go/v15":       "reports",
+	"github.com/expr-lang/expr":            "reports",
+	"github.com/klauspost/compress":        "capture",
+	"github.com/pierrec/lz4/v4":            "capture",
+	"golang.org/x/net/bpf":                 "capture",
+	"github.com/oschwald/maxminddb-golang": "reports",
+	"github.com/gaissmai/bart":             "replay",
+	"github.com/HdrHistogram":              "replay",
+	"github.com/goccy/go-yaml":             "dissect/overlay",
 }
 
 // forbidden pulls in a cloud, or hides what is wrong with a capture.

@@ -118,6 +118,7 @@ type Intent struct {
 	Censored            bool  // began before the capture, or was open at its end
 	Wait                int64 // W that was used, ns
 	FirstNode, LastNode Endpoint
+	Source              Addr // of its first attempt
 }
 
 // ClosedBy is what ended an intent.

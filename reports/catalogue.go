@@ -21,6 +21,7 @@ type Results struct {
 	// Beside are the files behind the baseline, for who keeps the results.
 	Beside []string
 	cfg    storm.Config
+	hits   map[found][]hit // once they were counted
 	judge  func() (*storm.Report, error)
 }
 
@@ -31,6 +32,14 @@ func NewResults(a *pipeline.Analysis, cfg storm.Config) *Results {
 
 // Report is the judgement; it is made once.
 func (r *Results) Report() (*storm.Report, error) { return r.judge() }
+
+// findHits counts which groups the findings hit, once.
+func (r *Results) findHits() (err error) {
+	if r.hits == nil {
+		r.hits, err = hitsOf(r)
+	}
+	return err
+}
 
 // Table finds a table by name and its rows in the results. Without results
 // (nil) there are no rows, only the schema.
@@ -84,9 +93,14 @@ func (s source[T]) rows(r *Results) (Rows, error) {
 	if err != nil {
 		return nil, err
 	}
+	return s.table.Rows(r.Env(), items), nil
+}
+
+// Env is what the rows of these results refer to.
+func (r *Results) Env() *Env {
 	env := newEnv(r.Analysis.Captures())
-	env.Groups = r.Groups
-	return s.table.Rows(env, items), nil
+	env.Groups, env.hits = r.Groups, r.hits
+	return env
 }
 
 // judged is a table whose rows are a part of the judgement.
@@ -108,7 +122,13 @@ func catalogue() []entry {
 		source[storm.Client]{Clients(), func(r *Results) (iter.Seq2[*storm.Client, error], error) { return r.Analysis.Clients(), nil }},
 		judged(Nodes(), func(r *storm.Report) []storm.Node { return r.Nodes }),
 		judged(Timeline(), func(r *storm.Report) []storm.Window { return r.Timeline }),
-		judged(Findings(), func(r *storm.Report) []storm.Finding { return r.Findings }),
+		source[storm.Finding]{Findings(), func(r *Results) (iter.Seq2[*storm.Finding, error], error) {
+			report, err := r.Report()
+			if err != nil {
+				return nil, err
+			}
+			return each(report.Findings), r.findHits()
+		}},
 		judged(Criteria(), func(r *storm.Report) (out []Criterion) {
 			for i := range r.Findings {
 				for _, c := range r.Findings[i].Criteria {
@@ -143,6 +163,10 @@ func catalogue() []entry {
 			return each(list), err
 		}},
 		source[pipeline.NAT]{NAT(), func(r *Results) (iter.Seq2[*pipeline.NAT, error], error) { return each(r.Analysis.Seen().NAT), nil }},
+		source[GroupWindow]{GroupTimeline(), func(r *Results) (iter.Seq2[*GroupWindow, error], error) {
+			list, err := groupTimeline(r)
+			return each(list), err
+		}},
 		source[Impact]{Impacts(), func(r *Results) (iter.Seq2[*Impact, error], error) {
 			list, err := impactOf(r)
 			return each(list), err

@@ -1,6 +1,8 @@
 package reports
 
 import (
+	"bytes"
+	"cmp"
 	"encoding/csv"
 	"errors"
 	"fmt"
@@ -8,6 +10,7 @@ import (
 	"net/netip"
 	"slices"
 	"strings"
+	"sync/atomic"
 
 	"squall/dissect"
 )
@@ -16,10 +19,51 @@ import (
 // where the file does not say it.
 type Group struct{ Site, ASN, Country string }
 
-// Groups finds the group of an address: the longest prefix that holds it.
+// Groups finds the group of an address: the longest prefix of each file that holds
+// it. What one file leaves open the next may say.
 type Groups struct {
-	of   map[netip.Prefix]Group
+	files []groupFile
+	err   atomic.Pointer[error]
+}
+
+// groupFile is one file: a list of prefixes, or a MaxMind database.
+type groupFile interface{ of(ip netip.Addr) Group }
+
+// prefixes are those of a CSV.
+type prefixes struct {
+	by   map[netip.Prefix]Group
 	bits [2][]int // lengths that occur, IPv4 and IPv6, longest first
+}
+
+// Err is what could not be read of a file while it was asked; nil = nothing.
+func (g *Groups) Err() error {
+	if g == nil || g.err.Load() == nil {
+		return nil
+	}
+	return *g.err.Load()
+}
+
+// ReadGroups reads a file and adds it: CSV with a heading, or a MaxMind database.
+func (g *Groups) ReadGroups(in io.Reader, name string) error {
+	b, err := readAll(in)
+	if err != nil {
+		return err
+	}
+	if !isMaxMind(b) {
+		p, err := readPrefixes(bytes.NewReader(b))
+		if err != nil {
+			return err
+		}
+		g.files = append(g.files, p)
+		return nil
+	}
+	m, err := openMaxMind(name, b)
+	if err != nil {
+		return err
+	}
+	m.fail = func(err error) { g.err.CompareAndSwap(nil, &err) }
+	g.files = append(g.files, m)
+	return nil
 }
 
 // maxGroups bounds the prefixes of a file.
@@ -33,10 +77,10 @@ var groupColumns = map[string][]string{
 	"country": {"country", "country_iso_code", "country_code"},
 }
 
-// ReadGroups reads CSV with a heading: a column of prefixes (or addresses), and
+// readPrefixes reads CSV with a heading: a column of prefixes (or addresses), and
 // any of site, asn and country. MaxMind's CSV of networks is read as it is where
 // it names an ASN.
-func ReadGroups(in io.Reader) (*Groups, error) {
+func readPrefixes(in io.Reader) (*prefixes, error) {
 	r := csv.NewReader(in)
 	r.Comment, r.TrimLeadingSpace, r.ReuseRecord = '#', true, true
 	heading, err := r.Read()
@@ -55,7 +99,7 @@ func ReadGroups(in io.Reader) (*Groups, error) {
 	if _, ok := at["prefix"]; !ok || len(at) < 2 {
 		return nil, fmt.Errorf("heading %q: want prefix (or cidr, network) and any of site (or group), asn, country", strings.Join(heading, ","))
 	}
-	g := &Groups{of: map[netip.Prefix]Group{}}
+	g := &prefixes{by: map[netip.Prefix]Group{}}
 	lengths := [2]map[int]bool{{}, {}}
 	for {
 		row, err := r.Read()
@@ -82,13 +126,13 @@ func ReadGroups(in io.Reader) (*Groups, error) {
 			p = netip.PrefixFrom(a, a.BitLen())
 		}
 		p = p.Masked()
-		if _, ok := g.of[p]; ok {
+		if _, ok := g.by[p]; ok {
 			return nil, fmt.Errorf("line %d: %v is there twice", line, p)
 		}
-		if len(g.of) >= maxGroups {
+		if len(g.by) >= maxGroups {
 			return nil, fmt.Errorf("line %d: more than %d prefixes", line, maxGroups)
 		}
-		g.of[p] = Group{get("site"), strings.TrimPrefix(strings.ToUpper(get("asn")), "AS"), get("country")}
+		g.by[p] = Group{get("site"), strings.TrimPrefix(strings.ToUpper(get("asn")), "AS"), get("country")}
 		lengths[family(p.Addr())][p.Bits()] = true
 	}
 	for f := range lengths {
@@ -107,15 +151,24 @@ func family(a netip.Addr) int {
 	return 1
 }
 
-// Of is the group of an address; the zero Group where no prefix holds it.
-func (g *Groups) Of(a dissect.Addr) Group {
+// Of is the group of an address; fields are empty where no file says them. It may
+// be called from several goroutines.
+func (g *Groups) Of(a dissect.Addr) (all Group) {
 	if g == nil {
-		return Group{}
+		return all
 	}
 	ip := a.IP()
+	for _, f := range g.files {
+		one := f.of(ip)
+		all = Group{cmp.Or(all.Site, one.Site), cmp.Or(all.ASN, one.ASN), cmp.Or(all.Country, one.Country)}
+	}
+	return all
+}
+
+func (g *prefixes) of(ip netip.Addr) Group {
 	for _, b := range g.bits[family(ip)] {
 		if p, err := ip.Prefix(b); err == nil {
-			if found, ok := g.of[p]; ok {
+			if found, ok := g.by[p]; ok {
 				return found
 			}
 		}

@@ -45,7 +45,7 @@ var leading = map[string]string{
 
 // tables shows every table of the analysis as far as there is room.
 func (p *page) tables(r *Results, report *storm.Report, rows *firstRows, source string) error {
-	env := newEnv(r.Analysis.Captures())
+	env := r.Env()
 	for _, t := range Schemas() {
 		var shown Rows
 		total, note := int64(-1), ""

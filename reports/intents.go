@@ -6,7 +6,7 @@ import "squall/dissect"
 // is attached to a service, or gives up.
 func Intents() *Of[dissect.Intent] {
 	type i = dissect.Intent
-	return define("intents", "one wish of one client to be attached to one service", true,
+	return define("intents", "one wish of one client to be attached to one service", true, append([]field[i]{
 		str("intent_id", "hash of its content, the same in every run", func(v *i) string { return id(v.ID) }),
 		when("event_start", "start of its first attempt", func(v *i) int64 { return v.Start }),
 		when("event_end", "end of its last attempt", func(v *i) int64 { return v.End }),
@@ -28,5 +28,6 @@ func Intents() *Of[dissect.Intent] {
 		num("first_destination_port", "", "its port", func(v *i) int64 { return int64(v.FirstNode.Port) }),
 		str("last_destination_ip", "node of the last attempt", func(v *i) string { return v.LastNode.Addr.String() }),
 		num("last_destination_port", "", "its port", func(v *i) int64 { return int64(v.LastNode.Port) }),
-	)
+		str("source_ip", "address of the client at its first attempt", func(v *i) string { return v.Source.String() }),
+	}, grouped(func(v *i) dissect.Addr { return v.Source })...)...)
 }

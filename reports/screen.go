@@ -41,8 +41,11 @@ func Screen(w io.Writer, r *Results, look Look) error {
 	if err != nil {
 		return err
 	}
+	if err := r.findHits(); err != nil {
+		return err
+	}
 	look.Width = max(look.Width, leastWidth)
-	s := &screen{look: look, report: report, listed: listed}
+	s := &screen{look: look, report: report, listed: listed, hits: hitWords(r.hits[foundOf(&report.Verdict)])}
 	if look.Markdown {
 		s.all(r)
 	} else {
@@ -75,6 +78,9 @@ func (s *screen) brief(r *Results) {
 	s.say(2, s.report.Summary)
 	s.criteria(&s.report.Verdict)
 	s.against()
+	if len(s.hits) > 0 {
+		s.say(2, "failed, "+strings.Join(s.hits, "; "))
+	}
 	s.others()
 	s.read(r)
 	s.totals()
@@ -91,7 +97,8 @@ type screen struct {
 	out    bytes.Buffer
 	look   Look
 	report *storm.Report
-	listed int // rows of each list
+	listed int      // rows of each list
+	hits   []string // groups that the verdict hit
 }
 
 // Colours of outcomes, from the palette of Okabe and Ito as far as 256 colours
@@ -214,6 +221,9 @@ func (s *screen) verdict() {
 		s.grid([]string{"criterion", "value", "needed", "unit", "met", "note"}, rows, 1)
 	}
 	s.against()
+	if len(s.hits) > 0 {
+		s.say(2, "failed, "+strings.Join(s.hits, "; "))
+	}
 	if len(s.report.Findings) > 1 {
 		s.head("All findings")
 	}

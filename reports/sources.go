@@ -42,7 +42,7 @@ const (
 // Sources is the table of who sent what.
 func Sources() *Of[Source] {
 	type s = Source
-	return define("sources", "an address that sent attempts", true,
+	return define("sources", "an address that sent attempts", true, append([]field[s]{
 		str("source_ip", "the address; empty: the many that sent one unanswered packet each, beyond what is kept apart", func(v *s) string {
 			if v.Addr == (dissect.Addr{}) {
 				return ""
@@ -62,7 +62,7 @@ func Sources() *Of[Source] {
 		when("last_time", "last attempt", func(v *s) int64 { return v.Last }),
 		num("storm_attempts", "", "attempts while a finding lasted on their service", func(v *s) int64 { return v.Storm }),
 		ratio("storm_share", "", "of all such attempts", func(v *s) float64 { return v.Share }),
-	)
+	}, grouped(func(v *s) dissect.Addr { return v.Addr })...)...)
 }
 
 // Limit is what a limit of attempts for each source in ten seconds would do.

@@ -72,7 +72,10 @@ func WriteSummary(w io.Writer, r *Results) error {
 	if err != nil {
 		return err
 	}
-	env := newEnv(r.Analysis.Captures())
+	if err := r.findHits(); err != nil {
+		return err
+	}
+	env := r.Env()
 	criteria := func(o *object, f *storm.Finding) {
 		all := make([]Criterion, len(f.Criteria))
 		for i, c := range f.Criteria {

@@ -43,6 +43,7 @@ type Env struct {
 	Observers []string // the taps they came from, by the same index; "" = it has no name
 	Datasets  []string // and what they are
 	Groups    *Groups  // of clients; nil = none
+	hits      map[found][]hit
 }
 
 // newEnv is what rows of an analysis of these inputs refer to.
@@ -107,6 +108,9 @@ func (t *Of[T]) Rows(env *Env, items iter.Seq2[*T, error]) Rows {
 // List reads the columns of items that refer to no input.
 func (t *Of[T]) List(items []T) Rows { return t.Rows(&Env{}, each(items)) }
 
+// ListIn reads the columns of items that refer to an environment.
+func (t *Of[T]) ListIn(env *Env, items []T) Rows { return t.Rows(env, each(items)) }
+
 // each makes a stream of a slice's elements.
 func each[T any](items []T) iter.Seq2[*T, error] {
 	return func(yield func(*T, error) bool) {
@@ -134,8 +138,12 @@ func strEnv[T any](name, doc string, get func(*Env, *T) string) field[T] {
 
 // list is a column of several texts; an empty list is absent.
 func list[T any](name, doc string, get func(*T) []string) field[T] {
-	return field[T]{Column{name, List, "", doc}, func(_ *Env, v *T) Value {
-		if s := get(v); len(s) > 0 {
+	return listEnv(name, doc, func(_ *Env, v *T) []string { return get(v) })
+}
+
+func listEnv[T any](name, doc string, get func(*Env, *T) []string) field[T] {
+	return field[T]{Column{name, List, "", doc}, func(e *Env, v *T) Value {
+		if s := get(e, v); len(s) > 0 {
 			return Value{Str: strings.ToValidUTF8(joinList(s), "\uFFFD")}
 		}
 		return null

@@ -123,7 +123,7 @@ Exit status: 0 done, 2 unreadable input, 3 done but an input was damaged,
 				if err := interrupted(cmd); err != nil {
 					return err
 				}
-				return damaged(results.Analysis.Captures())
+				return in.damaged(results)
 			}
 			if anon != nil {
 				if err := proveAnonymous(results, dir, page, anon); err != nil {
@@ -148,7 +148,7 @@ Exit status: 0 done, 2 unreadable input, 3 done but an input was damaged,
 			if failOn != "" && report.Verdict.Class >= limit {
 				return exitError{exitThreshold, fmt.Errorf("%s, and --fail-on says %s", report.Verdict.Class, limit)}
 			}
-			return damaged(results.Analysis.Captures())
+			return in.damaged(results)
 		},
 	}
 	in.flags(cmd)

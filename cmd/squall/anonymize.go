@@ -22,8 +22,8 @@ const anonymousName = "packets.pcapng"
 // the directory of a case, and makes them the source: every table, page and line
 // of the case comes from them, so that one key covers all.
 func (s *source) anonymise(cmd *cobra.Command, args []string, dir string, anon *pipeline.Anonymizer) ([]string, error) {
-	if s.hints != "" || len(s.clocks) > 0 || s.shard.Count > 1 {
-		return nil, exitError{exitUsage, errors.New("--anonymize goes without --hints, --clock and --shard, which name what is to be hidden: squall extract --anonymize writes a capture to go on with")}
+	if s.hints != "" || len(s.clocks)+len(s.groups)+len(s.baselines) > 0 || s.shard.Count > 1 {
+		return nil, exitError{exitUsage, errors.New("--anonymize goes without --hints, --groups, --baseline, --clock and --shard, which name what is to be hidden: squall extract --anonymize writes a capture to go on with")}
 	}
 	for _, in := range append(append([]string{}, s.files...), args...) {
 		if tap, _ := capture.SplitInput(in); tap != "" {

@@ -48,7 +48,7 @@ Wireshark or tshark are the number of the line.`,
 			if err := out.write(cmd, f, t, rows); err != nil {
 				return err
 			}
-			return damaged(results.Analysis.Captures())
+			return in.damaged(results)
 		},
 	}
 	in.flags(cmd)
@@ -102,14 +102,14 @@ sources it hurts.`,
 				return emit(cmd, out.file, func(w io.Writer) error { return export(w, list) })
 			}
 			t := reports.Sources()
-			if err := out.write(cmd, f, &t.Table, t.List(list)); err != nil {
+			if err := out.write(cmd, f, &t.Table, t.ListIn(results.Env(), list)); err != nil {
 				return err
 			}
 			if limit > 0 && !in.quiet {
 				fmt.Fprintf(cmd.ErrOrStderr(), "squall: %d attempts in 10 s for each source: removes %.1f %% of the attempts inside findings, hurts %.1f %% of the sources that never failed\n",
 					limit, 100*tried.Removed, 100*tried.Hurt)
 			}
-			return damaged(results.Analysis.Captures())
+			return in.damaged(results)
 		},
 	}
 	in.flags(cmd)

@@ -63,7 +63,7 @@ of it, who came from where, what its role cost it.`,
 			if err := interrupted(cmd); err != nil {
 				return err
 			}
-			return damaged(results.Analysis.Captures())
+			return in.damaged(results)
 		},
 	}
 	in.flags(cmd)

@@ -191,7 +191,7 @@ credentials in them, too, so keep such a plan as you keep the capture.`,
 			if err := interrupted(cmd); err != nil {
 				return err
 			}
-			return damaged(results.Analysis.Captures())
+			return in.damaged(results)
 		},
 	}
 	in.flags(cmd)

@@ -185,7 +185,7 @@ to (first, retry, failover, parallel, refresh, reattach).`,
 			if err := interrupted(cmd); err != nil {
 				return err
 			}
-			return damaged(results.Analysis.Captures())
+			return in.damaged(results)
 		},
 	}
 	in.flags(cmd)
@@ -200,7 +200,7 @@ var judgedTables = []string{"timeline", "nodes", "findings", "criteria", "node_p
 
 // besides says that something is given that a kept table does not know of.
 func (s *source) besides() bool {
-	return len(s.baselines) > 0 || s.groups != "" || s.events != "" || s.hints != ""
+	return len(s.baselines) > 0 || len(s.groups) > 0 || s.events != "" || s.hints != ""
 }
 
 func tableList() string {

@@ -29,7 +29,7 @@ type source struct {
 	filter         string
 	after, before  string
 	hints          string
-	groups         string
+	groups         []string
 	events         string
 	placed         *reports.Groups // of groups
 	noted          []reports.Event // of events
@@ -58,7 +58,7 @@ func (s *source) flags(cmd *cobra.Command) {
 	f.StringVar(&s.before, "before", "", "only packets before this time; files that begin later are not read")
 	f.StringArrayVar(&s.clocks, "clock", nil, "NAME=OFFSET[,DRIFTppm]: how far the clock of the tap NAME is ahead, as east=+137ms or east=-2s,+12ppm; its times are set right by that")
 	f.StringVar(&s.hints, "hints", "", "YAML file that names nodes, fixes roles, groups services, adds protocols")
-	f.StringVar(&s.groups, "groups", "", "CSV that says where clients are: prefix and any of site, asn, country; columns of attempts and clients, rows of squall report impact")
+	f.StringArrayVar(&s.groups, "groups", nil, "where clients are: CSV with prefix and any of site, asn, country, or a MaxMind database (.mmdb: City, Country, ASN, or one of your own with site); columns of attempts, intents, clients, sources, findings, rows of squall report impact and group_timeline. Of several files the first that says something counts")
 	f.StringVar(&s.events, "events", "", "CSV of what was noted beside the packets (deploys, pages, reboots): time, text and perhaps node; lines of squall events. Times without a zone are UTC")
 	f.IntVar(&s.maxFlows, "max-flows", pipeline.DefaultFlows, "flows followed at the same time, some 700 bytes each; the idlest gives way, and is counted")
 	f.Int64Var(&s.maxTemp, "max-temp", defaultTemp, "MB on disk for attempts that are too many for memory, some 100 bytes each, in TMPDIR; 0 = no ceiling")
@@ -274,18 +274,21 @@ func (s *source) beside() (err error) {
 }
 
 // readGroups reads where clients are; nil without a file.
-func readGroups(path string) (*reports.Groups, error) {
-	if path == "" {
+func readGroups(paths []string) (*reports.Groups, error) {
+	if len(paths) == 0 {
 		return nil, nil
 	}
-	h, err := os.Open(path)
-	if err != nil {
-		return nil, exitError{exitUsage, fmt.Errorf("--groups: %w", err)}
-	}
-	defer h.Close()
-	g, err := reports.ReadGroups(h)
-	if err != nil {
-		return nil, exitError{exitUsage, fmt.Errorf("--groups %s: %w", path, err)}
+	g := &reports.Groups{}
+	for _, path := range paths {
+		h, err := os.Open(path)
+		if err != nil {
+			return nil, exitError{exitUsage, fmt.Errorf("--groups: %w", err)}
+		}
+		err = g.ReadGroups(h, path)
+		h.Close()
+		if err != nil {
+			return nil, exitError{exitUsage, fmt.Errorf("--groups %s: %w", path, err)}
+		}
 	}
 	return g, nil
 }
@@ -381,6 +384,17 @@ func damaged(captures []pipeline.Capture) error {
 		if d := c.Damage; d != nil && !d.Tail {
 			return exitError{exitDamaged, fmt.Errorf("%s: offset %d, frame %d: %s; what came before is in the results", c.Path, d.Offset, d.Frame, d.Reason)}
 		}
+	}
+	return nil
+}
+
+// damaged is the same, and where a file of groups broke off.
+func (s *source) damaged(r *reports.Results) error {
+	if err := damaged(r.Analysis.Captures()); err != nil {
+		return err
+	}
+	if err := s.placed.Err(); err != nil {
+		return exitError{exitDamaged, fmt.Errorf("--groups %w; clients that it could not tell of are in no group", err)}
 	}
 	return nil
 }

@@ -29,7 +29,7 @@ type custody struct {
 	Thresholds []storm.Threshold `json:"thresholds"`
 	Inputs     []sealed          `json:"inputs"`
 	Hints      *sealed           `json:"hints,omitempty"`
-	Groups     *sealed           `json:"groups,omitempty"`
+	Groups     []sealed          `json:"groups,omitempty"`
 	Events     *sealed           `json:"events,omitempty"`
 	Baseline   []sealed          `json:"baseline,omitempty"` // what the calm day was read from
 	Outputs    []sealed          `json:"outputs"`
@@ -85,17 +85,22 @@ func keepCustody(dir string, r *reports.Results, arguments []string) error {
 		s.Tap, s.Clock = f.Observer, clockWords(&f.Clock)
 		c.Inputs = append(c.Inputs, s)
 	}
-	for flag, to := range map[string]**sealed{"--hints=": &c.Hints, "--groups=": &c.Groups, "--events=": &c.Events} {
-		for _, a := range arguments {
-			path, ok := strings.CutPrefix(a, flag)
-			if !ok {
-				continue
-			}
-			s, err := seal(path, path)
-			if err != nil {
-				return err
-			}
-			*to = &s
+	for _, a := range arguments {
+		flag, path, _ := strings.Cut(a, "=")
+		if flag != "--hints" && flag != "--groups" && flag != "--events" {
+			continue
+		}
+		s, err := seal(path, path)
+		if err != nil {
+			return err
+		}
+		switch flag {
+		case "--hints":
+			c.Hints = &s
+		case "--groups":
+			c.Groups = append(c.Groups, s)
+		case "--events":
+			c.Events = &s
 		}
 	}
 	for _, path := range r.Beside {
@@ -187,10 +192,13 @@ func (c *custody) beside() (out []besideInput) {
 	for _, b := range []struct {
 		what string
 		is   *sealed
-	}{{"hints", c.Hints}, {"groups", c.Groups}, {"events", c.Events}} {
+	}{{"hints", c.Hints}, {"events", c.Events}} {
 		if b.is != nil {
 			out = append(out, besideInput{b.what, *b.is})
 		}
+	}
+	for _, s := range c.Groups {
+		out = append(out, besideInput{"groups", s})
 	}
 	for _, s := range c.Baseline {
 		out = append(out, besideInput{"baseline", s})

@@ -117,7 +117,7 @@ Exit status: 0 done, 1 no storm or the hindcast failed, 2 unreadable input.`,
 			if !f.Hindcast.Passed {
 				return exitError{exitFailed, errors.New("the hindcast failed, so there is no forecast: " + strings.Join(f.Hindcast.Reasons, "; "))}
 			}
-			return damaged(results.Analysis.Captures())
+			return in.damaged(results)
 		},
 	}
 	in.flags(cmd)

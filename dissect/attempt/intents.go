@@ -342,5 +342,5 @@ func (p *part) begin(c *client, r *related, rel dissect.Relation) {
 	b := binary.BigEndian.AppendUint64([]byte(c.ID+"\x00"+r.service+"\x00"), r.id)
 	p.intents = append(p.intents, dissect.Intent{ID: dissect.Hash64(1, b), Start: r.rec.Start, End: r.rec.End,
 		ClientID: c.ID, Service: r.service, Protocol: p.names.String(r.rec.Protocol), Attempts: 1,
-		Relation: rel, Wait: c.Wait, FirstNode: r.rec.Destination, LastNode: r.rec.Destination})
+		Relation: rel, Wait: c.Wait, FirstNode: r.rec.Destination, LastNode: r.rec.Destination, Source: r.rec.Source.Addr})
 }

@@ -217,6 +217,7 @@ func packIntent(b []byte, in *dissect.Intent, t *texts) []byte {
 		b = appendAddr(b, &e.Addr, false)
 		b = binary.LittleEndian.AppendUint16(b, e.Port)
 	}
+	b = appendAddr(b, &in.Source, false)
 	censored := byte(0)
 	if in.Censored {
 		censored = 1
@@ -231,6 +232,7 @@ func unpackIntent(u *unpacker, in *dissect.Intent, t *texts) {
 	in.ClientID, in.Service, in.Protocol = t.list[u.number()], t.list[u.number()], t.list[u.number()]
 	in.FirstNode.Addr, in.FirstNode.Port = u.addr(false), u.port()
 	in.LastNode.Addr, in.LastNode.Port = u.addr(false), u.port()
+	in.Source = u.addr(false)
 	in.Outcome, in.Relation, in.ClosedBy = dissect.Outcome(u.byte()), dissect.Relation(u.byte()), dissect.ClosedBy(u.byte())
 	in.Censored = u.byte() == 1
 }

@@ -68,7 +68,7 @@ func Given(captures []Capture, attempts []dissect.Attempt) *Analysis {
 			w = int32(len(g.intents))
 			wishes[t.IntentID] = w
 			g.intents = append(g.intents, dissect.Intent{ID: t.IntentID, Start: t.Start, ClientID: t.ClientID, Service: t.Service, Protocol: t.Protocol,
-				Relation: t.Relation, FirstNode: t.Destination, Censored: t.Censored})
+				Relation: t.Relation, FirstNode: t.Destination, Censored: t.Censored, Source: t.Source.Addr})
 			nodes[t.IntentID] = map[dissect.Endpoint]bool{}
 		}
 		in := &g.intents[w]
