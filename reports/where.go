@@ -124,6 +124,13 @@ func whereError(t *Table, src string, err error) error {
 	if m := unknownName.FindStringSubmatch(err.Error()); m != nil {
 		return fmt.Errorf("where %q: %w", src, t.unknownColumn(m[1]))
 	}
+	if strings.Contains(err.Error(), "mismatched types time.Time and") || strings.Contains(err.Error(), "and time.Time)") {
+		for _, c := range t.Columns {
+			if c.Kind == Time && regexp.MustCompile(`\b`+c.Name+`\b`).MatchString(src) {
+				return fmt.Errorf("where %q: %s is a time, and a time is written date(\"2010-12-22T16:00:00Z\"): as in %s", src, c.Name, whereExample(t, c.Name))
+			}
+		}
+	}
 	return fmt.Errorf("where %q: %s; write it as in %s", src, firstLine(err), whereExample(t, ""))
 }
 

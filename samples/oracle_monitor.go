@@ -7,7 +7,7 @@ import (
 
 // checks tells the rows of monitors: eight passed checks of a node that the next
 // one follows at the interval, nine of ten within 15 % of it; not more than one gap
-// of ten shorter than half of it; through 80 % of the time; few of the clients.
+// of ten shorter than half of it, nor one row of ten a session that was held; through 80 % of the time; few of the clients.
 // A node without so many passed ones, or that came later, is checked if its series
 // has the interval of another of the same host.
 func checks(rows []Row, listened int64) map[int]bool {
@@ -49,7 +49,7 @@ func checks(rows []Row, listened int64) map[int]bool {
 		}
 		slices.Sort(gaps)
 		every := gaps[len(gaps)/2]
-		like, hurried, covered := 0.0, 0.0, int64(0)
+		like, hurried, held, covered := 0.0, 0.0, 0.0, int64(0)
 		for _, g := range gaps {
 			if g*100 >= every*85 && g*100 <= every*115 {
 				like++
@@ -58,11 +58,14 @@ func checks(rows []Row, listened int64) map[int]bool {
 		for n := 1; n < len(list); n++ {
 			g := rows[list[n]].Start - rows[list[n-1]].Start
 			covered += min(g, 2*every)
+			if r := &rows[list[n]]; r.Outcome == "accepted" && !passed(r) {
+				held++
+			}
 			if g < every/2 {
 				hurried++
 			}
 		}
-		if every < 5e8 || like < 0.9*float64(len(gaps)) || hurried > 0.1*float64(len(list)-1) || !all && float64(covered) < 0.8*float64(listened) {
+		if every < 5e8 || like < 0.9*float64(len(gaps)) || max(hurried, held) > 0.1*float64(len(list)-1) || !all && float64(covered) < 0.8*float64(listened) {
 			return 0
 		}
 		return every

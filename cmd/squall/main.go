@@ -9,9 +9,11 @@ import (
 	"os"
 	"os/signal"
 	"runtime/debug"
+	"strings"
 	"syscall"
 
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 )
 
 // Exit codes.
@@ -90,9 +92,19 @@ Try it on a simulated outage:
 		SilenceUsage:  true,
 		SilenceErrors: true,
 		Version:       version(),
-		Args:          cobra.NoArgs,
-		RunE:          func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
+		Args: func(cmd *cobra.Command, args []string) error {
+			if len(args) == 0 {
+				return nil
+			}
+			cmd.SuggestionsMinimumDistance = 2
+			if near := cmd.SuggestionsFor(args[0]); len(near) > 0 {
+				return fmt.Errorf("unknown command %q: did you mean %s?", args[0], strings.Join(near, " or "))
+			}
+			return fmt.Errorf("unknown command %q; squall --help lists them", args[0])
+		},
+		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
+	root.SetFlagErrorFunc(flagError)
 	root.AddCommand(
 		analyzeCommand(),
 		captureCommand(),
@@ -117,6 +129,51 @@ Try it on a simulated outage:
 		hookCommand(),
 	)
 	return root
+}
+
+// flagError names the flag that an unknown one is a slip of, and where all are.
+func flagError(cmd *cobra.Command, err error) error {
+	wrong, unknown := strings.CutPrefix(err.Error(), "unknown flag: --")
+	if !unknown {
+		return fmt.Errorf("%w; see %s --help", err, cmd.CommandPath())
+	}
+	best, near := "", 3 // more edits than two are no slip
+	cmd.InitDefaultHelpFlag()
+	try := func(f *pflag.Flag) {
+		if d := edits(wrong, f.Name); d < near && d < len(f.Name) && !f.Hidden {
+			best, near = f.Name, d
+		}
+	}
+	cmd.Flags().VisitAll(try)
+	cmd.InheritedFlags().VisitAll(try)
+	if best != "" {
+		return fmt.Errorf("unknown flag: --%s: did you mean --%s? All flags: %s --help", wrong, best, cmd.CommandPath())
+	}
+	return fmt.Errorf("unknown flag: --%s; all flags: %s --help", wrong, cmd.CommandPath())
+}
+
+// edits is the Damerau-Levenshtein distance (optimal string alignment).
+func edits(a, b string) int {
+	var before, last []int
+	for i := 0; i <= len(a); i++ {
+		row := make([]int, len(b)+1)
+		for j := range row {
+			if i == 0 || j == 0 {
+				row[j] = i + j
+				continue
+			}
+			cost := 1
+			if a[i-1] == b[j-1] {
+				cost = 0
+			}
+			row[j] = min(last[j]+1, row[j-1]+1, last[j-1]+cost)
+			if i > 1 && j > 1 && a[i-1] == b[j-2] && a[i-2] == b[j-1] {
+				row[j] = min(row[j], before[j-2]+1)
+			}
+		}
+		before, last = last, row
+	}
+	return last[len(b)]
 }
 
 // version is the module's version as the build recorded it.

@@ -67,6 +67,7 @@ type beat struct {
 	at     int64
 	port   uint16
 	passed bool
+	held   bool // accepted for more than a check
 }
 
 // monitored is a series that keeps time as a monitor's does.
@@ -147,7 +148,7 @@ func (x *Result) rhythms(partition int) (found []monitored, err error) {
 	series := map[askedBy][]beat{}
 	if err := records(func() {
 		if asking[*r.client()] {
-			series[key()] = append(series[key()], beat{r.Start, r.Source.Port, r.passes()})
+			series[key()] = append(series[key()], beat{r.Start, r.Source.Port, r.passes(), r.Outcome == dissect.OutcomeAccepted && !r.passes()})
 		}
 	}); err != nil {
 		return nil, err
@@ -207,8 +208,8 @@ func follows(list []beat) int64 {
 }
 
 // paced is the median of the gaps, if nearly all are like it, the series is no
-// quicker elsewhere, runs through what was listened to, and has a new port for
-// each check.
+// quicker elsewhere, holds no sessions, runs through what was listened to, and has a
+// new port for each check.
 func paced(list []beat, gaps []int64, listened int64) int64 {
 	slices.Sort(gaps)
 	every := gaps[len(gaps)/2]
@@ -218,7 +219,7 @@ func paced(list []beat, gaps []int64, listened int64) int64 {
 			regular++
 		}
 	}
-	hurried, samePort, covered := 0, 0, int64(0)
+	hurried, samePort, held, covered := 0, 0, 0, int64(0)
 	for i := 1; i < len(list); i++ {
 		gap := list[i].at - list[i-1].at
 		if gap < every/2 {
@@ -227,10 +228,13 @@ func paced(list []beat, gaps []int64, listened int64) int64 {
 		if list[i].port == list[i-1].port {
 			samePort++
 		}
+		if list[i].held {
+			held++
+		}
 		covered += min(gap, 2*every)
 	}
 	all := len(list) - 1
-	if every < leastInterval || float64(regular) < checkShare*float64(len(gaps)) || float64(hurried) > (1-checkShare)*float64(all) ||
+	if every < leastInterval || float64(regular) < checkShare*float64(len(gaps)) || float64(max(hurried, held)) > (1-checkShare)*float64(all) ||
 		2*samePort > all || float64(covered) < checkCover*float64(listened) {
 		return 0
 	}

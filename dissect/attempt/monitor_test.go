@@ -13,9 +13,10 @@ func TestRhythm(t *testing.T) {
 		jitter float64
 		passed bool
 		n      int
+		held   bool
 	}
-	down := func(every int64, n int) tick { return tick{every, 0.02, false, n} }
-	up := func(every int64, n int) tick { return tick{every, 0.02, true, n} }
+	down := func(every int64, n int) tick { return tick{every, 0.02, false, n, false} }
+	up := func(every int64, n int) tick { return tick{every, 0.02, true, n, false} }
 	for _, c := range []struct {
 		name     string
 		from     int64
@@ -34,7 +35,8 @@ func TestRhythm(t *testing.T) {
 			down(second, 50), up(300*second, 1), down(second, 50), up(400*second, 1), down(second, 50), up(200*second, 1), down(second, 50), up(100*second, 1), down(second, 50), up(50*second, 1), up(10*second, 2)}, hour, false, false},
 		{"a flood that begins at half time", hour / 2, []tick{up(second, 1800)}, hour, false, false},
 		{"a flood at a fixed rate all the time", 0, []tick{up(second/10, 36000)}, hour, false, false},
-		{"a user", 0, []tick{{60 * second, 0.8, true, 60}}, hour, false, false},
+		{"a user", 0, []tick{{60 * second, 0.8, true, 60, false}}, hour, false, false},
+		{"a user whose sessions happen to be short at times", 0, []tick{up(60*second, 5), {60 * second, 0.02, false, 20, true}, up(60*second, 5), {60 * second, 0.02, false, 30, true}}, hour, false, false},
 		{"a daemon that keeps its socket", 0, []tick{up(64*second, 56)}, hour, true, false},
 		{"too short to tell", 0, []tick{up(10*second, 8)}, 80 * second, false, false},
 	} {
@@ -47,7 +49,7 @@ func TestRhythm(t *testing.T) {
 					if !c.samePort {
 						port++
 					}
-					list = append(list, beat{at, port, k.passed})
+					list = append(list, beat{at, port, k.passed, k.held})
 					at += int64(float64(k.every) * (1 + k.jitter*(2*rng.Float64()-1)))
 				}
 			}

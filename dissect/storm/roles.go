@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"fmt"
 	"slices"
+	"strings"
 
 	"squall/dissect"
 )
@@ -67,8 +68,8 @@ func roles(r *Report) (out []RoleHealth) {
 
 func (h *RoleHealth) sentence(first *RoleHealth, others bool) string {
 	name := plural[h.Role]
-	numbers := fmt.Sprintf("%d %s, %d attempts and %d refreshes, %.1f %% of the decided ones failed, %.1f %% of the answers late", h.Nodes, name, h.Attempts,
-		h.Refreshes, 100*h.FailureRatio(), 100*h.LateRatio())
+	numbers := fmt.Sprintf("%s, %s and %s, %.1f %% of the decided ones failed, %.1f %% of the answers late", many(h.Nodes, strings.TrimSuffix(name, "s"), name),
+		many(h.Attempts, "attempt", "attempts"), many(h.Refreshes, "refresh", "refreshes"), 100*h.FailureRatio(), 100*h.LateRatio())
 	if h.Onset == 0 {
 		return "The " + name + " were well: " + numbers + "."
 	}
@@ -76,7 +77,7 @@ func (h *RoleHealth) sentence(first *RoleHealth, others bool) string {
 	if others && first.Onset < h.Onset {
 		s += fmt.Sprintf(", %s after the %s", span(h.Onset-first.Onset), plural[first.Role])
 	}
-	return fmt.Sprintf("%s: %s; %d went down, %d were overloaded, %d clients hit.", s, numbers, h.Down, h.Overloaded, h.Clients)
+	return fmt.Sprintf("%s: %s; %d went down, %d were overloaded, %s hit.", s, numbers, h.Down, h.Overloaded, many(h.Clients, "client", "clients"))
 }
 
 var plural = [dissect.NumRoles]string{

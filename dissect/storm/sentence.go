@@ -21,6 +21,14 @@ func span(ns int64) string {
 	return d.Round(time.Millisecond).String()
 }
 
+// many is a number of things, in the singular where it is one.
+func many(n int64, one, more string) string {
+	if n == 1 {
+		return "1 " + one
+	}
+	return fmt.Sprintf("%d %s", n, more)
+}
+
 // sentence says a finding in plain words with its numbers.
 func (f *Finding) sentence(c *cascade, q *Quality) string {
 	var b strings.Builder
@@ -31,10 +39,10 @@ func (f *Finding) sentence(c *cascade, q *Quality) string {
 	when := fmt.Sprintf("from %s %s", clock(f.Onset), until)
 	switch f.Class {
 	case RetryStorm:
-		fmt.Fprintf(&b, "Retry storm on %s %s: %d attempts for %d wishes (A = %.1f), %.0f %% of the decided ones failed, %d clients hit, %d never got in",
-			f.Service, when, f.Attempts, f.Intents, f.Amplification(), 100*f.failure(), f.Clients, f.NeverIn)
+		fmt.Fprintf(&b, "Retry storm on %s %s: %d attempts for %s (A = %.1f), %.0f %% of the decided ones failed, %s hit, %d never got in",
+			f.Service, when, f.Attempts, many(f.Intents, "wish", "wishes"), f.Amplification(), 100*f.failure(), many(f.Clients, "client", "clients"), f.NeverIn)
 		if f.Cascade && c != nil {
-			fmt.Fprintf(&b, "; a cascade: %d nodes fell, %v first", len(c.falls), c.falls[0].key.at)
+			fmt.Fprintf(&b, "; a cascade: %s fell, %v first", many(int64(len(c.falls)), "node", "nodes"), c.falls[0].key.at)
 		}
 		if f.Excess > 1.5 {
 			fmt.Fprintf(&b, "; load on what was left %.0f times beyond mere redistribution", f.Excess)
@@ -53,7 +61,7 @@ func (f *Finding) sentence(c *cascade, q *Quality) string {
 		if f.Intents > 0 {
 			how += fmt.Sprintf(" (A = %.2f)", f.Amplification())
 		}
-		fmt.Fprintf(&b, "Partial outage of %s %s: %.0f %% of the decided attempts failed, %s; %d clients hit", f.Service, when, 100*f.failure(), how, f.Clients)
+		fmt.Fprintf(&b, "Partial outage of %s %s: %.0f %% of the decided attempts failed, %s; %s hit", f.Service, when, 100*f.failure(), how, many(f.Clients, "client", "clients"))
 	case PathLoss:
 		fmt.Fprintf(&b, "Packets are lost on the way to %s %s: %.2f transmissions an attempt while the nodes answer in time", f.Service, when,
 			ratio(f.Transmissions, f.Attempts))
