@@ -77,7 +77,8 @@ func (openvpn) Probe(d *dissect.Datagram) dissect.Verdict {
 	case 10 << 3:
 		// tls-crypt-v2: the wrapped client key is the rest, its length stands at the end.
 		id := binary.BigEndian.Uint32(b[9:])
-		if size > openvpnCrypt && int(binary.BigEndian.Uint16(b[size-2:])) == size-openvpnCrypt && id&^(0x0f<<24) == 1 {
+		if size > openvpnCrypt && int(binary.BigEndian.Uint16(b[size-2:])) == size-openvpnCrypt && uint16(id) == 1 {
+			// The upper half says that the client can be told to come again (early negotiation).
 			return dissect.Yes
 		}
 	case 2 << 3, 8 << 3:

@@ -34,7 +34,7 @@ func TestOpenVPN(t *testing.T) {
 		tcp = append(tcp, l)
 	}
 	converse(t, openvpn{}, dissect.ProtoTCP, 1194, tcp)
-	for _, reset := range []string{openvpnHMAC, openvpnTC, openvpnTC2} {
+	for _, reset := range []string{openvpnHMAC, openvpnTC, openvpnTC2, openvpnTC2[:9] + "\x0a\x01" + openvpnTC2[11:]} {
 		converse(t, openvpn{}, dissect.ProtoUDP, 1194, []line{{data: reset, kind: dissect.KindRequest}})
 	}
 	strangers(t, openvpn{}, dissect.ProtoUDP, 1194, openvpnReset+"x", "\x38"+strings.Repeat("\x00", 13), openvpnHMAC[:len(openvpnHMAC)-1],

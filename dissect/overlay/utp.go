@@ -1,6 +1,7 @@
 package overlay
 
 import (
+	"encoding/binary"
 	"errors"
 
 	"squall/dissect"
@@ -36,16 +37,31 @@ func (utp) Probe(d *dissect.Datagram) dissect.Verdict {
 		return dissect.No
 	}
 	switch {
+	case b[0] == utpSYN && binary.BigEndian.Uint32(b[4:]) == 1<<16:
+		return dissect.No // a query of DNS whose id begins so: one question, no answer
 	case b[0] == utpSYN && b[8]|b[9]|b[10]|b[11]|b[18]|b[19] == 0 && b[12]|b[13]|b[14] == 0:
 		return dissect.Yes // a first packet knows no delay and has little window
 	case b[0] == utpSYN && b[18]|b[19] == 0 && b[16] == 0 && b[17] == 1:
 		return dissect.Yes
-	case b[0] == utpSYN && len(b) <= 64 && b[8]|b[9]|b[10]|b[11] == 0:
+	case b[0] == utpSYN && b[8]|b[9]|b[10]|b[11] == 0 && utpExtensions(b) == len(b):
 		return dissect.Yes
 	case b[0] == 0x01 && b[1] == 0 && len(b) >= utpHeader+20 && string(b[utpHeader:utpHeader+20]) == peerGreeting:
 		return dissect.Yes
 	}
 	return dissect.No
+}
+
+// utpExtensions is where the extensions end: each is the kind of the next, its
+// length, its bytes. A SYN holds nothing behind them.
+func utpExtensions(b []byte) int {
+	at := utpHeader
+	for next := b[1]; next != 0; {
+		if at+2 > len(b) {
+			return 0
+		}
+		next, at = b[at], at+2+int(b[at+1])
+	}
+	return at
 }
 
 func (utp) Dissect(d *dissect.Datagram, f *dissect.Flow, m *dissect.Message) (int, error) {

@@ -26,7 +26,19 @@ func TestUTP(t *testing.T) {
 		{data: utpSyn, kind: dissect.KindRequest, same: 1},
 		{node: true, data: unhex("3100530210eeb2f00000000000000000e7f50000"), kind: dissect.KindRefuse, op: "RESET", same: 1},
 	})
-	strangers(t, utp{}, dissect.ProtoUDP, 40959, utpSyn[:19], "\x42"+utpSyn[1:], utpState, utpSyn[:1]+"\x09"+utpSyn[2:])
+	strangers(t, utp{}, dissect.ProtoUDP, 40959, utpSyn[:19], "\x42"+utpSyn[1:], utpState, utpSyn[:1]+"\x09"+utpSyn[2:],
+		unhex("4102530210eeb2f00000000000100000e7f50000 0008 00000000000000"), unhex("4101530210eeb2f00000000000100000e7f50000"))
+	// Every id of DNS that begins like a SYN.
+	for id := range uint16(4) {
+		for _, name := range []string{"a", "seed.example.org"} {
+			strangers(t, utp{}, dissect.ProtoUDP, 53, dnsMessage(0x4100|id, 0x0100, 1, name, ""), dnsMessage(0x4100|id, 0x0120, 28, name, "")[:11]+"\x01"+dnsMessage(0x4100|id, 0, 28, name, "")[12:])
+		}
+	}
+	for _, first := range []string{"4100530210eeb2f00000000000100000e7f50000", "4102530210eeb2f00000000000100000e7f50000 0008 0000000000000000"} {
+		if v := probe(t, utp{}, packet(dissect.ProtoUDP, 40000, 40959, unhex(first))); v != dissect.Yes {
+			t.Errorf("a SYN with a window: %d", v)
+		}
+	}
 }
 
 // TestUTPCapture: a peer that asks the DHT and then connects from the same
