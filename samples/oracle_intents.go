@@ -170,11 +170,20 @@ func chain(list []*Row, intents int) int {
 			continue
 		}
 		alive := session != nil && (session.sessionEnd == 0 || session.sessionEnd > r.Start)
+		// The yes to a probe is no session yet: the connection right after it belongs to
+		// the same wish, which goes on where it fails.
+		attach := alive && r.service == "skype" && session.last == 0 && r.last > 0 &&
+			r.Target.Addr() == session.Target.Addr() && r.Start-session.answered <= 1e9
+		if attach && r.Outcome != "accepted" {
+			open, session, alive = session, nil, false
+		}
 		// A connection that falls silent when the next one stands was lost unseen.
 		if alive && r.Outcome == "accepted" && r.last > 0 && session.last > 0 && session.last < r.Start && r.Source != session.Source {
 			alive = false
 		}
 		switch {
+		case attach && r.Outcome == "accepted":
+			r.Relation, r.Number, r.Intent = "refresh", session.Number+1, session.Intent
 		case alive && r.Outcome == "accepted":
 			intents++
 			r.Relation, r.Number, r.Intent = "refresh", 1, intents

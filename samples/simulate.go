@@ -520,15 +520,17 @@ func (w *world) climb(c *simClient) int {
 	return rung
 }
 
-// climbOn follows a yes over UDP with the connection to the same port. By the
-// rules the probe has attached the client: a connection that comes about is a
-// refresh, one that does not begins a reattachment.
+// climbOn follows a yes over UDP with the connection to the same port. It is of
+// the same wish: one that comes about is no try more, but a refresh; one that does
+// not is a retry.
 func (w *world) climbOn(c *simClient, probe *dial) {
 	a := &dial{w: w, c: c, n: probe.n, dst: probe.dst, rung: rungTCP, i: len(w.truth.Attempts)}
 	c.rung = rung443
 	a.src = w.source(c, true)
+	asked := &w.truth.Attempts[probe.i]
+	intent, number := asked.Intent, asked.Number+1
 	w.truth.Attempts = append(w.truth.Attempts, TrueAttempt{Client: c.n, Node: c.last, Source: a.src.String(), Target: a.dst.String(),
-		Outcome: "unknown", Relation: "refresh", Number: 1, Version: c.version})
+		Outcome: "unknown", Relation: "refresh", Intent: intent, Number: number, Version: c.version})
 	a.done = func(outcome string, _ time.Duration) {
 		t := &w.truth.Attempts[a.i]
 		t.Outcome = outcome
@@ -537,10 +539,8 @@ func (w *world) climbOn(c *simClient, probe *dial) {
 			w.attach(c, a)
 			return
 		}
-		w.truth.Intents++
-		intent := w.truth.Intents
-		t.Relation, t.Intent = "reattach", intent
-		w.after(rungPause, func() { w.try(c, intent, 2, "") })
+		t.Relation = "retry"
+		w.after(rungPause, func() { w.try(c, intent, number+1, "") })
 	}
 	w.after(1e6, a.start)
 }

@@ -230,11 +230,17 @@ func (p *part) chain(c *client, list []*related, limit int32, begin, end int64) 
 			r.rec.Source != session.rec.Source && session.rec.LastSeen < r.rec.Start {
 			alive = false // nothing more came on the old connection: it had died unseen
 		}
+		attach := alive && probed(&session.rec, &r.rec)
+		if attach && !ok {
+			open, session, alive = session, nil, false // no session is lost: the wish goes on
+		}
 		refresh := alive || r.rec.Flags&FlagRefresh != 0 && open == nil
 		if alive && ok && c.Level == dissect.IDAddress && twoSessions(&session.rec, &r.rec) {
 			c.NATSuspect = true
 		}
 		switch {
+		case attach && ok: // the same wish, and no try more than it took
+			r.relation, r.number, r.intent = dissect.RelationRefresh, session.number+1, session.intent
 		case refresh && (ok || r.rec.Outcome == dissect.OutcomeUnknown && r.rec.Proto == dissect.ProtoTCP && r.rec.Flags&FlagRefresh != 0):
 			// Over TCP, a refresh of which nothing is known says nothing of a loss.
 			p.begin(c, r, dissect.RelationRefresh)
@@ -313,6 +319,16 @@ func (r *Record) expire(now int64) {
 	if over := r.AnsweredAt + r.Lifetime; r.Lifetime > 0 && r.SessionEnd == 0 && over < now {
 		r.SessionEnd, r.SessionEnded = over, dissect.SessionExpired
 	}
+}
+
+// attachWithin: who was told yes connects at once; Skype does after some 0.4 ms.
+const attachWithin = second
+
+// probed: what looked like a session was the question, on the first rung of a ladder,
+// whether the node is there. The connection that follows its yes is the attach.
+func probed(r, next *Record) bool {
+	return r.Rung != 0 && next.Rung != 0 && r.Proto == dissect.ProtoUDP && next.Proto == dissect.ProtoTCP &&
+		r.Destination.Addr == next.Destination.Addr && next.Start-r.AnsweredAt <= attachWithin
 }
 
 // overlap is how long two sessions must live side by side to be two hosts'.

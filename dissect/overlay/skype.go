@@ -20,7 +20,8 @@ import (
 //	d data, f fragment; 3..4 the id that it answers
 //
 // An answer of type 2 has an id of its own, so it pairs by addresses and time.
-// 18 bytes are yes, 51 and 53 are no; anything else is use made of the node.
+// 18 bytes are yes, which the client follows with a connection to the same port in
+// the same intent, 51 and 53 are no; anything else is use made of the node.
 // (26 bytes are a no if nothing follows, but far more often such use.)
 //
 // TCP to host:port is RC4 from the first byte; the fourth message tells. 2006:

@@ -385,14 +385,18 @@ func rawPacket(at int64, node bool, proto byte, own, port uint16, l4 []byte) cap
 	return capture.Packet{Time: at * 1e6, Data: b, OrigLen: len(b), Link: capture.LinkRaw, Frame: at + 1}
 }
 
-// TestSkypeLadderIsOneIntent is rule 31: UDP is silent, host:port and 443 of the
-// same node connect and stall.
-func TestSkypeLadderIsOneIntent(t *testing.T) {
+// TestSkypeLadder31 is rule 31: UDP is silent, host:port and 443 of the same node
+// connect and stall, which is one intent. A yes over UDP attaches nobody yet: the
+// connection after it is of the same intent, its failure no loss of a session, its
+// success no try more (relation refresh, outside the ratios).
+func TestSkypeLadder31(t *testing.T) {
 	var packets []capture.Packet
-	probe := append(make([]byte, 8), unhex(skypeAsk)...)
-	binary.BigEndian.PutUint16(probe[4:], uint16(len(probe)))
-	packets = append(packets, rawPacket(1, false, dissect.ProtoUDP, 13021, 40008, probe))
-	// A connection: who sends what, and when; the client gives up after 15 s.
+	datagram := func(at int64, node bool, data string) {
+		b := append(make([]byte, 8), data...)
+		binary.BigEndian.PutUint16(b[4:], uint16(len(b)))
+		packets = append(packets, rawPacket(at, node, dissect.ProtoUDP, 13021, 40008, b))
+	}
+	// A connection: who sends what, and when; the client ends it after 15 s.
 	connection := func(from int64, own, port uint16, turns ...string) {
 		seq := [2]uint32{1000, 2000}
 		send := func(at int64, side int, flags byte, data string) {
@@ -414,15 +418,36 @@ func TestSkypeLadderIsOneIntent(t *testing.T) {
 		}
 		send(15000, 0, dissect.FIN|dissect.ACK, "")
 	}
-	connection(5000, 51000, 40008, noise(50), noise(103), noise(8))
-	connection(21000, 51001, 443, skypeHello+noise(16))
-	rows := analyse(t, &memory{packets: packets}, All())
-	var got []string
-	for _, r := range rows {
-		got = append(got, fmt.Sprintf("%s %s %s %v", r.Service, r.Rung, r.Outcome, r.IntentID == rows[0].IntentID))
+	starved := func(from int64) {
+		connection(from, 51000, 40008, noise(50), noise(103), noise(8))
+		connection(from+16000, 51001, 443, skypeHello+noise(16))
 	}
-	want := []string{"skype/supernode udp timeout true", "skype/supernode tcp stalled true", "skype/supernode tcp-443 stalled true"}
-	if !slices.Equal(got, want) {
-		t.Errorf("%q, want %q", got, want)
+	for _, c := range []struct {
+		what  string
+		after func()
+		want  []string
+	}{
+		{"silent", func() { starved(5000) }, []string{"udp timeout first 1", "tcp stalled retry 2", "tcp-443 stalled failover 3"}},
+		{"yes, then starved", func() { datagram(150, true, "\x7a\x50\x02"+noise(15)); starved(200) },
+			[]string{"udp accepted first 1", "tcp stalled retry 2", "tcp-443 stalled failover 3"}},
+		{"yes, and attached", func() {
+			datagram(150, true, "\x7a\x50\x02"+noise(15))
+			connection(200, 51000, 40008, noise(14), noise(73), noise(25), noise(587), noise(16))
+		}, []string{"udp accepted first 1", "tcp accepted refresh 2"}},
+	} {
+		packets = packets[:0]
+		datagram(1, false, unhex(skypeAsk))
+		c.after()
+		var got []string
+		rows := analyse(t, &memory{packets: packets}, All())
+		for _, r := range rows {
+			if r.Service != "skype/supernode" || r.IntentID != rows[0].IntentID {
+				t.Errorf("%s: %s is of service %s, intent %x, want one intent %x", c.what, r.Rung, r.Service, r.IntentID, rows[0].IntentID)
+			}
+			got = append(got, fmt.Sprintf("%s %s %s %d", r.Rung, r.Outcome, r.Relation, r.Number))
+		}
+		if !slices.Equal(got, c.want) {
+			t.Errorf("%s: %q, want %q", c.what, got, c.want)
+		}
 	}
 }
