@@ -271,23 +271,6 @@ func (z *zeek) finish() []byte {
 	return z.out.Bytes()
 }
 
-// memory is a capture that is already in memory.
-type memory struct {
-	packets []capture.Packet
-}
-
-func (m *memory) Next() (*capture.Batch, error) {
-	if len(m.packets) == 0 {
-		return nil, io.EOF
-	}
-	n := min(len(m.packets), 4096)
-	b := capture.NewBatch(m.packets[:n], nil)
-	m.packets = m.packets[n:]
-	return b, nil
-}
-func (m *memory) Files() []capture.FileStats { return []capture.FileStats{{Path: "memory", Drops: -1}} }
-func (m *memory) Close() error               { return nil }
-
 func simulated(t testing.TB, name string, seed uint64) []capture.Packet {
 	t.Helper()
 	sc, ok := samples.Find(name)
@@ -317,7 +300,7 @@ func zeekLog(packets []capture.Packet, asJSON bool) []byte {
 // fromPackets analyses packets at the level of the transport.
 func fromPackets(t testing.TB, packets []capture.Packet) *pipeline.Analysis {
 	t.Helper()
-	a, err := pipeline.Run(context.Background(), pipeline.Config{Workers: 2}, &memory{packets})
+	a, err := pipeline.Run(context.Background(), pipeline.Config{Workers: 2}, capture.Memory(packets))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -460,7 +443,7 @@ func TestZeekAgainstPackets(t *testing.T) {
 func TestZeekOfRealCaptures(t *testing.T) {
 	dir := "../../../shared/captures"
 	if _, err := os.Stat(dir); err != nil {
-		t.Skip("needs the real captures in shared/captures beside the repository")
+		t.Skip("needs the real captures, which are not part of the repository: put them at ../shared/captures, beside it")
 	}
 	var same, all int
 	why := map[string]int{}

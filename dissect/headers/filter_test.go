@@ -75,7 +75,7 @@ func TestFilterAgainstTcpdump(t *testing.T) {
 	}
 	dir := filepath.Join("..", "..", "..", "shared", "captures")
 	if names, _ := filepath.Glob(filepath.Join(dir, "formats", "*")); len(names) == 0 {
-		t.Skip("needs the real captures in shared/captures beside the repository")
+		t.Skip("needs the real captures, which are not part of the repository: put them at ../shared/captures, beside it")
 	}
 	files := differential
 	if testing.Short() {

@@ -255,7 +255,7 @@ func TestAgainstTruth(t *testing.T) {
 	dir := "../../../shared/captures"
 	h, err := os.Open(filepath.Join(dir, "truth-conv.tsv"))
 	if err != nil {
-		t.Skip("needs the real captures in shared/captures beside the repository")
+		t.Skip("needs the real captures, which are not part of the repository: put them at ../shared/captures, beside it")
 	}
 	defer h.Close()
 	r := csv.NewReader(h)

@@ -41,7 +41,7 @@ func TestRewriteRealCaptures(t *testing.T) {
 	for _, dir := range dirs {
 		dir = filepath.Join("../../../shared/captures", dir)
 		if _, err := os.Stat(dir); err != nil {
-			t.Skip("needs the real captures in shared/captures beside the repository")
+			t.Skip("needs the real captures, which are not part of the repository: put them at ../shared/captures, beside it")
 		}
 		src, err := capture.Open([]string{dir}, capture.Options{})
 		if err != nil {

@@ -4,7 +4,6 @@ import (
 	"cmp"
 	"context"
 	"fmt"
-	"io"
 	"slices"
 	"strings"
 	"testing"
@@ -108,21 +107,6 @@ func FuzzGnutella(f *testing.F) {
 		unhex("474e44103e950101540b514b525006524e415d2fe2350970"), strings.Repeat("\x00", 23), unhex("474e44100000010154ff"))
 }
 
-// memory is a capture that is already in memory.
-type memory struct{ packets []capture.Packet }
-
-func (m *memory) Next() (*capture.Batch, error) {
-	if len(m.packets) == 0 {
-		return nil, io.EOF
-	}
-	n := min(len(m.packets), 4096)
-	b := capture.NewBatch(m.packets[:n], nil)
-	m.packets = m.packets[n:]
-	return b, nil
-}
-func (m *memory) Files() []capture.FileStats { return make([]capture.FileStats, 1) }
-func (m *memory) Close() error               { return nil }
-
 // analyse gives the rows of a capture, by start and source.
 func analyse(t *testing.T, src capture.Source, protocols []dissect.Protocol) []dissect.Attempt {
 	t.Helper()
@@ -165,7 +149,7 @@ func TestGnutellaAsSimulated(t *testing.T) {
 				t.Fatal(err)
 			}
 			want := samples.Oracle(packets)
-			got := analyse(t, &memory{packets}, All())
+			got := analyse(t, capture.Memory(packets), All())
 			if len(got) != len(want) {
 				t.Errorf("%s seed %d: %d attempts, the oracle has %d", name, seed, len(got), len(want))
 				continue

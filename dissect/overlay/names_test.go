@@ -217,7 +217,7 @@ var told = map[string][]string{
 // TestTold compares the first attempts of some captures field by field.
 func TestTold(t *testing.T) {
 	if _, err := os.Stat(captures); err != nil {
-		t.Skip("needs the real captures in shared/captures beside the repository")
+		t.Skip("needs the real captures, which are not part of the repository: put them at ../shared/captures, beside it")
 	}
 	for key, want := range told {
 		file, protocol, _ := strings.Cut(key, " ")
@@ -239,7 +239,7 @@ func TestCalls(t *testing.T) {
 	for file, want := range calls {
 		path := filepath.Join(captures, file)
 		if _, err := os.Stat(path); err != nil {
-			t.Skip("needs the real captures in shared/captures beside the repository")
+			t.Skip("needs the real captures, which are not part of the repository: put them at ../shared/captures, beside it")
 		}
 		attemptsOf(t, path, func(r *dissect.Attempt) { t.Errorf("%s: an attempt: %s %s", file, r.Protocol, r.Op) })
 		src, err := capture.Open([]string{path}, capture.Options{})
@@ -279,7 +279,7 @@ func TestCalls(t *testing.T) {
 func TestNames(t *testing.T) {
 	h, err := os.Open(filepath.Join(captures, "MANIFEST.tsv"))
 	if errors.Is(err, os.ErrNotExist) {
-		t.Skip("needs the real captures in shared/captures beside the repository")
+		t.Skip("needs the real captures, which are not part of the repository: put them at ../shared/captures, beside it")
 	}
 	if err != nil {
 		t.Fatal(err)

@@ -114,7 +114,7 @@ func TestAttach(t *testing.T) {
 			t.Fatal(err)
 		}
 		want := samples.Oracle(packets)
-		got := analyse(t, &memory{packets}, protocols)
+		got := analyse(t, capture.Memory(packets), protocols)
 		if len(got) != len(want) {
 			t.Errorf("%s: %d attempts, the oracle has %d", name, len(got), len(want))
 			continue

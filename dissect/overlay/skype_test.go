@@ -151,7 +151,7 @@ func real(t *testing.T, name string) (capture.Source, string) {
 	dir := filepath.Join("..", "..", "..", "shared", "captures")
 	path := filepath.Join(dir, name)
 	if _, err := os.Stat(path); err != nil {
-		t.Skip("needs the real captures in shared/captures beside the repository")
+		t.Skip("needs the real captures, which are not part of the repository: put them at ../shared/captures, beside it")
 	}
 	src, err := capture.Open([]string{path}, capture.Options{})
 	if err != nil {
@@ -171,7 +171,7 @@ func truths(t *testing.T, path string) (list []truth) {
 	t.Helper()
 	h, err := os.Open(path)
 	if err != nil {
-		t.Skip("needs the real captures in shared/captures beside the repository")
+		t.Skip("needs the real captures, which are not part of the repository: put them at ../shared/captures, beside it")
 	}
 	defer h.Close()
 	r := csv.NewReader(h)
@@ -439,7 +439,7 @@ func TestSkypeLadder31(t *testing.T) {
 		datagram(1, false, unhex(skypeAsk))
 		c.after()
 		var got []string
-		rows := analyse(t, &memory{packets: packets}, All())
+		rows := analyse(t, capture.Memory(packets), All())
 		for _, r := range rows {
 			if r.Service != "skype/supernode" || r.IntentID != rows[0].IntentID {
 				t.Errorf("%s: %s is of service %s, intent %x, want one intent %x", c.what, r.Rung, r.Service, r.IntentID, rows[0].IntentID)

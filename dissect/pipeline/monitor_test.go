@@ -38,7 +38,7 @@ func checked(p *capture.Packet) bool {
 
 func analysedAndJudged(t *testing.T, packets []capture.Packet) (*pipeline.Analysis, *storm.Report) {
 	t.Helper()
-	a, err := pipeline.Run(context.Background(), pipeline.Config{Workers: 2, Protocols: overlay.All()}, &memory{packets: packets})
+	a, err := pipeline.Run(context.Background(), pipeline.Config{Workers: 2, Protocols: overlay.All()}, capture.Memory(packets))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -161,7 +161,7 @@ func TestMonitorsInPieces(t *testing.T) {
 	var pieces []io.Reader
 	for i := range 3 {
 		a, err := pipeline.Run(context.Background(), pipeline.Config{Workers: 1, Protocols: overlay.All(), Shard: pipeline.Shard{Index: i, Count: 3}},
-			&memory{packets: packets})
+			capture.Memory(packets))
 		if err != nil {
 			t.Fatal(err)
 		}

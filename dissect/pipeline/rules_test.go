@@ -4,7 +4,6 @@ import (
 	"cmp"
 	"context"
 	"fmt"
-	"io"
 	"os"
 	"slices"
 	"strconv"
@@ -17,31 +16,6 @@ import (
 	"squall/dissect/pipeline"
 	"squall/samples"
 )
-
-// memory is a capture that is already in memory.
-type memory struct {
-	packets []capture.Packet
-	stats   capture.FileStats
-}
-
-func (m *memory) Next() (*capture.Batch, error) {
-	if len(m.packets) == 0 {
-		return nil, io.EOF
-	}
-	n := min(len(m.packets), 4096)
-	b := capture.NewBatch(m.packets[:n], nil)
-	for _, p := range m.packets[:n] {
-		m.stats.Packets++
-		m.stats.Last = max(m.stats.Last, p.Time)
-		if m.stats.First == 0 {
-			m.stats.First = p.Time
-		}
-	}
-	m.packets = m.packets[n:]
-	return b, nil
-}
-func (m *memory) Files() []capture.FileStats { return []capture.FileStats{m.stats} }
-func (m *memory) Close() error               { return nil }
 
 // TestRowsAsTheRulesDemand compares the engine with the oracle of package
 // samples, which reads the same packets by the same rules and shares no code:
@@ -115,7 +89,7 @@ func analysed(t *testing.T, sc samples.Scenario, seed uint64) (*pipeline.Analysi
 	if err != nil {
 		t.Fatal(err)
 	}
-	a, err := pipeline.Run(context.Background(), pipeline.Config{Workers: 2, Protocols: overlay.All()}, &memory{packets: packets})
+	a, err := pipeline.Run(context.Background(), pipeline.Config{Workers: 2, Protocols: overlay.All()}, capture.Memory(packets))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -129,7 +103,7 @@ func compareRows(t *testing.T, sc samples.Scenario, seed uint64) {
 		t.Fatal(err)
 	}
 	want := samples.Oracle(packets)
-	a, err := pipeline.Run(context.Background(), pipeline.Config{Workers: 2, Protocols: overlay.All()}, &memory{packets: packets})
+	a, err := pipeline.Run(context.Background(), pipeline.Config{Workers: 2, Protocols: overlay.All()}, capture.Memory(packets))
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -23,7 +23,7 @@ func TestTotalsAreTheRows(t *testing.T) {
 		if _, err := samples.Simulate(sc, 7, func(p *capture.Packet) { packets = append(packets, *p) }); err != nil {
 			t.Fatal(err)
 		}
-		a, err := pipeline.Run(context.Background(), pipeline.Config{Workers: 2}, &memory{packets: packets})
+		a, err := pipeline.Run(context.Background(), pipeline.Config{Workers: 2}, capture.Memory(packets))
 		if err != nil {
 			t.Fatal(err)
 		}

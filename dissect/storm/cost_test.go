@@ -30,14 +30,14 @@ func BenchmarkState(b *testing.B) {
 	var without, with time.Duration
 	for b.Loop() {
 		start := time.Now()
-		a := read(b, &memory{packets: packets})
+		a := read(b, capture.Memory(packets))
 		if err := a.Visit(func(int) dissect.Visitor { return nothing{} }); err != nil {
 			b.Fatal(err)
 		}
 		without += time.Since(start)
 		a.Close()
 		start = time.Now()
-		a = read(b, &memory{packets: packets})
+		a = read(b, capture.Memory(packets))
 		if _, err := a.Judge(storm.Config{}); err != nil {
 			b.Fatal(err)
 		}

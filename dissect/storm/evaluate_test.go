@@ -9,6 +9,7 @@ import (
 	"strings"
 	"testing"
 
+	"squall/capture"
 	"squall/dissect/storm"
 	"squall/samples"
 )
@@ -94,7 +95,7 @@ func precision(t *testing.T, b *strings.Builder) {
 // same says that they gave the report that the whole gives.
 func evaluated(t *testing.T, sc samples.Scenario, seed uint64) (r *storm.Report, truth *samples.Truth, same bool) {
 	packets, truth := simulated(t, sc, seed)
-	r = judge(t, &memory{packets: packets})
+	r = judge(t, capture.Memory(packets))
 	if sc.Pieces < 2 {
 		return r, truth, true
 	}
@@ -119,7 +120,7 @@ func robustness(t *testing.T, b *strings.Builder) {
 		cells := make([]map[string]int, len(all))
 		for seed := *firstSeed; seed < *firstSeed+robustSeeds; seed++ {
 			packets, _ := simulated(t, sc, uint64(seed))
-			whole := judge(t, &memory{packets: packets})
+			whole := judge(t, capture.Memory(packets))
 			for i, v := range all {
 				r := judge(t, v.spoil(t, &sc, packets, uint64(seed)))
 				word := "right"
@@ -218,7 +219,7 @@ func sensitivity(t *testing.T, b *strings.Builder) {
 			continue
 		}
 		packets, _ := simulated(t, sc, uint64(*firstSeed))
-		a := read(t, &memory{packets: packets})
+		a := read(t, capture.Memory(packets))
 		s, err := a.State(storm.Config{})
 		if err != nil {
 			t.Fatal(err)

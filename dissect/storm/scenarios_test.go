@@ -4,7 +4,6 @@ import (
 	"cmp"
 	"context"
 	"fmt"
-	"io"
 	"slices"
 	"testing"
 
@@ -14,34 +13,6 @@ import (
 	"squall/dissect/storm"
 	"squall/samples"
 )
-
-// memory is a capture that is already in memory.
-type memory struct {
-	packets []capture.Packet
-	stats   capture.FileStats
-}
-
-func (m *memory) Next() (*capture.Batch, error) {
-	if len(m.packets) == 0 {
-		return nil, io.EOF
-	}
-	n := min(len(m.packets), 4096)
-	b := capture.NewBatch(m.packets[:n], nil)
-	for _, p := range m.packets[:n] {
-		m.stats.Packets++
-		if len(p.Data) < p.OrigLen {
-			m.stats.Truncated++
-		}
-		m.stats.Last = max(m.stats.Last, p.Time)
-		if m.stats.First == 0 {
-			m.stats.First = p.Time
-		}
-	}
-	m.packets = m.packets[n:]
-	return b, nil
-}
-func (m *memory) Files() []capture.FileStats { return []capture.FileStats{m.stats} }
-func (m *memory) Close() error               { return nil }
 
 // simulated gives the packets of a scenario in the order of the tap's clock.
 func simulated(t testing.TB, sc samples.Scenario, seed uint64) ([]capture.Packet, *samples.Truth) {
@@ -81,7 +52,7 @@ func judge(t testing.TB, src capture.Source) *storm.Report {
 func judged(t testing.TB, sc samples.Scenario, seed uint64) (*storm.Report, *samples.Truth) {
 	t.Helper()
 	packets, truth := simulated(t, sc, seed)
-	return judge(t, &memory{packets: packets}), truth
+	return judge(t, capture.Memory(packets)), truth
 }
 
 // expected is the class that each scenario must be given (storms.md section 6).

@@ -28,7 +28,7 @@ func kept(all []capture.Packet, keep func(*capture.Packet) bool) capture.Source 
 			left = append(left, all[i])
 		}
 	}
-	return &memory{packets: left}
+	return capture.Memory(left)
 }
 
 func variants() []variant {
@@ -63,7 +63,7 @@ func variants() []variant {
 			for i := range cut {
 				cut[i].Data = cut[i].Data[:min(len(cut[i].Data), 96)]
 			}
-			return &memory{packets: cut}
+			return capture.Memory(cut)
 		}},
 		{"clients' packets only", side(false)},
 		{"nodes' packets only", side(true)},
@@ -78,7 +78,7 @@ func variants() []variant {
 					back[i].Time -= 30e9
 				}
 			}
-			return &memory{packets: back}
+			return capture.Memory(back)
 		}},
 		{shuffled, func(t testing.TB, _ *samples.Scenario, all []capture.Packet, seed uint64) capture.Source {
 			return files(t, all, 24, seed)
