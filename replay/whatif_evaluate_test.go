@@ -49,6 +49,9 @@ func TestWhatIfNowCoverage(t *testing.T) {
 			}
 		}
 		for i, x := range list {
+			if of[i] == 0 {
+				continue
+			}
 			fmt.Printf("| %s, %.0f s | %s | %s | %d of %d | %d of %d |\n", name, now.Seconds(), x.name, shown[i], same[i], of[i], in[i], of[i])
 		}
 	}

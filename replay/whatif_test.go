@@ -212,7 +212,11 @@ func TestWhatIfNow(t *testing.T) {
 	sc.Duration = now
 	a, r := simulated(t, sc, 1)
 	defer a.Close()
-	for _, row := range nowRows(t, sc, a, r, 5, now, 3*time.Minute, nowChanges(sc)[:3], 1) {
+	rows := nowRows(t, sc, a, r, 5, now, 3*time.Minute, nowChanges(sc)[:3], 1)
+	if rows == nil {
+		t.Fatal("no forecast")
+	}
+	for _, row := range rows {
 		near := replay.Span{Low: row.got.Low - 10, High: row.got.High + 10}
 		if row.got.Low < 0 {
 			near.Low = row.got.Low
@@ -260,6 +264,7 @@ type nowRow struct {
 
 // nowRows asks of a capture that ends at now, and lets its simulation of the
 // same seed go on for a while with the change; further seeds are other outages.
+// nil: the hindcast failed.
 func nowRows(t testing.TB, sc samples.Scenario, a *pipeline.Analysis, r *storm.Report, seeds int, now, more time.Duration, list []nowChange, outages ...uint64) (rows []nowRow) {
 	t.Helper()
 	c, err := replay.NewCase(a, r, replay.CaseOptions{Seeds: seeds, Seed: 1, Now: true, Horizon: more})
@@ -276,7 +281,8 @@ func nowRows(t testing.TB, sc samples.Scenario, a *pipeline.Analysis, r *storm.R
 		t.Fatal(err)
 	}
 	if !f.Hindcast.Passed {
-		t.Fatalf("hindcast: %v", f.Hindcast.Reasons)
+		t.Logf("hindcast: %v", f.Hindcast.Reasons)
+		return nil
 	}
 	for i, x := range list {
 		s := sc
