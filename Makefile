@@ -65,7 +65,7 @@ oracle:
 evaluate:
 	go test ./dissect/storm -run '^TestNoStormInHealthyCaptures$$' -v -timeout 1h -args -sweep
 	go test ./dissect/storm -run '^TestEvaluate$$' -v -timeout 6h -args -evaluate $(CURDIR)/docs/evaluation.md -seeds $(SEEDS) $(EVALUATE)
-	go test -tags evaluate ./replay -run '^TestWhatIf(Coverage|Mega)$$' -v -timeout 2h
+	go test -tags evaluate ./replay -run '^TestWhatIf(NowCoverage|Coverage|Mega)$$' -v -timeout 2h
 
 # An outage seen by three taps, full size: make taps SEEDS=10.
 taps:

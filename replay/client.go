@@ -23,9 +23,10 @@ type actor struct {
 	live    *try // attempts that have a socket, the newest first
 	tries   int  // since the back-off was reset
 	tokens  float64
-	draws   uint64 // random numbers drawn
-	made    uint64 // attempts
-	dials   int    // conversations over the shared sockets
+	draws   uint64        // random numbers drawn
+	made    uint64        // attempts
+	dials   int           // conversations over the shared sockets
+	trip    time.Duration // its round trip, with RoundTrips
 
 	// Of the intent, between its attempts.
 	timer    timer // of the next attempt
@@ -295,8 +296,10 @@ func (t *try) start() {
 	t.begun = t.sent
 	t.request = to.dialect.Request(t.request[:0], &t.who)
 	w.set(&t.timer, t.until)
-	if !udp { // on one machine the connection is there by the time connect is back
-		t.connect()
+	if !udp {
+		if !w.RoundTrips { // on one machine the connection is there by the time connect is back
+			t.connect()
+		}
 		return
 	}
 	t.ask()
@@ -548,6 +551,9 @@ func (t *try) broken(err error) {
 		}
 	case errors.Is(err, syscall.ECONNRESET), errors.Is(err, syscall.EPIPE):
 		out, ev = dissect.OutcomeDropped, dissect.EvidenceRST
+		if t.phase == connecting { // of a connection that was there, else it is refused
+			t.result.Answer = dissect.AnswerSynAck
+		}
 	case errors.Is(err, io.EOF):
 		out, ev = dissect.OutcomeDropped, dissect.EvidenceFIN
 	case errors.Is(err, syscall.EHOSTUNREACH), errors.Is(err, syscall.ENETUNREACH), errors.Is(err, syscall.EACCES):

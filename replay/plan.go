@@ -42,7 +42,10 @@ type Header struct {
 	Duration time.Duration `json:"duration_ns"`
 	Clients  int           `json:"clients"`
 	Nodes    []PlanNode    `json:"nodes"`
-	Groups   []Group       `json:"groups"`
+	// RoundTrips are those of the recorded clients' TCP handshakes, as quantiles
+	// in even steps from the shortest to the longest; empty = nobody asked.
+	RoundTrips []time.Duration `json:"round_trips_ns,omitempty"`
+	Groups     []Group         `json:"groups"`
 	// Recorded are the addresses of the capture; none of them is sent to.
 	Recorded []netip.Addr `json:"recorded_addresses"`
 	Sources  []string     `json:"captures,omitempty"`
@@ -847,6 +850,9 @@ func (p *Plan) Summary() string {
 			fmt.Fprintf(&b, ", %d recorded requests", len(n.Templates))
 		}
 		fmt.Fprintln(&b)
+	}
+	if n := len(p.RoundTrips); n > 0 {
+		fmt.Fprintf(&b, "round trips %v to %v, median %v\n", p.RoundTrips[0].Round(time.Microsecond), p.RoundTrips[n-1].Round(time.Microsecond), p.RoundTrips[n/2].Round(time.Microsecond))
 	}
 	fmt.Fprintf(&b, "policies\n")
 	for i := range p.Groups {

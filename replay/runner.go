@@ -47,6 +47,10 @@ type Runner struct {
 	// Script happens to the targets by way of Do; nil Do with a script is an error.
 	Script []Event
 	Do     func(Event) error
+	// RoundTrips lets each client hear its node a round trip later than it said
+	// something, of those that the plan knows. What clients send leaves at once:
+	// its moments are those at the place of the capture.
+	RoundTrips bool
 	// UntilCollapse goes on though the targets answer next to nothing.
 	UntilCollapse bool
 	// Keepalive and Reattach as in World; a Keepalive of 0 is that of the plan's
@@ -279,6 +283,9 @@ func (r *Runner) prepare() (*running, error) {
 			return nil, refuse("%d clients of one address want a port each, this machine has %d for %d targets (net.ipv4.ip_local_port_range); --bind a network for them", r.Plan.Clients, most, len(r.Targets))
 		}
 	}
+	if r.RoundTrips && len(r.Plan.RoundTrips) == 0 {
+		return nil, errors.New("replay: the plan has no round-trip times: squall plan --round-trips takes them from the capture")
+	}
 	if len(r.Script) > 0 && r.Do == nil {
 		return nil, errors.New("replay: a script needs targets that can be told what to do")
 	}
@@ -319,6 +326,9 @@ func (r *Runner) Run(ctx context.Context) (*Summary, error) {
 		a.id, a.timer.a = int32(i), a
 		if x.bind.IsValid() {
 			a.addr = addressOf(x.bind, i)
+		}
+		if r.RoundTrips {
+			a.trip = x.tripOf(int32(i))
 		}
 	}
 	shared := 0

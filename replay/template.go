@@ -51,12 +51,18 @@ type flowKey struct {
 	proto    uint8
 }
 
-// Learn reads the captures of the plan once more for the first requests of the
-// nodes that are asked with recorded bytes (PlanOptions.Payloads). Attempts at
-// nodes of which there are none leave the plan.
-func (p *Plan) Learn(src capture.Source) error {
-	if len(p.wanted) == 0 {
+// Learn reads the captures of the plan once more: for the first requests of the
+// nodes that are asked with recorded bytes (PlanOptions.Payloads), and for the
+// clients' round-trip times where those are wanted. Attempts at nodes of which
+// there are no requests leave the plan.
+func (p *Plan) Learn(src capture.Source, roundTrips bool) error {
+	payloads := len(p.wanted) > 0
+	if !payloads && !roundTrips {
 		return nil
+	}
+	var trips *handshakes
+	if roundTrips {
+		trips = p.handshakes()
 	}
 	p.hash = ""
 	var dec headers.Decoder
@@ -74,6 +80,9 @@ func (p *Plan) Learn(src capture.Source) error {
 			if d.Class != dissect.ClassTCP && d.Class != dissect.ClassUDP {
 				continue
 			}
+			if trips != nil && d.Class == dissect.ClassTCP {
+				trips.packet(&d)
+			}
 			if w := p.wanted[flowKey{d.Source(), d.Destination(), d.Proto}]; w != nil {
 				w.request(&d)
 			} else if w := p.wanted[flowKey{d.Destination(), d.Source(), d.Proto}]; w != nil && d.PayloadLen > 0 && w.begun {
@@ -81,6 +90,14 @@ func (p *Plan) Learn(src capture.Source) error {
 			}
 		}
 		b.Release()
+	}
+	if trips != nil {
+		if p.RoundTrips = trips.quantiles(); p.RoundTrips == nil {
+			return errors.New("plan: no whole TCP handshake with a node of the plan was captured, so no round-trip time is known")
+		}
+	}
+	if !payloads {
+		return nil
 	}
 	names := newRecorded(p.Recorded)
 	list := make([]*wanted, 0, len(p.wanted))

@@ -101,7 +101,7 @@ func TestTemplates(t *testing.T) {
 			t.Fatal(err)
 		}
 		defer again.Close()
-		return p, p.Learn(again)
+		return p, p.Learn(again, false)
 	}
 	p, err := analysed(false)
 	if err != nil {

@@ -21,11 +21,14 @@ type worker struct {
 	slots  []*try        // by the tag of a descriptor of its own; shared ones come first
 	empty  []int32       // free slots
 	timers []*timer      // a heap by time
-	idle   []*try        // for reuse
-	next   int           // item of the plan
-	now    time.Duration // of this turn
-	tally  counters
-	tens   []int64 // items begun by real ten seconds
+	// With RoundTrips: what waits to be heard, and how much there was.
+	parcels parcels
+	parcel  uint64
+	idle    []*try        // for reuse
+	next    int           // item of the plan
+	now     time.Duration // of this turn
+	tally   counters
+	tens    []int64 // items begun by real ten seconds
 	// µs
 	lateness, accept *hdrhistogram.Histogram
 	room             []byte
@@ -93,6 +96,7 @@ func (w *worker) loop() {
 		w.now = w.running.now()
 		more := w.begin()
 		w.expire()
+		w.deliver()
 		for _, u := range w.shared {
 			if u.Waiting() > 0 {
 				u.Flush(w.unsent)
@@ -113,6 +117,9 @@ func (w *worker) loop() {
 			if len(w.timers) > 0 {
 				left = min(left, w.timers[0].at-w.running.now())
 			}
+			if len(w.parcels) > 0 {
+				left = min(left, w.parcels[0].at-w.running.now())
+			}
 			if left > 0 {
 				left = max(left, grain)
 			}
@@ -122,15 +129,15 @@ func (w *worker) loop() {
 			if int(e.Tag) < len(w.shared) {
 				u := w.shared[e.Tag]
 				for range turnBatches {
-					if !u.Receive(func(d *socket.Datagram) { w.datagram(e.Tag, d) }) {
+					if !u.Receive(func(d *socket.Datagram) { w.comes(e.Tag, d) }) {
 						break
 					}
 				}
 				if e.Fail {
-					u.Errors(func(d *socket.Datagram) { w.datagram(e.Tag, d) })
+					u.Errors(func(d *socket.Datagram) { w.comes(e.Tag, d) })
 				}
 			} else if t := w.slots[e.Tag]; t != nil {
-				t.ready(e)
+				w.happens(t, e)
 			}
 		}
 	}

@@ -64,6 +64,7 @@ type planFlags struct {
 	mode      string
 	overrides []string
 	budget    string
+	trips     bool
 }
 
 func (p *planFlags) flags(cmd *cobra.Command) {
@@ -126,19 +127,19 @@ func (p *planFlags) plan(cmd *cobra.Command, in *source, args []string) (*replay
 
 // learn reads the captures again for what clients sent first.
 func (p *planFlags) learn(in *source, plan *replay.Plan, args []string) error {
-	if !p.options.Payloads {
+	if !p.options.Payloads && !p.trips {
 		return nil
 	}
 	inputs := append(append([]string{}, in.files...), args...)
 	if slices.Contains(inputs, "-") {
-		return errors.New("--payloads reads the capture twice; give it a file")
+		return errors.New("--payloads and --round-trips read the capture twice; give it a file")
 	}
 	src, err := capture.Open(inputs, capture.Options{})
 	if err != nil {
-		return fmt.Errorf("--payloads wants the captures themselves: %w", err)
+		return fmt.Errorf("--payloads and --round-trips want the captures themselves: %w", err)
 	}
 	defer src.Close()
-	return plan.Learn(src)
+	return plan.Learn(src, p.trips)
 }
 
 func planCommand() *cobra.Command {
@@ -160,7 +161,10 @@ its time, whatever becomes of it: good for a load at a known rate, wrong for
 Requests are made anew from the protocol's rules, and nothing recorded is kept.
 --payloads keeps, for protocols that squall does not speak and whose requests may
 be said twice, up to eight first requests of each node as they were recorded:
-credentials in them, too, so keep such a plan as you keep the capture.`,
+credentials in them, too, so keep such a plan as you keep the capture.
+
+--round-trips keeps how long the clients' TCP handshakes took, for squall replay
+--netem.`,
 		Example: `  squall sample skype-2010 -w skype.pcapng
   squall plan skype.pcapng -w skype.plan
   squall plan skype.pcapng -w gentle.plan --override 'policy: exponential(1s, x2, cap 60s, full)'`,
@@ -197,6 +201,7 @@ credentials in them, too, so keep such a plan as you keep the capture.`,
 	in.flags(cmd)
 	p.flags(cmd)
 	cmd.Flags().StringVar(&p.mode, "mode", "intent", "intent or attempt")
+	cmd.Flags().BoolVar(&p.trips, "round-trips", false, "keep how long the clients' TCP handshakes took, for squall replay --netem")
 	cmd.Flags().BoolVar(&p.options.Payloads, "payloads", false, "keep what clients sent first at nodes whose protocol squall does not speak, to be sent again as it is; it may hold credentials")
 	cmd.Flags().StringVarP(&out, "write", "w", "", "file for the plan, - for standard output")
 	return cmd

@@ -71,7 +71,7 @@ func replayCommand() *cobra.Command {
 	var seed uint64
 	var keepalive, reattach time.Duration
 	var consent uint16
-	var send, untilCollapse, quiet bool
+	var send, untilCollapse, quiet, netem bool
 	cmd := &cobra.Command{
 		Use:   "replay PLAN --target HOST:PORT... [--send]",
 		Short: "ask for it again, of test nodes, with clients that react",
@@ -94,7 +94,12 @@ targets sustain, where retries make them collapse, where they come back.
 
 --trigger makes the outage happen: 'at 30s: node 2 down; at 60s: node 2 up' by
 way of the --control of squall testnode, or to --testnodes. A run whose sender was late, or whose
-caps cut it, calls itself invalid and says why.`,
+caps cut it, calls itself invalid and says why.
+
+--netem puts the way of the capture between the clients and the targets: each
+client hears a node a round trip later than it spoke, drawn from those that
+squall plan --round-trips measured. It needs no privilege and touches nobody
+else's packets; on the wire itself answers are as quick as they are.`,
 		Example: `  squall testnode --protocol gnutella --nodes 8 --capacity 3 --control 127.0.0.1:9000 &
   squall replay skype.plan --target 127.0.0.1:7001
   squall replay skype.plan --testnodes 8 --capacity 3 --protect-at 7 --speed 6 --trigger 'at 184s: node 1 down; at 184s: node 2 down' --fixes --send
@@ -153,7 +158,7 @@ caps cut it, calls itself invalid and says why.`,
 					return refused(err)
 				}
 			}
-			r := &replay.Runner{Plan: plan, Guard: guard, Speed: speed, Caps: caps, Seed: seed, Script: script, Keepalive: keepalive, Reattach: reattach}
+			r := &replay.Runner{Plan: plan, Guard: guard, Speed: speed, Caps: caps, Seed: seed, Script: script, Keepalive: keepalive, Reattach: reattach, RoundTrips: netem}
 			if credentials != "" {
 				if r.Logins, err = readCredentials(credentials); err != nil {
 					return exitError{exitUsage, err}
@@ -295,6 +300,7 @@ caps cut it, calls itself invalid and says why.`,
 	f.BoolVar(&untilCollapse, "until-collapse", false, "go on when the targets serve next to nobody (default on loopback)")
 	f.DurationVar(&keepalive, "keepalive", 0, "how often a TCP session shows life, in the time of the recording, 0 = as recorded, else 20s")
 	f.DurationVar(&reattach, "reattach", 0, "within which a lost session is wished for again, 0 = 2s")
+	f.BoolVar(&netem, "netem", false, "clients hear their nodes as late as the recorded round trips had it (plan --round-trips)")
 	f.StringVar(&credentials, "credentials", "", "file of logins for the clients in turn: lines user:password (SIP), or certificates of Nebula (.crt)")
 	f.StringVar(&bind, "bind", "", "network of the clients' own addresses")
 	f.Uint64Var(&seed, "seed", 1, "of everything that is drawn")
@@ -432,6 +438,9 @@ func dryRun(w io.Writer, r *replay.Runner, format string, allow []string, window
 			fmt.Fprintf(w, "target %-4d %v\n", i+1, t)
 		}
 		fmt.Fprintf(w, "speed       %g: %v, at most %.0f first attempts a second, retries beside them up to %.0f/s\n", speed, lasts, peak, r.Caps.MaxRate)
+		if r.RoundTrips {
+			fmt.Fprintln(w, "netem       clients hear the targets a round trip late")
+		}
 		for _, e := range r.Script {
 			fmt.Fprintf(w, "trigger     %v\n", e)
 		}
