@@ -51,7 +51,7 @@ func proveAnonymous(r *reports.Results, dir string, page reports.HTMLOptions, an
 	var text bytes.Buffer
 	count := func(least int) {
 		if text.Len() > least {
-			left += anon.Left(text.Bytes())
+			left += anon.Left(text.Bytes()) + anon.NamesLeft(text.Bytes())
 			text.Reset()
 		}
 	}
@@ -88,5 +88,5 @@ func proveAnonymous(r *reports.Results, dir string, page reports.HTMLOptions, an
 			os.Remove(filepath.Join(dir, e.Name()))
 		}
 	}
-	return fmt.Errorf("%d original addresses are left in tables and pages: %s is not written", left, dir)
+	return fmt.Errorf("%d original addresses and names are left in tables and pages: %s is not written", left, dir)
 }

@@ -123,7 +123,7 @@ func anonymizer(keyFile string) (*pipeline.Anonymizer, error) {
 	}
 	anon := pipeline.NewAnonymizer(secret)
 	scrub := overlay.Scrubber{Addr: anon.Addr, Name: anon.Name, Known: anon.Known}
-	anon.Scrub = scrub.Scrub
+	anon.Scrub, anon.Names = scrub.Scrub, overlay.NamesIn
 	return anon, nil
 }
 
@@ -268,7 +268,7 @@ func extract(cmd *cobra.Command, in *source, args []string, sel *selection, out 
 	}
 	if anon != nil && anon.Residual > 0 {
 		os.Remove(out)
-		return exitError{exitFailed, fmt.Errorf("%d original addresses are left in payloads: %s is not written", anon.Residual, out)}
+		return exitError{exitFailed, fmt.Errorf("%d original addresses and names are left in payloads: %s is not written", anon.Residual, out)}
 	}
 	if !in.quiet {
 		var read, size int64
@@ -277,7 +277,7 @@ func extract(cmd *cobra.Command, in *source, args []string, sel *selection, out 
 		}
 		fmt.Fprintf(cmd.ErrOrStderr(), "squall: %d packets of %d attempts; %d of %d bytes were read\n", packets, n, read, size)
 		if anon != nil {
-			fmt.Fprintf(cmd.ErrOrStderr(), "squall: 0 original addresses left; %d packets that cannot be followed to their end were left out\n", omitted)
+			fmt.Fprintf(cmd.ErrOrStderr(), "squall: 0 original addresses left, and no server's name; %d packets that cannot be followed to their end were left out\n", omitted)
 		}
 	}
 	if err := interrupted(cmd); err != nil {

@@ -28,6 +28,8 @@ type Scrubber struct {
 	msg     dissect.Message
 	whole   []byte
 	done    []bool // bytes of whole that hold another address already
+	hellos  map[scrubFlow]unfinished
+	ids     map[scrubFlow][]byte // of QUIC: what the Initials of a client are sealed with
 }
 
 // Scrub cleans the payload of one datagram or segment of a flow of the protocol.
@@ -54,9 +56,13 @@ func (s *Scrubber) Scrub(protocol string, d *dissect.Datagram) {
 	case "dns":
 		s.dns(b, d.Proto == dissect.ProtoTCP)
 	case "tls":
-		s.sni(b)
+		s.sni(d)
 	case "bitcoin":
 		s.bitcoin(b)
+	}
+	if d.Proto == dissect.ProtoUDP && (quic{}).Probe(d) == dissect.Yes {
+		s.quic(d) // sealed: nothing else may touch it
+		return
 	}
 	if d.Proto == dissect.ProtoUDP {
 		s.identity(protocol, d)
@@ -635,30 +641,6 @@ func (s *Scrubber) dns(b []byte, tcp bool) {
 			blank(b[at+1 : end])
 		}
 		at = end
-	}
-}
-
-// sni overwrites the server's name in a ClientHello: RFC 6066 section 3.
-func (s *Scrubber) sni(b []byte) {
-	c := dissect.NewCursor(b)
-	if c.U8() != 22 {
-		return
-	}
-	c.Bytes(4)
-	if c.U8() != 1 {
-		return
-	}
-	c.Bytes(3 + 2 + 32)
-	c.Bytes(int(c.U8()))
-	c.Bytes(int(c.U16()))
-	c.Bytes(int(c.U8()))
-	c.U16()
-	for c.Err() == nil && c.Len() >= 4 {
-		kind, v := c.U16(), c.Bytes(int(c.U16()))
-		if kind == 0 && len(v) > 5 {
-			s.Name(v[5:])
-			return
-		}
 	}
 }
 

@@ -62,7 +62,7 @@ func TestScrub(t *testing.T) {
 // FuzzScrub: no payload of any protocol makes it panic, and known addresses are
 // gone wherever they stood.
 func FuzzScrub(f *testing.F) {
-	names := []string{"sip", "http", "stun", "mqtt", "radius", "diameter", "dns", "tls", "bitcoin", "bt-dht", "bt-tracker", "n2n", "nebula", "tinc", "other"}
+	names := []string{"sip", "http", "stun", "mqtt", "radius", "diameter", "dns", "tls", "bitcoin", "bt-dht", "bt-tracker", "n2n", "nebula", "tinc", "other", "quic"}
 	for i, s := range []string{"REGISTER sip:a@1.2.3.4 SIP/2.0\r\nTo: <sip:[2001:db8::1]>\r\n", "\x10\x1c\x00\x04MQTT\x04\xc2\x00\x3c\x00\x03cli", "d5:nodes26:"} {
 		f.Add(uint8(i), s)
 	}

@@ -9,6 +9,7 @@ import (
 	"encoding/binary"
 	"math/rand/v2"
 	"net/netip"
+	"slices"
 	"strings"
 
 	"squall/capture"
@@ -36,12 +37,16 @@ type Anonymizer struct {
 	short   [1 << 16]bool         // of present: the last two bytes, to ask quickly
 	look    headers.Rewriter
 	write   headers.Rewriter
+	named   map[string]bool     // that packets told before they were changed
 	flows   map[anonFlow]uint32 // first sequence number of a direction
 	proto   string
 	before  []byte
 	// Scrub cleans the payload of a protocol with Addr, Name and Known; it must
 	// be set.
 	Scrub func(protocol string, d *dissect.Datagram)
+	// Names gives the names that a payload tells whoever reads it; those of before
+	// must not be there afterwards. It may be nil.
+	Names func(d *dissect.Datagram) []string
 	// Residual counts original addresses that still stand where they stood in
 	// a payload: a proof, counted without the code that replaces them.
 	Residual int64
@@ -56,7 +61,7 @@ const keepStream = 4096
 // NewAnonymizer makes one from a secret of any length.
 func NewAnonymizer(secret []byte) *Anonymizer {
 	sum := sha256.Sum256(append([]byte("squall anonymize 1:"), secret...))
-	a := &Anonymizer{key: sum[:], made: map[dissect.Addr]dissect.Addr{}, present: map[dissect.Addr]bool{}, flows: map[anonFlow]uint32{}}
+	a := &Anonymizer{key: sum[:], made: map[dissect.Addr]dissect.Addr{}, present: map[dissect.Addr]bool{}, named: map[string]bool{}, flows: map[anonFlow]uint32{}}
 	a.block, _ = aes.NewCipher(sum[:16]) // 16 bytes are a valid key
 	a.block.Encrypt(a.pad[:], sum[16:])
 	rng := rand.New(rand.NewChaCha8(sum))
@@ -236,8 +241,15 @@ func (a *Anonymizer) payload(d *dissect.Datagram) {
 	}
 	a.before = append(a.before[:0], keep...)
 	d.Payload = keep
+	var names []string
+	if a.Names != nil {
+		names = a.Names(d)
+	}
 	a.Scrub(a.proto, d)
 	a.prove(keep)
+	if len(names) > 0 {
+		a.proveNames(names, a.Names(d))
+	}
 }
 
 // begin is the part of a segment that belongs to the first bytes of its direction.
@@ -278,6 +290,37 @@ func (a *Anonymizer) prove(after []byte) {
 			a.Residual++
 		}
 	}
+}
+
+// proveNames compares the names that a payload told before and tells now. Those
+// without letters or digits name nobody.
+func (a *Anonymizer) proveNames(before, after []string) {
+	for _, name := range before {
+		if !strings.ContainsFunc(name, func(c rune) bool { return c >= '0' && c <= '9' || c|0x20 >= 'a' && c|0x20 <= 'z' }) {
+			continue
+		}
+		if len(a.named) < 1<<16 && strings.Contains(name, ".") {
+			a.named[name] = true
+		}
+		if slices.Contains(after, name) {
+			a.Residual++
+		}
+	}
+}
+
+// NamesLeft counts the words of a text that are names which packets told before.
+func (a *Anonymizer) NamesLeft(text []byte) (n int) {
+	if len(a.named) == 0 {
+		return 0
+	}
+	for _, w := range bytes.FieldsFunc(text, func(c rune) bool {
+		return !(c == '.' || c == '-' || c == '_' || c >= '0' && c <= '9' || c|0x20 >= 'a' && c|0x20 <= 'z')
+	}) {
+		if a.named[string(bytes.Trim(w, "."))] {
+			n++
+		}
+	}
+	return n
 }
 
 // dotted reads an address in text.
