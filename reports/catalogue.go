@@ -21,6 +21,7 @@ type Results struct {
 	// Beside are the files behind the baseline, for who keeps the results.
 	Beside []string
 	cfg    storm.Config
+	read   bool            // by people
 	hits   map[found][]hit // once they were counted
 	judge  func() (*storm.Report, error)
 }
@@ -31,7 +32,21 @@ func NewResults(a *pipeline.Analysis, cfg storm.Config) *Results {
 }
 
 // Report is the judgement; it is made once.
-func (r *Results) Report() (*storm.Report, error) { return r.judge() }
+func (r *Results) Report() (*storm.Report, error) {
+	report, err := r.judge()
+	if err == nil && r.read {
+		report = report.Text()
+	}
+	return report, err
+}
+
+// ForReading gives the same results with the times of texts in the zone that was
+// asked for; what machines read has them in UTC.
+func (r *Results) ForReading() *Results {
+	s := *r
+	s.read = true
+	return &s
+}
 
 // findHits counts which groups the findings hit, once.
 func (r *Results) findHits() (err error) {

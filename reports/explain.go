@@ -87,6 +87,8 @@ func Explain(r *Results, q Question) (*Explanation, error) {
 		return nil, err
 	}
 	quality := r.Analysis.Quality()
+	quality.Zone = r.cfg.Zone
+	z := zone{r.cfg.Zone}
 	report := state.Under(storm.Thresholds{}, quality)
 	e := &Explanation{Finding: report.Verdict, Summary: report.Summary, Against: againstWords(report), Hypotheses: report.Hypotheses}
 	var nodes []dissect.Endpoint
@@ -101,12 +103,12 @@ func Explain(r *Results, q Question) (*Explanation, error) {
 	verdict := true
 	if q.At != 0 || q.Node != "" {
 		if q.At != 0 && (q.At < quality.Begin || q.At > quality.End) {
-			return nil, fmt.Errorf("%s lies outside the capture, which goes from %s to %s", stamp(q.At), stamp(quality.Begin), stamp(quality.End))
+			return nil, fmt.Errorf("%s lies outside the capture, which goes from %s to %s", z.stamp(q.At), z.stamp(quality.Begin), z.stamp(quality.End))
 		}
 		f := asked(report, q.At, nodes)
 		if f == nil {
 			e.Finding = storm.Finding{Class: storm.Calm, Confidence: storm.High, Onset: q.At}
-			e.Summary = quiet(report, q)
+			e.Summary = quiet(report, q, z)
 			e.Hypotheses = nil
 		} else {
 			verdict = f.Onset == report.Verdict.Onset && f.Service == report.Verdict.Service
@@ -144,10 +146,10 @@ func asked(r *storm.Report, at int64, nodes []dissect.Endpoint) *storm.Finding {
 }
 
 // quiet says that there is no finding where one was asked for.
-func quiet(r *storm.Report, q Question) string {
+func quiet(r *storm.Report, q Question, z zone) string {
 	s := "No finding"
 	if q.At != 0 {
-		s += " at " + clock(q.At)
+		s += " at " + z.clock(q.At)
 	}
 	if q.Node != "" {
 		s += " that concerns " + q.Node
@@ -156,7 +158,7 @@ func quiet(r *storm.Report, q Question) string {
 		return s + ", nor at any other time or node of this capture."
 	}
 	f := &r.Findings[0]
-	return fmt.Sprintf("%s. The verdict on the capture is %s, on %s from %s on.", s, f.Class, f.Service, clock(f.Onset))
+	return fmt.Sprintf("%s. The verdict on the capture is %s, on %s from %s on.", s, f.Class, f.Service, z.clock(f.Onset))
 }
 
 // stories finds the nodes that an address means.

@@ -181,7 +181,7 @@ func (e *Explanation) moment(s *screen) {
 	if len(e.Moment) == 0 {
 		return
 	}
-	s.head("The services at " + clock(e.Moment[0].Start) + ", for 10 s")
+	s.head("The services at " + s.clock(e.Moment[0].Start) + ", for 10 s")
 	var rows [][]string
 	for i := range e.Moment {
 		w := &e.Moment[i]
@@ -200,7 +200,7 @@ func surgeOf(f float64) string {
 
 func (n *NodeStory) screen(s *screen) {
 	s.head(fmt.Sprintf("%v, %s", n.At, n.Service))
-	for _, t := range n.sentences() {
+	for _, t := range n.sentences(s.zone()) {
 		s.say(2, t)
 	}
 	var rows [][]string
@@ -214,7 +214,7 @@ func (n *NodeStory) screen(s *screen) {
 			if m.Causal {
 				causal = "yes"
 			}
-			rows = append(rows, []string{way, other.String(), thousands(m.Intents), clock(m.First), clock(m.Last), fixed(m.Share), causal})
+			rows = append(rows, []string{way, other.String(), thousands(m.Intents), s.clock(m.First), s.clock(m.Last), fixed(m.Share), causal})
 		}
 	}
 	add(n.In, true)
@@ -225,9 +225,9 @@ func (n *NodeStory) screen(s *screen) {
 }
 
 // sentences tell a node's story.
-func (n *NodeStory) sentences() (out []string) {
+func (n *NodeStory) sentences(z zone) (out []string) {
 	out = append(out, fmt.Sprintf("%s attempts of %s clients from %s to %s: %.0f %% of the decided ones failed, %.0f %% of the answers were late; %s attempts/s at the peak.",
-		thousands(n.Attempts), thousands(n.Clients), clock(n.First), clock(n.Last), 100*n.FailureRatio(), 100*n.LateRatio(), short(n.PeakRate)))
+		thousands(n.Attempts), thousands(n.Clients), z.clock(n.First), z.clock(n.Last), 100*n.FailureRatio(), 100*n.LateRatio(), short(n.PeakRate)))
 	for i, p := range n.Periods {
 		if i == 6 {
 			out = append(out, fmt.Sprintf("and %d more such periods: squall report node_periods", len(n.Periods)-i))
@@ -235,11 +235,11 @@ func (n *NodeStory) sentences() (out []string) {
 		}
 		end := "to the end of the capture"
 		if p.End != 0 {
-			end = "to " + clock(p.End) + " (" + lasted(p.End-p.Start) + ")"
+			end = "to " + z.clock(p.End) + " (" + lasted(p.End-p.Start) + ")"
 		}
-		t := fmt.Sprintf("%s from %s %s", strings.ReplaceAll(p.Kind.String(), "_", "-"), clock(p.Start), end)
+		t := fmt.Sprintf("%s from %s %s", strings.ReplaceAll(p.Kind.String(), "_", "-"), z.clock(p.Start), end)
 		if p.Suspected != 0 && p.Suspected != p.Start {
-			t += ", first sign at " + clock(p.Suspected)
+			t += ", first sign at " + z.clock(p.Suspected)
 		}
 		out = append(out, t+".")
 	}
@@ -268,7 +268,7 @@ func (e *Explanation) opening(s *screen) {
 			if one {
 				file = ""
 			}
-			rows = append(rows, []string{clockMS(f.Time), thousandless(f.Number), f.What, file})
+			rows = append(rows, []string{s.zone().clockMS(f.Time), thousandless(f.Number), f.What, file})
 		}
 		s.grid([]string{"time", "frame", "what it shows", "file"}, rows, 1)
 	}

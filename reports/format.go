@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"io"
 	"strings"
+	"time"
 )
 
 // Sink takes the rows of one table. Write does not keep the row. Close
@@ -19,6 +20,8 @@ type Options struct {
 	// ParquetMicros stores times as microseconds for readers that refuse
 	// nanoseconds; what is below a microsecond is lost.
 	ParquetMicros bool
+	// Zone is that of times in text and Markdown; nil = UTC, as everywhere else.
+	Zone *time.Location
 }
 
 // Format is one way to write a table.

@@ -58,10 +58,12 @@ type HTMLOptions struct {
 	Source []string
 	// Version of the program, empty where it should not be named.
 	Version string
+	Zone    *time.Location // of times; nil = UTC
 }
 
 // page is what the template shows.
 type page struct {
+	zone   zone
 	budget budget
 	axis   axis
 
@@ -70,6 +72,7 @@ type page struct {
 	Title, Inputs string
 	Version       string
 
+	Zone                              string // of all times
 	Class, Service, Confidence, Grave string
 	When                              string
 	Sentence                          string
@@ -121,6 +124,7 @@ type command struct{ About, Line string }
 // flows and tables can be read without the script; the lines over time, zoom,
 // sorting and filters need it.
 func WriteHTML(w io.Writer, r *Results, opt HTMLOptions) error {
+	r = r.ForReading()
 	report, err := r.Report()
 	if err != nil {
 		return err
@@ -146,7 +150,7 @@ func WriteHTML(w io.Writer, r *Results, opt HTMLOptions) error {
 }
 
 func newPage(r *Results, report *storm.Report, rows *firstRows, opt HTMLOptions, b budget) (*page, error) {
-	p := &page{budget: b, Version: opt.Version, Method: method()}
+	p := &page{budget: b, zone: zone{opt.Zone}, Zone: zone{opt.Zone}.name(), Version: opt.Version, Method: method()}
 	p.Title = "squall: " + words(report.Verdict.Class.String())
 	if report.Verdict.Service != "" {
 		p.Title += " on " + clip(report.Verdict.Service, maxCell)
@@ -161,7 +165,7 @@ func newPage(r *Results, report *storm.Report, rows *firstRows, opt HTMLOptions,
 	p.verdict(report)
 	p.charts(report, r.Analysis.Quality().Gaps)
 	p.lanes(report)
-	p.Flow = newFlow(report, b.flows)
+	p.Flow = newFlow(report, b.flows, p.zone)
 	p.policies(report)
 	p.odds(report)
 	for _, h := range report.Hypotheses[:min(len(report.Hypotheses), b.cards)] {
@@ -244,9 +248,9 @@ func (p *page) verdict(report *storm.Report) {
 		c, where, surge = &v.Counts, "inside the finding", v.Surge
 	}
 	if v.Class != storm.Calm {
-		p.When = span2(v.Onset, v.End)
+		p.When = p.zone.span2(v.Onset, v.End)
 	} else {
-		p.When = span2(report.Begin, report.End)
+		p.When = p.zone.span2(report.Begin, report.End)
 	}
 	shown := func(f float64, known bool, unit string) string {
 		if !known {
@@ -312,7 +316,7 @@ func (p *page) verdict(report *storm.Report) {
 			break
 		}
 		f := &report.Findings[i]
-		p.Findings = append(p.Findings, clip(fmt.Sprintf("%s: %s, %s. %s", span2(f.Onset, f.End), words(f.Class.String()), f.Service, f.Sentence), maxSentence))
+		p.Findings = append(p.Findings, clip(fmt.Sprintf("%s: %s, %s. %s", p.zone.span2(f.Onset, f.End), words(f.Class.String()), f.Service, f.Sentence), maxSentence))
 	}
 }
 
@@ -327,8 +331,8 @@ func (p *page) blind(r *Results, report *storm.Report) {
 	add("packets", thousands(q.Packets))
 	add("on the wire", bytesOf(octets))
 	if q.End != 0 || q.Begin != 0 {
-		add("from", moment(q.Begin))
-		add("to", moment(q.End))
+		add("from", p.zone.moment(q.Begin))
+		add("to", p.zone.moment(q.End))
 		add("lasts", brief(q.End-q.Begin))
 	}
 	add("lost by the tap, as it says", thousands(q.Dropped))
@@ -369,7 +373,7 @@ func (p *page) blind(r *Results, report *storm.Report) {
 				longest = g
 			}
 		}
-		p.Blind = append(p.Blind, fmt.Sprintf("No packet at all came during %s stretches of more than 5 s, the longest of %s from %s; the charts show them grey.", thousands(int64(n)), brief(longest.End-longest.Start), moment(longest.Start)))
+		p.Blind = append(p.Blind, fmt.Sprintf("No packet at all came during %s stretches of more than 5 s, the longest of %s from %s; the charts show them grey.", thousands(int64(n)), brief(longest.End-longest.Start), p.zone.moment(longest.Start)))
 	}
 	for _, reason := range clipAll(report.Verdict.Reasons, maxEvidence) {
 		p.Blind = append(p.Blind, "What lowers the confidence: "+reason+".")
@@ -433,7 +437,7 @@ func (p *page) commands(r *Results, report *storm.Report, source string) {
 		}
 		shown++
 		q := &n.Periods[0]
-		frame(fmt.Sprintf("%s is %s from %s", n.At, words(q.Kind.String()), clock(q.Start)), q.File, q.Frame)
+		frame(fmt.Sprintf("%s is %s from %s", n.At, words(q.Kind.String()), p.zone.clock(q.Start)), q.File, q.Frame)
 	}
 }
 
@@ -500,25 +504,17 @@ func brief(ns int64) string {
 	return thousands(int64(time.Duration(ns).Hours()/24+0.5)) + " d"
 }
 
-// moment prints a time for reading, to the millisecond, UTC.
-func moment(ns int64) string {
-	if ns == 0 {
-		return ""
-	}
-	return time.Unix(0, ns).UTC().Format("2006-01-02 15:04:05.000")
-}
-
 // span2 prints from when to when.
-func span2(from, to int64) string {
+func (z zone) span2(from, to int64) string {
 	switch {
 	case from == 0:
 		return ""
 	case to == 0:
-		return moment(from) + " until the end of the capture"
+		return z.moment(from) + " until the end of the capture"
 	}
-	end := moment(to)
-	if end[:10] == moment(from)[:10] {
+	end := z.moment(to)
+	if end[:10] == z.moment(from)[:10] {
 		end = end[11:]
 	}
-	return moment(from) + " to " + end + " UTC (" + brief(to-from) + ")"
+	return z.moment(from) + " to " + end + " " + z.name() + " (" + brief(to-from) + ")"
 }

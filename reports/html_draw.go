@@ -34,7 +34,7 @@ const (
 	flowGap    = 6
 )
 
-func newFlow(report *storm.Report, limit int) *flow {
+func newFlow(report *storm.Report, limit int, z zone) *flow {
 	var moves []*storm.Migration
 	var all, stayed int64
 	for i := range report.Migrations {
@@ -128,7 +128,7 @@ func newFlow(report *storm.Report, limit int) *flow {
 		}
 		fmt.Fprintf(&b, `<path class="%s" d="M0 %sC50 %s 50 %s 100 %sV%sC50 %s 50 %s 0 %sz"><title>%s</title></path>`, class,
 			trim(y0), trim(y0), trim(y1), trim(y1), trim(y1+t), trim(y1+t), trim(y0+t), trim(y0+t),
-			html.EscapeString(fmt.Sprintf("%s intents from %s to %s, %s to %s%s", thousands(m.Intents), m.From, m.To, clock(m.First), clock(m.Last), why)))
+			html.EscapeString(fmt.Sprintf("%s intents from %s to %s, %s to %s%s", thousands(m.Intents), m.From, m.To, z.clock(m.First), z.clock(m.Last), why)))
 	}
 	f.Bands = template.HTML(b.String())
 	return f

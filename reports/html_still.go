@@ -5,7 +5,6 @@ import (
 	"html"
 	"html/template"
 	"strings"
-	"time"
 )
 
 // stillColumns is how wide the pictures are that stand where no script runs.
@@ -111,7 +110,7 @@ func (a *axis) picture(layers []layer, top float64) template.HTML {
 	for i, l := range layers { // what the colours mean
 		fmt.Fprintf(&b, `<text class="%s" x="%d" y="%d" text-anchor="end">%s</text>`, l.class, width-2, 11+13*i, html.EscapeString(l.class[2:]))
 	}
-	at := func(ns int64) string { return html.EscapeString(time.Unix(0, ns).UTC().Format("15:04:05")) }
+	at := func(ns int64) string { return html.EscapeString(a.zone.in(ns).Format("15:04:05")) }
 	fmt.Fprintf(&b, `<path class="ground" d="M0 %dH%d"/><text x="2" y="11">%s</text><text x="0" y="%d">%s</text><text x="%d" y="%d" text-anchor="end">%s</text></svg>`,
 		height, width, html.EscapeString(amount(top)), height+13, at(a.begin), width, height+13, at(a.begin+int64(a.n)*a.step))
 	return template.HTML(b.String()) // numbers and escaped texts only

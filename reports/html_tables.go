@@ -200,7 +200,7 @@ func (p *page) table(t *Table, rows Rows, total int64, note string) (h htmlTable
 		}
 		cells := make([]string, len(row))
 		for i, v := range row {
-			cells[i] = cell(kindOf(t.Columns[i]), v)
+			cells[i] = cell(kindOf(t.Columns[i]), v, p.zone)
 			says[i] = says[i] || cells[i] != "" && cells[i] != "0" && cells[i] != "no"
 			size += len(cells[i]) + 10
 		}
@@ -278,7 +278,7 @@ func numericKind(k Kind) bool { return k == Int || k == Float || k == Duration }
 
 // cell prints a value for reading: durations in seconds, real numbers as far as
 // they matter.
-func cell(k Kind, v Value) string {
+func cell(k Kind, v Value, z zone) string {
 	if v.Null {
 		return ""
 	}
@@ -303,7 +303,7 @@ func cell(k Kind, v Value) string {
 		}
 		return "no"
 	case Time:
-		return moment(v.Int)
+		return z.moment(v.Int)
 	case Duration:
 		return strconv.FormatFloat(float64(v.Int)/1e9, 'f', 6, 64)
 	}

@@ -18,6 +18,7 @@ import (
 type axis struct {
 	begin, step int64
 	n           int
+	zone        zone // of its times
 }
 
 // x is a moment in bins.
@@ -40,7 +41,7 @@ func newAxis(first, last int64, limit int) axis {
 	}
 	windows := (last-begin)/w + 1
 	step := w * ((windows + int64(limit) - 1) / int64(limit))
-	return axis{begin, step, int((last-begin)/step + 1)}
+	return axis{begin: begin, step: step, n: int((last-begin)/step + 1)}
 }
 
 // chartData is what the script draws from; the names are those that it reads.
@@ -50,7 +51,8 @@ type chartData struct {
 	Bins     int          `json:"bins"`
 	Outcomes []string     `json:"outcomes"` // from the ground up
 	Services []*series    `json:"services"`
-	Gaps     [][2]float64 `json:"gaps"` // s from begin
+	Gaps     [][2]float64 `json:"gaps"`    // s from begin
+	Offsets  [][2]int64   `json:"offsets"` // from a time on, s, the zone is ahead of UTC by s
 }
 
 // series are the numbers of a service in each bin, counts; absent where all
@@ -133,12 +135,13 @@ func (p *page) charts(report *storm.Report, gaps []storm.Span) {
 		drawn++
 	}
 	a := newAxis(first, last, p.budget.bins/drawn)
+	a.zone = p.zone
 	p.axis = a
 	p.Column = plainSpan(a.step)
 	if a.step > storm.WindowLength {
 		p.Cut = append(p.Cut, "The charts are drawn in columns of "+p.Column+" to keep the page small; the table timeline has every 10 s.")
 	}
-	data := &chartData{Begin: float64(a.begin) / 1e9, Step: float64(a.step) / 1e9, Bins: a.n}
+	data := &chartData{Offsets: p.zone.offsets(a.begin, a.begin+int64(a.n)*a.step), Begin: float64(a.begin) / 1e9, Step: float64(a.step) / 1e9, Bins: a.n}
 	for _, o := range stacked {
 		data.Outcomes = append(data.Outcomes, o.String())
 	}
@@ -412,7 +415,7 @@ func (p *page) lanes(report *storm.Report) {
 		l := lane{Name: n.At.String()}
 		for i := range n.Periods {
 			if q := &n.Periods[i]; i == 0 || q.Kind == storm.Down && n.Periods[0].Kind != storm.Down {
-				l.About = strings.TrimPrefix(words(q.Kind.String()), "self ") + " " + clock(q.Start)
+				l.About = strings.TrimPrefix(words(q.Kind.String()), "self ") + " " + p.zone.clock(q.Start)
 				if q.Kind == storm.Down {
 					break
 				}
@@ -436,7 +439,7 @@ func (p *page) lane(n *storm.Node, end int64) template.HTML {
 		}
 		edges := laneBars[kind]
 		fmt.Fprintf(&b, `<rect class="n-%s" x="%s" y="%d" width="%s" height="%d"><title>%s %s to %s</title></rect>`,
-			kind, trim(x), edges[0], trim(math.Max(right-x, float64(a.n)/1000)), edges[1]-edges[0], html.EscapeString(words(kind)), clock(from), clock(to))
+			kind, trim(x), edges[0], trim(math.Max(right-x, float64(a.n)/1000)), edges[1]-edges[0], html.EscapeString(words(kind)), p.zone.clock(from), p.zone.clock(to))
 	}
 	words := []string{n.At.String()}
 	at, state := n.First, "up"
@@ -450,7 +453,7 @@ func (p *page) lane(n *storm.Node, end int64) template.HTML {
 		}
 		stop := cmp.Or(q.End, end)
 		bar(q.Kind.String(), q.Start, stop)
-		words = append(words, q.Kind.String()+" "+clock(q.Start)+" to "+clock(stop))
+		words = append(words, q.Kind.String()+" "+p.zone.clock(q.Start)+" to "+p.zone.clock(stop))
 		at, state = max(at, stop), "back"
 		if q.End == 0 {
 			at = math.MaxInt64

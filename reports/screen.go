@@ -16,9 +16,10 @@ import (
 
 // Look is how a screen is drawn.
 type Look struct {
-	Width    int  // columns, at least 60
-	Color    bool // terminal colours
-	Markdown bool // a page instead: headings, lists, tables
+	Width    int            // columns, at least 60
+	Color    bool           // terminal colours
+	Markdown bool           // a page instead: headings, lists, tables
+	Zone     *time.Location // of times; nil = UTC
 }
 
 const (
@@ -37,6 +38,7 @@ const (
 // busiest nodes and clients, and the attempts over time, on one screen of a
 // terminal; or the same as a page, with every column.
 func Screen(w io.Writer, r *Results, look Look) error {
+	r = r.ForReading()
 	report, err := r.Report()
 	if err != nil {
 		return err
@@ -92,6 +94,10 @@ func (s *screen) brief(r *Results) {
 	s.out.WriteByte('\n')
 	s.say(2, "more: squall explain; squall report nodes, clients, policies, versions; analyze -T markdown")
 }
+
+func (s *screen) zone() zone { return zone{s.look.Zone} }
+
+func (s *screen) clock(ns int64) string { return s.zone().clock(ns) }
 
 type screen struct {
 	out    bytes.Buffer
@@ -236,16 +242,16 @@ func (s *screen) verdict() {
 		if len(s.report.Findings) == 1 {
 			break // it is the verdict
 		}
-		s.say(2, spanOf(f)+" "+f.Class.String()+" "+f.Service)
+		s.say(2, s.spanOf(f)+" "+f.Class.String()+" "+f.Service)
 	}
 }
 
-func spanOf(f *storm.Finding) string {
+func (s *screen) spanOf(f *storm.Finding) string {
 	end := "capture end"
 	if f.End != 0 {
-		end = clock(f.End)
+		end = s.clock(f.End)
 	}
-	return clock(f.Onset) + " to " + end
+	return s.clock(f.Onset) + " to " + end
 }
 
 // criteria are the numbers behind the verdict in a line or two; explain has the
@@ -336,7 +342,7 @@ func (s *screen) others() {
 			continue
 		}
 		if n++; n <= most {
-			s.say(2, "also: "+spanOf(f)+" "+f.Class.String()+" on "+f.Service)
+			s.say(2, "also: "+s.spanOf(f)+" "+f.Class.String()+" on "+f.Service)
 		}
 	}
 	if n > most {
@@ -365,12 +371,12 @@ func (s *screen) read(r *Results) {
 			what = "packets"
 		}
 	}
-	begin, end := stamp(q.Begin), stamp(q.End)
+	begin, end := s.zone().stamp(q.Begin), s.zone().stamp(q.End)
 	if !s.look.Markdown && q.Begin != 0 {
-		b, e := time.Unix(0, q.Begin).UTC(), time.Unix(0, q.End).UTC()
-		begin, end = b.Format("2006-01-02T15:04:05Z"), e.Format("2006-01-02T15:04:05Z")
+		b, e := s.zone().in(q.Begin), s.zone().in(q.End)
+		begin, end = b.Format(time.RFC3339), e.Format(time.RFC3339)
 		if b.Format(time.DateOnly) == e.Format(time.DateOnly) {
-			end = clock(q.End)
+			end = s.clock(q.End)
 		}
 	}
 	s.say(2, fmt.Sprintf("%s: %s "+what+", %s, %s to %s (%s)", name, thousands(q.Packets), bytesOf(octets),
@@ -473,7 +479,7 @@ func (s *screen) nodes() {
 		state := ""
 		if len(n.Periods) > 0 {
 			p := n.Periods[0]
-			state = strings.ReplaceAll(p.Kind.String(), "_", "-") + " " + clock(p.Start)
+			state = strings.ReplaceAll(p.Kind.String(), "_", "-") + " " + s.clock(p.Start)
 			if n.Generation >= 0 {
 				state += ", gen " + strconv.Itoa(int(n.Generation))
 			}
@@ -590,7 +596,7 @@ func (s *screen) clients() {
 	for i := range all[:min(s.listed, len(all))] {
 		c := &all[i]
 		rows = append(rows, []string{c.ID, c.Version, c.Service, thousands(c.Counts.Attempts), thousands(c.Intents), fixed(c.Amplification()), share(c.FailureRatio()),
-			clock(c.First), clock(c.Last)})
+			s.clock(c.First), s.clock(c.Last)})
 	}
 	s.about(title, rows, 2)
 	s.grid([]string{"client", "version", "service", "attempts", "intents", "A", "fail %", "first", "last"}, rows, 3)
@@ -881,7 +887,7 @@ func (s *screen) chart() {
 		}
 		s.out.WriteString(strings.TrimRight(line, " ") + "\n")
 	}
-	left, right := clock(begin), clock(end)
+	left, right := s.clock(begin), s.clock(end)
 	fmt.Fprintf(&s.out, "  %7s %s%s%s\n", "", left, strings.Repeat(" ", max(1, len(bars)-len(left)-len(right))), right)
 	if !beside {
 		fmt.Fprintf(&s.out, "  %7s %s\n", "", legend)
@@ -963,14 +969,3 @@ func lasted(ns int64) string {
 
 // thousandless is a number that names something: a frame.
 func thousandless(n int64) string { return strconv.FormatInt(n, 10) }
-
-// clockMS is the time of day with milliseconds, UTC.
-func clockMS(ns int64) string { return time.Unix(0, ns).UTC().Format("15:04:05.000") }
-
-// clock is the time of day, UTC.
-func clock(ns int64) string {
-	if ns == 0 {
-		return "-"
-	}
-	return time.Unix(0, ns).UTC().Format("15:04:05")
-}

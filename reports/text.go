@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"strings"
+	"time"
 	"unicode"
 	"unicode/utf8"
 
@@ -33,16 +34,19 @@ type textSink struct {
 	widths   []int
 	line     []byte
 	drawn    bool
+	zone     *time.Location
 }
 
-func openText(w io.Writer, t *Table, _ Options) (Sink, error) { return newTextSink(w, t, false), nil }
-
-func openMarkdown(w io.Writer, t *Table, _ Options) (Sink, error) {
-	return newTextSink(w, t, true), nil
+func openText(w io.Writer, t *Table, opt Options) (Sink, error) {
+	return newTextSink(w, t, opt, false), nil
 }
 
-func newTextSink(w io.Writer, t *Table, markdown bool) *textSink {
-	s := &textSink{w: bufio.NewWriterSize(w, sinkBuffer), markdown: markdown}
+func openMarkdown(w io.Writer, t *Table, opt Options) (Sink, error) {
+	return newTextSink(w, t, opt, true), nil
+}
+
+func newTextSink(w io.Writer, t *Table, opt Options, markdown bool) *textSink {
+	s := &textSink{zone: opt.Zone, w: bufio.NewWriterSize(w, sinkBuffer), markdown: markdown}
 	for _, c := range t.Columns {
 		s.heading = append(s.heading, c.Name)
 		s.kinds = append(s.kinds, c.Kind)
@@ -90,7 +94,12 @@ func (s *textSink) cell(i int, v Value) string {
 		}
 		return absentCell
 	}
-	text := printable(string(appendText(nil, s.kinds[i], v)))
+	text := ""
+	if s.zone != nil && s.kinds[i] == Time {
+		text = zone{s.zone}.in(v.Int).Format(zonedLayout)
+	} else {
+		text = printable(string(appendText(nil, s.kinds[i], v)))
+	}
 	if s.markdown {
 		text = escapeMarkdown(text)
 	}

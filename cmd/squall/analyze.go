@@ -90,7 +90,10 @@ Exit status: 0 done, 2 unreadable input, 3 done but an input was damaged,
 					return err
 				}
 			}
-			page := reports.HTMLOptions{Source: in.words(cmd, args), Version: cmd.Root().Version}
+			if err := in.readZone(); err != nil {
+				return err
+			}
+			page := reports.HTMLOptions{Source: in.words(cmd, args), Version: cmd.Root().Version, Zone: in.zone}
 			if anon != nil {
 				page.Source = args
 			}
@@ -152,6 +155,7 @@ Exit status: 0 done, 2 unreadable input, 3 done but an input was damaged,
 		},
 	}
 	in.flags(cmd)
+	in.zoneFlag(cmd)
 	in.baselineFlag(cmd)
 	f := cmd.Flags()
 	f.StringVarP(&format, "format", "T", "text", "text, markdown, html, json or prometheus")
@@ -181,6 +185,7 @@ func view(cmd *cobra.Command, format, colour string, page reports.HTMLOptions) (
 	if err != nil {
 		return nil, err
 	}
+	look.Zone = page.Zone
 	switch format {
 	case "text":
 		return func(w io.Writer, r *reports.Results) error { return reports.Screen(w, r, look) }, nil

@@ -35,7 +35,11 @@ func (s *source) baseline(cmd *cobra.Command, judged *storm.State, files *[]stri
 		if counted < len(logs) || len(captures) > 0 {
 			return nil, fmt.Errorf("--baseline: %s holds flow records, others of %s do not: they count different things, name one kind", logs[0].path, name)
 		}
-		return flowBaseline(name, logs, judged, files)
+		b, err := flowBaseline(name, logs, judged, files)
+		if err == nil {
+			b.Zone = s.zone
+		}
+		return b, err
 	}
 	calm := source{filter: s.filter, hints: s.hints, keepDuplicates: s.keepDuplicates, maxFlows: s.maxFlows, maxTemp: s.maxTemp, workers: s.workers, quiet: s.quiet}
 	for _, dir := range s.baselines {
@@ -68,7 +72,9 @@ func (s *source) baseline(cmd *cobra.Command, judged *storm.State, files *[]stri
 			}
 		}
 	}
-	return state.Baseline(name, results.Analysis.Quality()), nil
+	b := state.Baseline(name, results.Analysis.Quality())
+	b.Zone = s.zone
+	return b, nil
 }
 
 // flowBaseline counts flow records at the nodes that are judged.

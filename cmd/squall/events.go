@@ -41,6 +41,7 @@ Wireshark or tshark are the number of the line.`,
 				return err
 			}
 			defer results.Analysis.Close()
+			results = out.reading(&in, f, results)
 			t, rows, err := results.Table("events")
 			if err != nil {
 				return exitError{exitFailed, err}
@@ -52,6 +53,7 @@ Wireshark or tshark are the number of the line.`,
 		},
 	}
 	in.flags(cmd)
+	in.zoneFlag(cmd)
 	in.baselineFlag(cmd)
 	out.flags(cmd)
 	return cmd
@@ -94,6 +96,7 @@ sources it hurts.`,
 				return err
 			}
 			defer results.Analysis.Close()
+			results = out.reading(&in, f, results)
 			list, tried, err := reports.SourcesOf(results, limit)
 			if err != nil {
 				return exitError{exitFailed, err}
@@ -113,6 +116,7 @@ sources it hurts.`,
 		},
 	}
 	in.flags(cmd)
+	in.zoneFlag(cmd)
 	out.flags(cmd)
 	cmd.Flags().Int64Var(&limit, "limit-each", 0, "try a limit of so many attempts in 10 s for each source")
 	return cmd

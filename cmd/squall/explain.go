@@ -39,7 +39,14 @@ of it, who came from where, what its role cost it.`,
 			default:
 				return exitError{exitUsage, fmt.Errorf("format %q: explain writes text, markdown or json", format)}
 			}
-			moment, err := parseMoment(at)
+			if format == "json" {
+				in.tz = "" // machines get UTC
+			}
+			if err := in.readZone(); err != nil {
+				return err
+			}
+			look.Zone = in.zone
+			moment, err := in.parseMoment(at)
 			if err != nil {
 				return err
 			}
@@ -67,6 +74,7 @@ of it, who came from where, what its role cost it.`,
 		},
 	}
 	in.flags(cmd)
+	in.zoneFlag(cmd)
 	in.baselineFlag(cmd)
 	f := cmd.Flags()
 	f.StringVarP(&format, "format", "T", "text", "text, markdown or json")
@@ -78,21 +86,24 @@ of it, who came from where, what its role cost it.`,
 }
 
 // parseMoment reads a time that may need the first packet's to be complete.
-func parseMoment(text string) (func(first int64) int64, error) {
+func (s *source) parseMoment(text string) (func(first int64) int64, error) {
 	if text == "" {
 		return func(int64) int64 { return 0 }, nil
 	}
 	if ns, ok := timeOfDay(text); ok {
-		const day = 24 * 3600 * int64(1e9)
 		return func(first int64) int64 {
-			t := first - first%day + ns
-			if t < first-first%1e9 { // past midnight
-				t += day
+			begin := time.Unix(0, first).In(s.at())
+			y, m, d := begin.Date()
+			for n := range 2 { // the next day: past midnight
+				of := time.Date(y, m, d+n, int(ns/3600e9), int(ns/60e9%60), int(ns/1e9%60), int(ns%1e9), s.at()).UnixNano()
+				if of >= first-first%1e9 || n == 1 {
+					return of
+				}
 			}
-			return t
+			return first
 		}, nil
 	}
-	at, fromFirst, err := parseTime("--at", text)
+	at, fromFirst, err := s.parseTime("--at", text)
 	if err != nil {
 		return nil, err
 	}

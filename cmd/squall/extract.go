@@ -30,6 +30,7 @@ type selection struct {
 	where            string
 	share            string
 	from, to         string
+	in               *source // in whose zone times are
 }
 
 func extractCommand() *cobra.Command {
@@ -97,6 +98,7 @@ protocol encrypts stays as it is, and so does the timing.`,
 		},
 	}
 	in.flags(cmd)
+	in.zoneFlag(cmd)
 	f := cmd.Flags()
 	f.StringVarP(&out, "write", "w", "", "capture to write; the name's ending chooses pcap or pcapng, and .gz, .zst, .lz4")
 	f.StringVar(&keyFile, "anonymize", "", "file with a secret key: addresses, names and credentials are replaced")
@@ -177,6 +179,7 @@ func extract(cmd *cobra.Command, in *source, args []string, sel *selection, out 
 		open = results.Table
 		_, last = results.Analysis.Span()
 	}
+	sel.in = in
 	picker, n, begin, end, err := sel.pick(open)
 	if err != nil {
 		return err
@@ -397,10 +400,10 @@ func (s *selection) pick(open tables) (k *pipeline.Picker, n int, begin, end int
 	if err != nil {
 		return k, 0, 0, 0, err
 	}
-	if begin, err = edge("--from", s.from, onset, over, 0); err != nil {
+	if begin, err = s.edge("--from", s.from, onset, over, 0); err != nil {
 		return k, 0, 0, 0, err
 	}
-	if end, err = edge("--to", s.to, onset, over, end); err != nil {
+	if end, err = s.edge("--to", s.to, onset, over, end); err != nil {
 		return k, 0, 0, 0, err
 	}
 	if !s.rows() {
@@ -538,7 +541,7 @@ func findingRow(open tables, number int) (f findingEdges, err error) {
 }
 
 // edge reads a moment that may count from the edges of a finding.
-func edge(flag, text string, onset, over, open int64) (int64, error) {
+func (s *selection) edge(flag, text string, onset, over, open int64) (int64, error) {
 	if text == "" {
 		return open, nil
 	}
@@ -557,7 +560,7 @@ func edge(flag, text string, onset, over, open int64) (int64, error) {
 			return at + int64(d), nil
 		}
 	}
-	at, fromFirst, err := parseTime(flag, text)
+	at, fromFirst, err := s.in.parseTime(flag, text)
 	if err != nil || fromFirst != 0 {
 		return 0, exitError{exitUsage, fmt.Errorf("%s %q: want RFC 3339, seconds of the epoch, or onset-60s, onset, end+60s with --finding", flag, text)}
 	}

@@ -29,7 +29,7 @@ func readFlowLog(w *written) (f flowLog, err error) {
 const topServices = 5
 
 // describe prints it for reading, narrower than 80 columns.
-func (f *flowLog) describe(w io.Writer) {
+func (f *flowLog) describe(w io.Writer, s *source) {
 	line := func(name, format string, args ...any) {
 		fmt.Fprintf(w, "  %-13s %s\n", name, fmt.Sprintf(format, args...))
 	}
@@ -41,18 +41,18 @@ func (f *flowLog) describe(w io.Writer) {
 		line("rejected", "%d of them, by a firewall", c.Rejected)
 	}
 	if c.Flows > 0 {
-		line("span", "%s to %s", stamp(c.First), stamp(c.Last))
+		line("span", "%s to %s", s.stamp(c.First), s.stamp(c.Last))
 	}
-	for i, s := range c.Top(topServices) {
+	for i, top := range c.Top(topServices) {
 		name := ""
 		if i == 0 {
 			name = "services"
 		}
-		nodes := fmt.Sprint(s.Nodes)
-		if s.Nodes == flowlog.MaxNodes {
+		nodes := fmt.Sprint(top.Nodes)
+		if top.Nodes == flowlog.MaxNodes {
 			nodes += " or more"
 		}
-		line(name, "%s port %d: %d flows, %d packets, %d bytes, %s nodes", protoName(s.Proto), s.Port, s.Flows, s.Packets, s.Bytes, nodes)
+		line(name, "%s port %d: %d flows, %d packets, %d bytes, %s nodes", protoName(top.Proto), top.Port, top.Flows, top.Packets, top.Bytes, nodes)
 	}
 	holes := c.Holes()
 	line("holes", "%d of more than a minute without any flow", len(holes))
@@ -61,7 +61,7 @@ func (f *flowLog) describe(w io.Writer) {
 			line("", "and %d more", len(holes)-i)
 			break
 		}
-		line("", "%s to %s", stamp(h[0]), stamp(h[1]))
+		line("", "%s to %s", s.stamp(h[0]), s.stamp(h[1]))
 	}
 	if f.left > 0 {
 		line("left out", "the exporter says %d times that it left records out", f.left)

@@ -62,6 +62,7 @@ damaged; one that ends inside its last record is only noted.`,
 					return exitError{exitFailed, err}
 				}
 			}
+			out.options.Zone = in.zone
 			all := results.Analysis.Captures()
 			for i := range flows {
 				all = append(all, flows[i].Capture)
@@ -69,15 +70,15 @@ damaged; one that ends inside its last record is only noted.`,
 			if f.Name == "text" && len(out.query.Columns) == 0 {
 				err := emit(cmd, out.file, func(w io.Writer) error {
 					for i := range all[:len(all)-len(flows)] {
-						describe(w, &all[i])
+						in.describe(w, &all[i])
 					}
 					for i := range flows {
-						flows[i].describe(w)
+						flows[i].describe(w, &in)
 					}
 					for _, hole := range results.Analysis.Quality().Holes {
 						fmt.Fprintf(w, "HOLE  %s\n", hole)
 					}
-					describeTaps(w, results.Analysis)
+					in.describeTaps(w, results.Analysis)
 					return nil
 				})
 				if err != nil {
@@ -95,12 +96,13 @@ damaged; one that ends inside its last record is only noted.`,
 		},
 	}
 	in.flags(cmd)
+	in.zoneFlag(cmd)
 	out.flags(cmd)
 	return cmd
 }
 
 // describe prints one capture for reading, narrower than 80 columns.
-func describe(w io.Writer, c *pipeline.Capture) {
+func (s *source) describe(w io.Writer, c *pipeline.Capture) {
 	line := func(name, format string, args ...any) {
 		fmt.Fprintf(w, "  %-13s %s\n", name, fmt.Sprintf(format, args...))
 	}
@@ -125,7 +127,7 @@ func describe(w io.Writer, c *pipeline.Capture) {
 	line("format", "%s, link type %s, snaplen %d", kind, strings.Join(links, " "), c.Snaplen)
 	line("packets", "%d, %d bytes on the wire, in %.3f s", c.Packets, c.Bytes, float64(c.Last-c.First)/1e9)
 	if c.Packets > 0 {
-		line("span", "%s to %s", stamp(c.First), stamp(c.Last))
+		line("span", "%s to %s", s.stamp(c.First), s.stamp(c.Last))
 	}
 	drops := "not stated"
 	if c.Drops >= 0 {

@@ -97,6 +97,15 @@ func (o *output) write(cmd *cobra.Command, f reports.Format, t *reports.Table, r
 	})
 }
 
+// reading sets text and Markdown to the zone that was asked for.
+func (o *output) reading(in *source, f reports.Format, r *reports.Results) *reports.Results {
+	if f.Name != "text" && f.Name != "markdown" {
+		return r
+	}
+	o.options.Zone = in.zone
+	return r.ForReading()
+}
+
 // emit writes an output that - sends to standard output.
 func emit(cmd *cobra.Command, path string, write func(io.Writer) error) error {
 	w, done, err := create(cmd, path)
@@ -175,6 +184,7 @@ to (first, retry, failover, parallel, refresh, reattach).`,
 				return err
 			}
 			defer results.Analysis.Close()
+			results = out.reading(&in, f, results)
 			_, rows, err := results.Table(args[0])
 			if err != nil {
 				return exitError{exitFailed, err}
@@ -189,6 +199,7 @@ to (first, retry, failover, parallel, refresh, reattach).`,
 		},
 	}
 	in.flags(cmd)
+	in.zoneFlag(cmd)
 	in.baselineFlag(cmd)
 	out.flags(cmd)
 	out.hiveFlag(cmd)
@@ -200,7 +211,7 @@ var judgedTables = []string{"timeline", "nodes", "findings", "criteria", "node_p
 
 // besides says that something is given that a kept table does not know of.
 func (s *source) besides() bool {
-	return len(s.baselines) > 0 || len(s.groups) > 0 || s.events != "" || s.hints != ""
+	return len(s.baselines) > 0 || len(s.groups) > 0 || s.events != "" || s.hints != "" || s.tz != ""
 }
 
 func tableList() string {

@@ -33,9 +33,11 @@ type source struct {
 	events         string
 	placed         *reports.Groups // of groups
 	noted          []reports.Event // of events
-	baselines      []string        // inputs of a calm day
-	takeFlows      bool            // info counts flow records, which are no attempts
-	flows          []written       // that it found
+	tz             string
+	zone           *time.Location // of tz; nil = UTC
+	baselines      []string       // inputs of a calm day
+	takeFlows      bool           // info counts flow records, which are no attempts
+	flows          []written      // that it found
 	keepDuplicates bool
 	clocks         []string                 // of --clock
 	set            map[string]capture.Clock // once they are known
@@ -54,12 +56,12 @@ func (s *source) flags(cmd *cobra.Command) {
 	f := cmd.Flags()
 	f.StringArrayVarP(&s.files, "read-file", "r", nil, "capture to read, as a FILE argument")
 	f.StringVarP(&s.filter, "filter", "f", "", "capture filter, as tcpdump's (pcap-filter), what tcpdump -ddd prints, or @FILE with either; the rest is counted as filtered")
-	f.StringVar(&s.after, "after", "", "only packets from this time on: RFC 3339, seconds of the epoch, or 10m from the first packet; files that end before are not read")
+	f.StringVar(&s.after, "after", "", "only packets from this time on: RFC 3339 (without an offset UTC, or the zone of --tz), seconds of the epoch, or 10m from the first packet; files that end before are not read")
 	f.StringVar(&s.before, "before", "", "only packets before this time; files that begin later are not read")
 	f.StringArrayVar(&s.clocks, "clock", nil, "NAME=OFFSET[,DRIFTppm]: how far the clock of the tap NAME is ahead, as east=+137ms or east=-2s,+12ppm; its times are set right by that")
 	f.StringVar(&s.hints, "hints", "", "YAML file that names nodes, fixes roles, groups services, adds protocols")
 	f.StringArrayVar(&s.groups, "groups", nil, "where clients are: CSV with prefix and any of site, asn, country, or a MaxMind database (.mmdb: City, Country, ASN, or one of your own with site); columns of attempts, intents, clients, sources, findings, rows of squall report impact and group_timeline. Of several files the first that says something counts")
-	f.StringVar(&s.events, "events", "", "CSV of what was noted beside the packets (deploys, pages, reboots): time, text and perhaps node; lines of squall events. Times without a zone are UTC")
+	f.StringVar(&s.events, "events", "", "CSV of what was noted beside the packets (deploys, pages, reboots): time, text and perhaps node; lines of squall events. Times without a zone are in that of --tz, else UTC")
 	f.IntVar(&s.maxFlows, "max-flows", pipeline.DefaultFlows, "flows followed at the same time, some 700 bytes each; the idlest gives way, and is counted")
 	f.Int64Var(&s.maxTemp, "max-temp", defaultTemp, "MB on disk for attempts that are too many for memory, some 100 bytes each, in TMPDIR; 0 = no ceiling")
 	f.BoolVar(&s.keepDuplicates, "keep-duplicates", false, "count frames that a tap saw twice as packets of their own")
@@ -74,7 +76,7 @@ const defaultTemp = 16 << 10
 
 // words are the flags and inputs that give the same analysis again.
 func (s *source) words(cmd *cobra.Command, args []string) (out []string) {
-	for _, name := range []string{"filter", "after", "before", "hints", "groups", "events", "baseline", "keep-duplicates", "clock", "max-flows"} {
+	for _, name := range []string{"filter", "after", "before", "hints", "groups", "events", "baseline", "tz", "keep-duplicates", "clock", "max-flows"} {
 		if f := cmd.Flags().Lookup(name); f != nil && f.Changed {
 			if list, ok := f.Value.(interface{ GetSlice() []string }); ok {
 				for _, v := range list.GetSlice() {
@@ -122,6 +124,9 @@ func (s *source) config() (cfg pipeline.Config, err error) {
 		return cfg, exitError{exitUsage, fmt.Errorf("--max-temp %d: want megabytes, 0 for no ceiling", s.maxTemp)}
 	}
 	cfg = pipeline.Config{RecordTemp: s.maxTemp << 20, Workers: s.workers, KeepDuplicates: s.keepDuplicates, Protocols: overlay.All(), CountOnly: s.countOnly, Shard: s.shard, MaxFlows: s.maxFlows}
+	if err := s.readZone(); err != nil {
+		return cfg, err
+	}
 	expr, err := parseFilter(s.filter)
 	if err != nil {
 		return cfg, err
@@ -140,10 +145,10 @@ func (s *source) config() (cfg pipeline.Config, err error) {
 		return cfg, err
 	}
 	cfg.Hints, cfg.Protocols = hints, append(own, cfg.Protocols...)
-	if cfg.Window.After, cfg.Window.AfterFirst, err = parseTime("--after", s.after); err != nil {
+	if cfg.Window.After, cfg.Window.AfterFirst, err = s.parseTime("--after", s.after); err != nil {
 		return cfg, err
 	}
-	if cfg.Window.Before, cfg.Window.BeforeFirst, err = parseTime("--before", s.before); err != nil {
+	if cfg.Window.Before, cfg.Window.BeforeFirst, err = s.parseTime("--before", s.before); err != nil {
 		return cfg, err
 	}
 	return cfg, nil
@@ -166,12 +171,17 @@ func readHints(path string) (h dissect.Hints, own []dissect.Protocol, err error)
 }
 
 // parseTime reads a moment, or a duration that counts from the first packet.
-func parseTime(flag, text string) (at, fromFirst int64, err error) {
+func (s *source) parseTime(flag, text string) (at, fromFirst int64, err error) {
 	if text == "" {
 		return 0, 0, nil
 	}
 	if t, err := time.Parse(time.RFC3339Nano, text); err == nil {
 		return t.UnixNano(), 0, nil
+	}
+	for _, layout := range []string{"2006-01-02T15:04:05", "2006-01-02 15:04:05", "2006-01-02T15:04", "2006-01-02 15:04", "2006-01-02"} {
+		if t, err := time.ParseInLocation(layout, text, s.at()); err == nil {
+			return t.UnixNano(), 0, nil
+		}
 	}
 	if f, err := strconv.ParseFloat(text, 64); err == nil && f > 1e6 && f < 9e9 {
 		return int64(f * 1e9), 0, nil
@@ -179,7 +189,7 @@ func parseTime(flag, text string) (at, fromFirst int64, err error) {
 	if d, err := time.ParseDuration(text); err == nil && d > 0 {
 		return 0, int64(d), nil
 	}
-	return 0, 0, exitError{exitUsage, fmt.Errorf("%s %q: want RFC 3339 (2010-12-22T16:00:00Z), seconds of the epoch, or a time from the first packet (90s, 10m)", flag, text)}
+	return 0, 0, exitError{exitUsage, fmt.Errorf("%s %q: want RFC 3339 (2010-12-22T16:00:00Z; without an offset it is in the zone of --tz), seconds of the epoch, or a time from the first packet (90s, 10m)", flag, text)}
 }
 
 // analyse reads the captures to their end, or takes up the rows of a run that
@@ -240,7 +250,7 @@ func (s *source) analyse(cmd *cobra.Command, args []string) (*reports.Results, e
 
 // told adds what was given beside the captures.
 func (s *source) told(cmd *cobra.Command, a *pipeline.Analysis) (*reports.Results, error) {
-	var judging storm.Config
+	judging := storm.Config{Zone: s.zone}
 	var beside []string
 	if len(s.baselines) > 0 {
 		judging.Baseline = func(state *storm.State) (*storm.Baseline, error) { return s.baseline(cmd, state, &beside) }
@@ -267,7 +277,7 @@ func (s *source) beside() (err error) {
 		return exitError{exitUsage, fmt.Errorf("--events: %w", err)}
 	}
 	defer h.Close()
-	if s.noted, err = reports.ReadEvents(h, s.events, time.UTC); err != nil {
+	if s.noted, err = reports.ReadEvents(h, s.events, s.at()); err != nil {
 		return exitError{exitUsage, fmt.Errorf("--events %s: %w", s.events, err)}
 	}
 	return nil

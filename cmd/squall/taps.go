@@ -116,7 +116,7 @@ func clockWords(c *capture.Clock) string {
 }
 
 // describeTaps prints what is known of each tap that has a name.
-func describeTaps(w io.Writer, a *pipeline.Analysis) {
+func (s *source) describeTaps(w io.Writer, a *pipeline.Analysis) {
 	line := func(name, format string, args ...any) {
 		fmt.Fprintf(w, "  %-13s %s\n", name, fmt.Sprintf(format, args...))
 	}
@@ -151,7 +151,7 @@ func describeTaps(w io.Writer, a *pipeline.Analysis) {
 		fmt.Fprintf(w, "tap %s\n", name)
 		line("packets", "%d, %d bytes on the wire, in %d files", sum.Packets, sum.Bytes, files)
 		if sum.Packets > 0 {
-			line("span", "%s to %s", stamp(sum.First), stamp(sum.Last))
+			line("span", "%s to %s", s.stamp(sum.First), s.stamp(sum.Last))
 			n := sum.Ledger[dissect.BucketCopy]
 			line("copies", "%d seen at another point before (%.1f %%)", n, 100*float64(n)/float64(sum.Packets))
 		}

@@ -146,7 +146,7 @@ func (s *Seen) join(o *Seen, same bool) {
 }
 
 // observe says in a report what its taps and their clocks mean for it.
-func (a *Analysis) observe(r *storm.Report) {
+func (a *Analysis) observe(r *storm.Report, zone *time.Location) {
 	note := func(format string, args ...any) { r.Notes = append(r.Notes, fmt.Sprintf(format, args...)) }
 	var worst int64
 	unknown := false
@@ -181,7 +181,7 @@ func (a *Analysis) observe(r *storm.Report) {
 		var long int64
 		for i, s := range lossy {
 			if long += s.End - s.Start; i < 5 {
-				note("from %s to %s the capture lacks %.0f %% and more of what was acknowledged: the calm is not learned from it", at(s.Start), at(s.End), 100*lossyShare)
+				note("from %s to %s the capture lacks %.0f %% and more of what was acknowledged: the calm is not learned from it", at(s.Start, zone), at(s.End, zone), 100*lossyShare)
 			}
 		}
 		heavy := ""
@@ -245,7 +245,13 @@ func doubt(r *storm.Report, why string) {
 	lower(&r.Verdict)
 }
 
-func at(ns int64) string { return time.Unix(0, ns).UTC().Format("15:04:05") }
+func at(ns int64, zone *time.Location) string {
+	t := time.Unix(0, ns).UTC()
+	if zone != nil {
+		t = t.In(zone)
+	}
+	return t.Format("15:04:05")
+}
 
 // lossy are the stretches of time under heavy loss.
 func (a *Analysis) lossy() (out []storm.Span) {

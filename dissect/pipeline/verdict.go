@@ -22,8 +22,13 @@ func (a *Analysis) Judge(cfg storm.Config) (*storm.Report, error) {
 	if err != nil {
 		return nil, err
 	}
-	r := s.Report(a.Quality())
-	a.observe(r)
+	q := a.Quality()
+	r := s.Report(q)
+	a.observe(r, nil)
+	if q.Zone = cfg.Zone; q.Zone != nil {
+		r.Shown = s.Report(q)
+		a.observe(r.Shown, q.Zone)
+	}
 	return r, nil
 }
 

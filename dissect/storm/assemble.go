@@ -81,7 +81,7 @@ func (d *scenes) assemble(r *Report, q *Quality, th Thresholds) {
 	slices.SortFunc(r.Policies, byPolicy)
 	d.verdict(r, q)
 	d.notes(r, q)
-	r.Roles = roles(r)
+	r.Roles = roles(r, q)
 	r.Hypotheses = hypotheses(r)
 }
 
@@ -276,7 +276,7 @@ func (d *scenes) notes(r *Report, q *Quality) {
 			note(true, "and %d further silences", len(q.Gaps)-i)
 			break
 		}
-		note(true, "no packet from %s to %s (%s)", clock(g.Start), clock(g.End), span(g.End-g.Start))
+		note(true, "no packet from %s to %s (%s)", q.clock(g.Start), q.clock(g.End), span(g.End-g.Start))
 	}
 	for i, h := range q.Holes {
 		if i == 5 {

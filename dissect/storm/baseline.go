@@ -86,7 +86,7 @@ func (s *State) Baseline(name string, q Quality) *Baseline {
 			continue
 		}
 		d.out = append(d.out, out)
-		b.Notes = append(b.Notes, fmt.Sprintf("%s is not calm from %s on for %s (%v on %s): this was left out of it", name, clock(f.Onset), span(end-f.Onset), f.Class, f.Service))
+		b.Notes = append(b.Notes, fmt.Sprintf("%s is not calm from %s UTC on for %s (%v on %s): this was left out of it", name, (&Quality{}).clock(f.Onset), span(end-f.Onset), f.Class, f.Service))
 	}
 	return b
 }

@@ -1,6 +1,10 @@
 package storm
 
-import "squall/dissect"
+import (
+	"time"
+
+	"squall/dissect"
+)
 
 // Class is what a finding is called, in order of gravity; design.md section 1
 // has the definitions.
@@ -118,7 +122,16 @@ type Report struct {
 	Roles      []RoleHealth // by onset of the first trouble; those without any last
 	Timeline   []Window     // by service, node, time
 	Baseline   *Against     // how it compares with a calm day; nil = none was given
+	Shown      *Report      // the same for reading: its texts have times of another zone; nil = UTC will do
 	Notes      []string     // what limits the analysis: gaps, ceilings, loss
+}
+
+// Text is the report for reading.
+func (r *Report) Text() *Report {
+	if r.Shown != nil {
+		return r.Shown
+	}
+	return r
 }
 
 // Totals of a capture.
@@ -387,9 +400,10 @@ type Quality struct {
 	Evicted    int64 // flows that were given up early because too many lived at once
 	Unnamed    int64 // identities and versions too many to be kept by name
 	Damaged    bool
-	Lossy      []Span   // in which the tap missed so much that it tells nothing of the calm
-	Holes      []string // what is missing between the files, in words
-	Remarks    []string // what else limits the inputs, in plain words
+	Lossy      []Span         // in which the tap missed so much that it tells nothing of the calm
+	Holes      []string       // what is missing between the files, in words
+	Remarks    []string       // what else limits the inputs, in plain words
+	Zone       *time.Location // of times in texts; nil = UTC
 }
 
 // Span of time, ns.

@@ -20,7 +20,7 @@ func central(r dissect.Role) bool {
 
 // roles sums up each central role that was seen: who was in trouble, and who
 // was first.
-func roles(r *Report) (out []RoleHealth) {
+func roles(r *Report, q *Quality) (out []RoleHealth) {
 	at := map[dissect.Role]*RoleHealth{}
 	var list []*RoleHealth
 	for i := range r.Nodes {
@@ -60,20 +60,20 @@ func roles(r *Report) (out []RoleHealth) {
 	})
 	for i, h := range list {
 		slices.Sort(h.Services)
-		h.Sentence = h.sentence(list[0], i > 0)
+		h.Sentence = h.sentence(list[0], i > 0, q)
 		out = append(out, *h)
 	}
 	return out
 }
 
-func (h *RoleHealth) sentence(first *RoleHealth, others bool) string {
+func (h *RoleHealth) sentence(first *RoleHealth, others bool, q *Quality) string {
 	name := plural[h.Role]
 	numbers := fmt.Sprintf("%s, %s and %s, %.1f %% of the decided ones failed, %.1f %% of the answers late", many(h.Nodes, strings.TrimSuffix(name, "s"), name),
 		many(h.Attempts, "attempt", "attempts"), many(h.Refreshes, "refresh", "refreshes"), 100*h.FailureRatio(), 100*h.LateRatio())
 	if h.Onset == 0 {
 		return "The " + name + " were well: " + numbers + "."
 	}
-	s := fmt.Sprintf("The %s were in trouble (%v) from %s on", name, h.Class, clock(h.Onset))
+	s := fmt.Sprintf("The %s were in trouble (%v) from %s on", name, h.Class, q.clock(h.Onset))
 	if others && first.Onset < h.Onset {
 		s += fmt.Sprintf(", %s after the %s", span(h.Onset-first.Onset), plural[first.Role])
 	}

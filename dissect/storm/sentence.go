@@ -8,7 +8,14 @@ import (
 	"squall/dissect"
 )
 
-func clock(ns int64) string { return time.Unix(0, ns).UTC().Format("15:04:05.000") }
+// clock is the time of day in the zone of the texts.
+func (q *Quality) clock(ns int64) string {
+	t := time.Unix(0, ns).UTC()
+	if q.Zone != nil {
+		t = t.In(q.Zone)
+	}
+	return t.Format("15:04:05.000")
+}
 
 func span(ns int64) string {
 	d := time.Duration(ns)
@@ -34,9 +41,9 @@ func (f *Finding) sentence(c *cascade, q *Quality) string {
 	var b strings.Builder
 	until := "to the end of the capture"
 	if f.End != 0 {
-		until = "until " + clock(f.End)
+		until = "until " + q.clock(f.End)
 	}
-	when := fmt.Sprintf("from %s %s", clock(f.Onset), until)
+	when := fmt.Sprintf("from %s %s", q.clock(f.Onset), until)
 	switch f.Class {
 	case RetryStorm:
 		fmt.Fprintf(&b, "Retry storm on %s %s: %d attempts for %s (A = %.1f), %.0f %% of the decided ones failed, %s hit, %d never got in",

@@ -7,6 +7,7 @@ import (
 	"maps"
 	"slices"
 	"strings"
+	"time"
 
 	"squall/dissect"
 )
@@ -23,6 +24,8 @@ const (
 // Config of a State; the zero value is the default.
 type Config struct {
 	Thresholds Thresholds
+	// Zone is that of the times in Report.Shown; nil = UTC, and no such report.
+	Zone *time.Location
 	// Baseline makes what the state is judged by, once everything is counted;
 	// nil = what is calm in it.
 	Baseline func(*State) (*Baseline, error)

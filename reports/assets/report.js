@@ -76,8 +76,9 @@ const sides = D.sides, findings = () => sides ? [] : D.services[service].finding
 // steps of a time axis, s
 const steps = [1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200, 10800, 21600, 43200, 86400, 172800, 604800, 2592000, 7776000, 15778800, 31557600, 63115200, 157788000, 315576000];
 const two = v => String(v).padStart(2, '0');
-const day = t => { const d = new Date(t * 1e3); return d.getUTCFullYear() + '-' + two(d.getUTCMonth() + 1) + '-' + two(d.getUTCDate()); };
-const clock = (t, seconds = true) => { const d = new Date(t * 1e3); return two(d.getUTCHours()) + ':' + two(d.getUTCMinutes()) + (seconds ? ':' + two(d.getUTCSeconds()) : ''); };
+const local = t => { const all = D.offsets || []; let o = all.length ? all[0][1] : 0; for (const [from, ahead] of all) if (t >= from) o = ahead; return new Date((t + o) * 1e3); };
+const day = t => { const d = local(t); return d.getUTCFullYear() + '-' + two(d.getUTCMonth() + 1) + '-' + two(d.getUTCDate()); };
+const clock = (t, seconds = true) => { const d = local(t); return two(d.getUTCHours()) + ':' + two(d.getUTCMinutes()) + (seconds ? ':' + two(d.getUTCSeconds()) : ''); };
 const ago = t => Math.floor(t / 3600) ? Math.floor(t / 3600) + ':' + two(Math.floor(t / 60) % 60) + ':' + two(Math.floor(t % 60)) : Math.floor(t / 60) + ':' + two(Math.floor(t % 60));
 const tick = (t, apart) => sides ? ago(t) : apart >= 2592000 ? day(t).slice(0, 7) : apart >= 86400 ? day(t).slice(5) : clock(t, apart < 60);
 const amount = v => v >= 1e6 ? +(v / 1e6).toPrecision(3) + ' M' : v >= 1e4 ? +(v / 1e3).toPrecision(3) + ' k' : v >= 100 ? String(Math.round(v)) : String(+v.toPrecision(3));
