@@ -16,7 +16,7 @@ func TestOneOfEach(t *testing.T) {
 		t.Error(s)
 	}
 	h := RoleHealth{Role: 1, Nodes: 1, Counts: Counts{Attempts: 1, Refreshes: 2}}
-	if s := h.sentence(&h, false); !strings.Contains(s, "1 supernode, 1 attempt and 2 refreshes") {
+	if s := h.sentence(&h, false, &Quality{}); !strings.Contains(s, "1 supernode, 1 attempt and 2 refreshes") {
 		t.Error(s)
 	}
 }
