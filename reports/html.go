@@ -359,7 +359,7 @@ func (p *page) blind(r *Results, report *storm.Report) {
 	if m := monitorsInWords(report); m != "" {
 		p.Blind = append(p.Blind, "Health checks are no demand: "+m+".")
 	}
-	say(t.AgeAccepts, "%s accepts are proven by age or a bare reply alone, not by the application's words.")
+	say(t.AgeAccepts, "%s accepts are proven by age alone, not by the application's words.")
 	say(q.Dropped, "%s packets were lost by the tap itself.")
 	say(q.Cut, "%s packets were cut too short to be read.")
 	say(q.ClockSteps, "%s packets step back in time; orders and gaps around them are uncertain.")

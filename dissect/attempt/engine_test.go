@@ -2,6 +2,7 @@ package attempt
 
 import (
 	"bytes"
+	"errors"
 	"math/rand/v2"
 	"slices"
 	"testing"
@@ -56,6 +57,42 @@ func run(t *testing.T, cfg Config, end int64, packets ...*dissect.Datagram) ([]R
 		t.Errorf("the ledger holds %d of %d packets", l.Total(), len(packets))
 	}
 	return got, e
+}
+
+// asks takes any Q for its question, and knows no answer that looks so.
+type asks struct{}
+
+func (asks) Name() string                  { return "asks" }
+func (asks) Transports() dissect.Transport { return dissect.TCP }
+func (asks) Probe(d *dissect.Datagram) dissect.Verdict {
+	if bytes.HasPrefix(d.Payload, []byte("Q")) {
+		return dissect.Maybe
+	}
+	return dissect.No
+}
+
+func (asks) Dissect(d *dissect.Datagram, f *dissect.Flow, m *dissect.Message) (int, error) {
+	if !f.FromClient {
+		return 0, errors.New("no question")
+	}
+	m.Kind = dissect.KindRequest
+	return len(d.Payload), nil
+}
+
+// TestAnswerLikeAQuestion: what only the node's words seem to say names nothing.
+func TestAnswerLikeAQuestion(t *testing.T) {
+	for _, c := range []struct {
+		client, node string
+		want         Name
+		outcome      dissect.Outcome
+	}{{"hello", "Quite", 0, dissect.OutcomeAccepted}, {"Quite", "hello", 1, dissect.OutcomeStalled}} {
+		got, _ := run(t, Config{Protocols: []dissect.Protocol{asks{}}}, 40000,
+			pk(0, true, dissect.SYN, 1, 0, ""), pk(1, false, sa, 50, 2, ""), pk(2, true, dissect.ACK, 2, 51, ""),
+			pk(3, true, dissect.ACK, 2, 51, c.client), pk(4, false, dissect.ACK, 51, 7, c.node), pk(9000, true, fa, 7, 56, ""))
+		if len(got) != 1 || got[0].Protocol != 0 != (c.want != 0) || got[0].Outcome != c.outcome {
+			t.Errorf("%s, %s: %+v", c.client, c.node, got)
+		}
+	}
 }
 
 // line is a register protocol of text lines: REG id, OK id, NO id, BUSY id, AUTH id, BYE.

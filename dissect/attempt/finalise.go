@@ -98,7 +98,7 @@ func (s *Store) Finalise(names *Names, hints dissect.Hints, begin, end int64) (*
 	answered, sided := false, false
 	for k, n := range x.facts.nodes {
 		d := decided{oneSided: n.oneSided && !n.answered}
-		if len(n.votes) > 0 {
+		if n.known() {
 			best := slices.MaxFunc(n.votes, func(a, b vote) int {
 				return cmp.Or(cmp.Compare(a.source, b.source), cmp.Compare(a.n, b.n),
 					strings.Compare(names.String(a.protocol), names.String(b.protocol)), cmp.Compare(a.role, b.role))
@@ -126,6 +126,21 @@ func (s *Store) Finalise(names *Names, hints dissect.Hints, begin, end int64) (*
 	return x, nil
 }
 
+// aFluke is how many of a node's clients are served in words that no protocol
+// knows for one that seems to speak one: opaque bytes take any form now and then.
+const aFluke = 50
+
+// known reports that the protocol of some records is that of the node.
+func (n *nodeFacts) known() bool {
+	var all int64
+	for _, v := range n.votes {
+		if all += v.n; v.source == dissect.RoleSourceUser {
+			return true
+		}
+	}
+	return all > 0 && n.strange < aFluke*all
+}
+
 // unheard says that nobody listened for a part of the time that a record waited
 // in since its last packet: the answer may have come then.
 func (x *Result) unheard(r *Record) bool {
@@ -138,7 +153,7 @@ func (x *Result) unheard(r *Record) bool {
 func (x *Result) climb(names *Names) {
 	for k, n := range x.facts.nodes {
 		twin := x.facts.nodes[k.twin()]
-		if len(n.votes) > 0 || twin == nil || !twin.ladder {
+		if n.known() || twin == nil || !twin.ladder {
 			continue
 		}
 		d, known := x.nodes[k], x.nodes[k.twin()]

@@ -55,9 +55,10 @@ type nodeKey struct {
 // nodeFacts are what the records say about one node.
 type nodeFacts struct {
 	votes    []vote
-	answered bool // a packet of it was captured
-	oneSided bool // a handshake was proven by its client alone
-	ladder   bool // a step of a ladder of transports was accepted here
+	strange  int64 // records accepted in words that no protocol knows
+	answered bool  // a packet of it was captured
+	oneSided bool  // a handshake was proven by its client alone
+	ladder   bool  // a step of a ladder of transports was accepted here
 
 	clients           sketch // that depend on it
 	held              int32  // sessions with it that were kept
@@ -146,6 +147,8 @@ func (h *shard) note(r *Record) {
 	n.depends(r)
 	if r.Protocol != 0 {
 		n.add(vote{r.Protocol, r.Role, r.RoleSource, 1})
+	} else if r.Outcome == dissect.OutcomeAccepted {
+		n.strange++
 	}
 	if r.Flags&FlagGiven != 0 && r.ClientKey != 0 {
 		h.known[r.ClientKey] = identity{0, r.ClientName}
@@ -198,6 +201,7 @@ func (s *Store) gather(names *Names) *shard {
 				whole.nodes[k] = n
 				continue
 			}
+			mine.strange += n.strange
 			mine.answered = mine.answered || n.answered
 			mine.oneSided = mine.oneSided || n.oneSided
 			mine.ladder = mine.ladder || n.ladder

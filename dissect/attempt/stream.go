@@ -183,7 +183,8 @@ func (e *Engine) feed(fi int32, h *half, d *dissect.Datagram, data []byte, fromA
 			}
 		}
 		v.Payload, v.PayloadLen = bytes, len(bytes)
-		if f.proto == unknown {
+		named := f.proto == unknown
+		if named {
 			f.proto = e.tcp.probe(v)
 			if f.proto == unknown {
 				if f.probes++; len(bytes) > probeBytes {
@@ -207,6 +208,12 @@ func (e *Engine) feed(fi int32, h *half, d *dissect.Datagram, data []byte, fromA
 			break
 		}
 		if err != nil || n <= 0 || n > len(bytes) {
+			if named && fromA != f.openerA { // taken for a question, but it is the node's
+				f.proto, f.probes = unknown, maxProbes
+				for ti := f.head; ti != none; ti = e.txns.at(ti).next {
+					e.txns.at(ti).rec.Protocol = 0
+				}
+			}
 			e.giveUp(h)
 			return changed
 		}

@@ -141,7 +141,7 @@ type Totals struct {
 	Censored       int64   // intents that may have begun earlier or were open at the end
 	AppAccepts     int64   // accepts proven by the application,
 	ByteAccepts    int64   // by bytes of the node,
-	AgeAccepts     int64   // by age or a bare UDP reply
+	AgeAccepts     int64   // by age: nobody said a word
 	IntentSurge    float64 // highest intents per window over the calm median; 0 = no baseline
 	NATSuspects    int64
 	Monitors       int64 // clients all of whose attempts are health checks; not among Clients

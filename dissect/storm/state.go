@@ -126,10 +126,10 @@ func (s *State) Attempt(a *dissect.Attempt) {
 	s.scenes.attempt(a, at)
 	accepted := a.Outcome == dissect.OutcomeAccepted
 	if accepted {
-		switch a.Evidence {
-		case dissect.EvidenceApp:
+		switch {
+		case a.Evidence == dissect.EvidenceApp:
 			s.totals.AppAccepts++
-		case dissect.EvidenceSynAck:
+		case a.Evidence == dissect.EvidenceSynAck, a.Proto == dissect.ProtoUDP && a.Answer == dissect.AnswerReply:
 			s.totals.ByteAccepts++
 		default:
 			s.totals.AgeAccepts++
