@@ -42,6 +42,7 @@ type Attempt struct {
 	AnsweredAt    int64 // when the (possibly late) answer came, 0 = none
 	GaveUp        int64 // when the client is known to have given up, 0 = not known
 	LastSeen      int64 // last packet of the attempt and of the session it opened
+	LastHeard     int64 // last one of the node, resets apart, in a session that it had accepted seconds before; 0 = none
 
 	// SessionEnd is when the session that an accepted attempt opened was over:
 	// closed, lost or expired; 0 = not accepted, or still alive at the end.

@@ -57,6 +57,7 @@ func Attempts() *Of[dissect.Attempt] {
 		num("destination_bytes", "bytes", "their IP bytes", func(v *a) int64 { return v.DestinationBytes }),
 		str("tcp_history", "Zeek's letters", func(v *a) string { return v.History }),
 		when("last_seen", "last packet of the attempt, its late answers and the session it opened", func(v *a) int64 { return max(v.LastSeen, v.AnsweredAt) }),
+		optWhen("last_heard", "last packet of the node, resets apart, in a session accepted 5 s before or longer", func(v *a) int64 { return v.LastHeard }),
 		optWhen("session_end", "when the session it opened was over", func(v *a) int64 { return v.SessionEnd }),
 		str("session_ended_by", "client, node, lost, expired or unreachable", func(v *a) string { return v.SessionEnded.String() }),
 		str("request", "the protocol's own name of the request", func(v *a) string { return v.Op }),

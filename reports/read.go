@@ -304,7 +304,7 @@ func (r *AttemptRow) fill(get func(string) Value) (err error) {
 	a.SessionEnded = word("session_ended_by", get, dissect.NumSessionEnds, say)
 	a.Tunnel = word("tunnel", get, dissect.TunnelAH+1, say)
 	a.Start, a.End = number("event_start", 0), number("event_end", 0)
-	a.LastSeen = number("last_seen", a.End)
+	a.LastSeen, a.LastHeard = number("last_seen", a.End), number("last_heard", 0)
 	a.SessionEnd, a.AnsweredAt, a.GaveUp = number("session_end", 0), number("answered_at", 0), number("gave_up", 0)
 	a.HandshakeRTT, a.RetryGap, a.RetryAfter = number("handshake_rtt_ns", -1), number("retry_gap_ns", -1), number("retry_after_ns", 0)
 	a.Transmissions = int32(min(max(number("transmissions", 1), 1), math.MaxInt32))

@@ -24,6 +24,7 @@ const (
 	hasTunnel
 	hasBehind
 	hasServerName
+	hasHeard
 )
 
 // appendRecord packs a record into some 90 bytes.
@@ -49,6 +50,7 @@ func appendRecord(b []byte, r *Record) []byte {
 	set(r.TSBase != 0, hasTS)
 	set(r.TunnelID != 0 || r.VLAN != 0 || r.Tunnel != 0, hasTunnel)
 	set(r.Behind != (dissect.Addr{}), hasBehind)
+	set(r.LastHeard != 0, hasHeard)
 	b = binary.AppendUvarint(b, has)
 	b = appendAddr(b, &r.Source.Addr, has&hasSource4 != 0)
 	b = binary.LittleEndian.AppendUint16(b, r.Source.Port)
@@ -116,6 +118,9 @@ func appendRecord(b []byte, r *Record) []byte {
 		b = binary.AppendUvarint(b, uint64(r.TunnelID))
 		b = binary.AppendUvarint(b, uint64(r.VLAN))
 		b = append(b, byte(r.Tunnel))
+	}
+	if has&hasHeard != 0 {
+		b = binary.AppendVarint(b, r.LastHeard-r.Start)
 	}
 	return b
 }
@@ -253,5 +258,8 @@ func (u *unpacker) record(r *Record) {
 		r.TunnelID = uint32(u.number())
 		r.VLAN = uint16(u.number())
 		r.Tunnel = min(dissect.Tunnel(u.byte()), dissect.TunnelAH)
+	}
+	if has&hasHeard != 0 {
+		r.LastHeard = r.Start + u.signed()
 	}
 }

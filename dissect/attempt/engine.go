@@ -492,7 +492,11 @@ func (e *Engine) leaveOpen(t *txn, now int64) {
 
 func (e *Engine) send(ti int32) {
 	e.stats.Records++
-	e.emit(&e.txns.at(ti).rec)
+	r := &e.txns.at(ti).rec
+	if r.Outcome != dissect.OutcomeAccepted || r.LastHeard-max(r.End, r.AnsweredAt) < dropWithin {
+		r.LastHeard = 0 // the answer itself, which is on record
+	}
+	e.emit(r)
 	e.txns.put(ti)
 }
 
@@ -563,6 +567,9 @@ func (e *Engine) note(f *flow, d *dissect.Datagram, fromA bool) {
 	} else {
 		r.DestinationPackets++
 		r.DestinationBytes += int64(d.IPLen)
+		if d.Flags&dissect.RST == 0 {
+			r.LastHeard = d.Time
+		}
 	}
 	t.used = t.used || t.state == stateDone && d.PayloadLen > 0 && d.Time > t.doneAt
 	r.LastSeen = max(r.LastSeen, d.Time)

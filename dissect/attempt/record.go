@@ -16,6 +16,7 @@ type Record struct {
 	Lifetime     int64 // ns, of the acceptance, 0 = unknown
 	GaveUp       int64 // when the client is known to have given up; 0 = not known
 	LastSeen     int64 // last packet of the flow or exchange
+	LastHeard    int64 // last packet of the node, resets apart; 0 = none, or none that matters
 
 	Source, Destination dissect.Endpoint
 	Behind              dissect.Addr // the client that a balancer named before it spoke for it (PROXY protocol); zero = none

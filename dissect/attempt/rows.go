@@ -374,7 +374,7 @@ func (x *Result) fill(w *related, c *dissect.Client, intent uint64, censored boo
 		Relation: w.relation, Number: w.number, Outcome: r.Outcome, Evidence: r.Evidence, Answer: r.Answer,
 		Late: r.Flags&FlagLate != 0, OneSided: r.Flags&FlagOneSided != 0, Censored: censored,
 		Transmissions: r.Transmissions, HandshakeRTT: r.HandshakeRTT, RetryGap: w.gap, RetryAfter: r.RetryAfter,
-		AnsweredAt: r.AnsweredAt, GaveUp: r.GaveUp, LastSeen: r.LastSeen, SessionEnd: r.SessionEnd, SessionEnded: r.SessionEnded,
+		AnsweredAt: r.AnsweredAt, GaveUp: r.GaveUp, LastSeen: r.LastSeen, LastHeard: r.LastHeard, SessionEnd: r.SessionEnd, SessionEnded: r.SessionEnded,
 		SourcePackets: r.SourcePackets, SourceBytes: r.SourceBytes,
 		DestinationPackets: r.DestinationPackets, DestinationBytes: r.DestinationBytes,
 		History: letters(h), VLAN: r.VLAN, Tunnel: r.Tunnel, TunnelID: r.TunnelID,

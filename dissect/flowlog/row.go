@@ -12,7 +12,7 @@ import (
 func FromRow(a *dissect.Attempt, names *attempt.Names) attempt.Record {
 	intern := func(s string) attempt.Name { return names.Intern([]byte(s)) }
 	r := attempt.Record{Start: a.Start, End: a.End, AnsweredAt: a.AnsweredAt, SessionEnd: a.SessionEnd, SessionEnded: a.SessionEnded,
-		HandshakeRTT: a.HandshakeRTT, RetryAfter: a.RetryAfter, GaveUp: a.GaveUp, LastSeen: a.LastSeen,
+		HandshakeRTT: a.HandshakeRTT, RetryAfter: a.RetryAfter, GaveUp: a.GaveUp, LastSeen: a.LastSeen, LastHeard: a.LastHeard,
 		Source: a.Source, Destination: a.Destination, Digest: a.ID,
 		SourcePackets: a.SourcePackets, SourceBytes: a.SourceBytes, DestinationPackets: a.DestinationPackets, DestinationBytes: a.DestinationBytes,
 		FirstFrame: a.FirstFrame, LastFrame: a.LastFrame, FirstOffset: a.FirstOffset,

@@ -36,7 +36,7 @@ func (d *scenes) assemble(r *Report, q *Quality, th Thresholds) {
 			}
 			c = d.cascade(name, &th, f, q)
 			f.Cascade = f.Class == RetryStorm && c.isCascade()
-			f.Nodes, f.Excess = c.nodes, c.excess
+			f.Nodes, f.Excess, f.shut = c.nodes, c.excess, c.shut
 			f.Sentence = f.sentence(c, q)
 		}
 		if c == nil {

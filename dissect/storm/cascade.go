@@ -36,14 +36,19 @@ type cascade struct {
 	edges   []Migration
 	excess  float64 // of the worst survivor or victim
 	nodes   []dissect.Endpoint
+	shut    int // nodes that took nobody new though they served those they had
 }
 
 func (d *scenes) cascade(name string, th *Thresholds, f *Finding, q *Quality) *cascade {
 	s := d.by[name]
 	c := &cascade{periods: map[nodeKey][]Period{}}
 	for k, p := range s.pulses {
-		if list := p.periods(d, th); len(list) > 0 {
+		list, shut := p.periods(d, th)
+		if len(list) > 0 {
 			c.periods[k] = list
+		}
+		if shut {
+			c.shut++
 		}
 	}
 	if f == nil {

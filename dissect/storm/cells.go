@@ -49,7 +49,8 @@ const (
 	nFirstBad       // clients whose first bad sign of a spell this was
 	nDropped
 	nLostBytes    // IP bytes of attempts at a node that was not there
-	numNodeFields = int(nLostBytes) + 1
+	nHeard        // sessions it served to the end, by its last word in them
+	numNodeFields = int(nHeard) + 1
 )
 
 // ladder holds the window lengths that breadth is counted for, s. A window

@@ -156,6 +156,9 @@ func (j *judge) blind(m *moment) bool {
 	return hit && all*2 < j.q.End-j.q.Begin
 }
 
+// sureBlock attempts tell a failure ratio to some hundredths.
+const sureBlock = 200
+
 // settle finds the calm level: the median over the seconds that look like
 // nothing is wrong, silent ones included.
 func (j *judge) settle() {
@@ -169,10 +172,12 @@ func (j *judge) settle() {
 	}
 	var attempts, wishes, refresh, intents []float64
 	var failed, decided, quick, wait int64
+	var blocks []float64 // failure ratios, each of enough attempts to be sure of it
 	calmMoments := int64(0)
 	collect := func(limit float64) {
-		attempts, wishes, refresh, intents = nil, nil, nil, nil
+		attempts, wishes, refresh, intents, blocks = nil, nil, nil, nil, nil
 		failed, decided, calmMoments, quick, wait = 0, 0, 0, 0, 0
+		var blockFailed, blockDecided, next int64
 		for i := range j.at {
 			m := &j.at[i]
 			if suspicious(m) || float64(m.wishes()) > limit || j.blind(m) {
@@ -187,6 +192,15 @@ func (j *judge) settle() {
 			decided += m.decided()
 			quick += m.n[fQuick]
 			wait += m.n[fQuickWait]
+			if m.at < next { // overlaps the one before
+				continue
+			}
+			next = m.at + j.window
+			blockFailed += m.failed()
+			if blockDecided += m.decided(); blockDecided >= sureBlock {
+				blocks = append(blocks, ratio(blockFailed, blockDecided))
+				blockFailed, blockDecided = 0, 0
+			}
 		}
 	}
 	collect(math.Inf(1))
@@ -207,7 +221,11 @@ func (j *judge) settle() {
 	}
 	c.refresh = level(refresh, 0, 0.5)
 	c.intents = level(intents, silent, 0.5)
-	c.failure = ratio(failed, decided)
+	// An outage that leaves most attempts alone may last longer than the calm.
+	if c.failure = ratio(failed, decided); len(blocks) >= 4 {
+		slices.Sort(blocks)
+		c.failure = min(c.failure, blocks[len(blocks)/4])
+	}
 	c.wait = ratio(wait, quick)
 	c.known = calmMoments > 0 && (calmMoments+silent)*j.length >= 30*second
 }

@@ -135,6 +135,10 @@ func (d *scenes) life(t *thread, a *dissect.Attempt, at *place) {
 			bad(nClosed, a.SessionEnd)
 		case dissect.SessionUnreachable:
 			bad(nRefused, a.SessionEnd)
+		default:
+			if a.LastHeard != 0 {
+				d.sheets += p.line.add(d.bin(a.LastHeard), nHeard, 1)
+			}
 		}
 	case dissect.OutcomeThrottled:
 		good(nAlive, a.End)
@@ -195,9 +199,25 @@ func (d *scenes) move(t *thread, a *dissect.Attempt) {
 	}
 }
 
+// livedOn sessions that a node served after its seeming death show that it was
+// alive, and only let nobody in.
+const livedOn = 3
+
+// heard counts the sessions that the node served to their end after a time and
+// before another, 0 = the capture's end.
+func (p *pulse) heard(d *scenes, bins []bin, from, to int64) (n int64) {
+	for i := range bins {
+		if at := bins[i].at; at > d.bin(from) && (to == 0 || at < d.bin(to)) {
+			n += int64(bins[i].n[nHeard])
+		}
+	}
+	return n
+}
+
 // periods are the times in which a node was down, closed itself or answered
-// too late.
-func (p *pulse) periods(d *scenes, th *Thresholds) []Period {
+// too late. shut says that it took nobody new for a while, silently, though it
+// was alive.
+func (p *pulse) periods(d *scenes, th *Thresholds) (out []Period, shut bool) {
 	bins := p.line.list()
 	length := second << d.shift
 	type run struct {
@@ -206,7 +226,6 @@ func (p *pulse) periods(d *scenes, th *Thresholds) []Period {
 		closeBin                       int64
 		confirmed, refused             bool
 	}
-	var out []Period
 	var open *run
 	answered := false
 	finish := func(by mark) {
@@ -224,6 +243,13 @@ func (p *pulse) periods(d *scenes, th *Thresholds) []Period {
 		// hardly a session to close.
 		again := len(out) > 0 && out[len(out)-1].Kind == SelfProtecting && r.first.first-out[len(out)-1].End <= 2*second
 		if r.closes >= 3 || r.firstClose > 0 && r.refused || again && r.refused {
+			kind = SelfProtecting
+		}
+		if p.heard(d, bins, r.first.first+2*second, end) >= livedOn {
+			if !r.refused {
+				shut = true
+				return
+			}
 			kind = SelfProtecting
 		}
 		out = append(out, Period{Kind: kind, Start: r.first.first, End: end, Suspected: r.first.first, LastAlive: p.lastGood(d, r.first.first), File: r.first.file, Frame: r.first.frame, EndFile: by.file, EndFrame: by.frame,
@@ -294,7 +320,7 @@ func (p *pulse) periods(d *scenes, th *Thresholds) []Period {
 		}
 	}
 	slices.SortFunc(out, func(a, b Period) int { return int(min(max(a.Start-b.Start, -1), 1)) })
-	return out
+	return out, shut
 }
 
 // lastGood is the last sign of life before a time.

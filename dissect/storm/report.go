@@ -287,6 +287,7 @@ type Finding struct {
 
 	brief      bool // a storm but for its length
 	rareBefore bool // failures were, before the onset
+	shut       int  // nodes that took nobody new though they served those they had
 
 	implied, asked, unreal, oneSided, reattached, newcomers, insisted, saidNo, shook, missed int64
 	offender                                                                                 string
