@@ -85,7 +85,7 @@ func (a *dial) startTCP() {
 	w := a.w
 	a.seq, a.nseq = w.rng.Uint32(), w.rng.Uint32()
 	isn := a.seq
-	timeout := int64(w.sc.Policy.Timeout)
+	timeout := int64(w.policy(a.c).Timeout)
 	for k, at := 0, int64(0); at < timeout && k < 6; k, at = k+1, at+1e9<<k {
 		w.after(at, func() {
 			if a.over || a.up {
@@ -115,6 +115,9 @@ func (a *dial) startTCP() {
 
 func (a *dial) synArrived() {
 	w := a.w
+	if a.n.shut {
+		return
+	}
 	switch a.n.state {
 	case "down":
 		return

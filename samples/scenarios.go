@@ -41,7 +41,7 @@ func Scenarios() []Scenario {
 	}
 	s1 := with(base("s1", "3 of 10 supernodes die with a version that half of the clients run; the rest falls in a cascade"), func(s *Scenario) {
 		s.Protocol = "gnutella"
-		s.Versions = []Version{{"LimeWire/5.0.0", 0.5, 0.4}, {"LimeWire/4.2.1", 0.5, 0}}
+		s.Versions = []Version{{Name: "LimeWire/5.0.0", Share: 0.5, Crash: 0.4}, {Name: "LimeWire/4.2.1", Share: 0.5, Crash: 0}}
 		s.Mu, s.Queue, s.ProtectAt, s.Recovery = 3, 100, 14, 40*second
 		s.Policy.Timeout = 2500 * time.Millisecond
 		s.Spread, s.Keepalive = 4*minute, 6*second
@@ -140,7 +140,7 @@ func Scenarios() []Scenario {
 		with(s1, func(s *Scenario) {
 			s.Name, s.About = "skype-2010", "the outage of December 2010 in small, spoken in Gnutella, which shows versions: a client bug takes two of eight supernodes, survivors protect themselves, mega-supernodes end it"
 			s.Nodes, s.Clients, s.Duration, s.Trigger = 8, 800, 9*minute, 3*minute
-			s.Versions = []Version{{"Skype/5.0.0.152", 0.5, 0.4}, {"Skype/4.2.0.187", 0.5, 0}}
+			s.Versions = []Version{{Name: "Skype/5.0.0.152", Share: 0.5, Crash: 0.4}, {Name: "Skype/4.2.0.187", Share: 0.5, Crash: 0}}
 			s.Mu, s.Queue, s.ProtectAt, s.Recovery = 3, 60, 7, 50*second
 			s.Spread = 150 * second
 			s.Script = []Step{{At: 3 * minute, Do: "crash"}, {At: 3*minute + 4*second, Do: "down", Nodes: []int{0, 1}},
@@ -150,7 +150,7 @@ func Scenarios() []Scenario {
 			s.Protocol, s.Nodes, s.Clients, s.Duration, s.Trigger, s.Spread = "sip", 3, 60, 2*minute, 40*second, 20*second
 			s.Refresh = 20 * second
 			s.Policy = Policy{Family: "fixed", Base: second, Timeout: second, Order: "round_robin"}
-			s.Versions = []Version{{"Phone/2.1", 0.6, 0}, {"Phone/1.9", 0.4, 0}}
+			s.Versions = []Version{{Name: "Phone/2.1", Share: 0.6, Crash: 0}, {Name: "Phone/1.9", Share: 0.4, Crash: 0}}
 			s.Script = []Step{{At: 40 * second, Do: "close", Nodes: []int{0, 1, 2}}, {At: 90 * second, Do: "up", Nodes: []int{0, 1, 2}}}
 		}),
 		with(s1, func(s *Scenario) {
@@ -172,6 +172,32 @@ func Scenarios() []Scenario {
 			s.Policy = Policy{Family: "fixed", Base: 5 * second, Timeout: 5 * second, Order: "round_robin"}
 			s.Script = []Step{{At: s.Trigger, Do: "close", Nodes: []int{0, 1, 2, 3}}, {At: s.Trigger + 2*minute, Do: "up", Nodes: []int{0, 1, 2, 3}}}
 		}),
+		with(base("app-flood", "300 machines are served, close and come again at once, for two minutes; who else wants in is served as before"), func(s *Scenario) {
+			s.Intents, s.Hold, s.Policy.Timeout, s.Nodes = 20, 30*second, 5*second, 4
+			s.Duration = 9 * minute
+			s.Script = []Step{{At: 5 * minute, Do: "bots", Factor: 300, Within: 2 * minute}}
+		}),
+		with(base("refresh-surge", "a new setting lets SIP clients register every 6 s instead of every minute; nobody is lost"), func(s *Scenario) {
+			s.Protocol, s.Refresh, s.Clients, s.Nodes, s.Spread = "sip", minute, 500, 4, 30*second
+			s.Duration, s.Trigger = 8*minute, 4*minute
+			s.Script = []Step{{At: 4 * minute, Do: "refresh", Within: 6 * second}}
+		}),
+		with(base("rollout", "a version that does not back off spreads over the clients; when the nodes stumble for 15 s, its retries keep them down"), func(s *Scenario) {
+			s.Protocol, s.Nodes, s.Clients, s.Mu, s.Queue = "gnutella", 1, 12000, 60, 600
+			s.Intents, s.Hold = 30, 30*second
+			s.Policy = Policy{Family: "exponential", Base: 2 * second, Factor: 2, Cap: 60 * second, Jitter: "full", Timeout: 3 * second, Order: "sticky"}
+			s.Versions = []Version{{Name: "LimeWire/4.2.1", Share: 1}, {Name: "LimeWire/5.0.0",
+				Policy: &Policy{Family: "fixed", Base: second, Timeout: 2 * second, Order: "sticky"}}}
+			s.Duration, s.Trigger = 9*minute, 6*minute
+			s.Script = []Step{{At: minute, Do: "rollout", Within: 12 * minute}, {At: 6 * minute, Do: "slow", Nodes: []int{0}, Factor: 0.2},
+				{At: 6*minute + 15*second, Do: "full", Nodes: []int{0}}}
+		}),
+		with(base("filter", "a full connection table before three nodes lets in nobody new for two minutes; the sessions that stand live on"), func(s *Scenario) {
+			s.Nodes, s.Clients, s.Intents, s.Hold = 3, 4000, 15, 60*second
+			s.Policy = Policy{Family: "exponential", Base: second, Factor: 2, Cap: 20 * second, Jitter: "equal", Timeout: 4 * second, Order: "random"}
+			s.Duration = 9 * minute
+			s.Script = []Step{{At: 5 * minute, Do: "shut", Nodes: []int{0, 1, 2}}, {At: 7 * minute, Do: "open", Nodes: []int{0, 1, 2}}}
+		}),
 	}
 	for i := range all {
 		all[i].Expect = verdicts[all[i].Name]
@@ -189,6 +215,8 @@ var verdicts = map[string][]string{
 	"n12": {"insufficient_evidence"}, "n13": {"retry_storm"}, "n14": {"calm"}, "n15": {"calm"}, "n16": {"calm"}, "n17": {"partial_outage"},
 	"n18": {"calm"}, "n19": {"retry_storm"}, "n20": {"retry_storm"},
 	"skype-2010": {"retry_storm"}, "outage": {"retry_storm"}, "n2n": {"retry_storm"}, "skype-ladder": {"retry_storm"}, "monitored": {"retry_storm"},
+	"skype-2010": {"retry_storm"}, "outage": {"retry_storm"}, "n2n": {"retry_storm"}, "skype-ladder": {"retry_storm"},
+	"app-flood": {"application_flood"}, "refresh-surge": {"refresh_surge"}, "rollout": {"retry_storm"}, "filter": {"retry_storm"},
 }
 
 // Find is the scenario of that name.

@@ -79,6 +79,8 @@ type Version struct {
 	Name  string
 	Share float64
 	Crash float64 // share of its members that Step "crash" takes down
+	// Policy is how its members retry, nil = as all.
+	Policy *Policy `json:",omitempty"`
 }
 
 // Step is something that happens to the nodes or clients.
@@ -89,7 +91,11 @@ type Step struct {
 	// clients drop their sessions within Within), crash (of the versions'
 	// Crash shares), add (Factor new nodes, each worth mega ordinary ones), admit
 	// (a limiter of Factor requests a second before each node), budget (of the
-	// clients: Factor retries for each first attempt, one a minute free).
+	// clients: Factor retries for each first attempt, one a minute free), shut
+	// (something before them lets in nobody new, sessions live on), open (it does
+	// again), refresh (from now on every Within), bots (Factor of them, for Within,
+	// are served, close, and come again at once), rollout (within Within all
+	// clients get the last of the versions).
 	Do     string
 	Nodes  []int
 	Factor float64
@@ -177,6 +183,7 @@ type simNode struct {
 	mu       float64
 	factor   float64 // of mu
 	state    string  // up, down, closed
+	shut     bool    // for who is new
 	queue    []func(at int64)
 	serving  bool
 	recent   []int64 // request times of the last second
@@ -202,6 +209,7 @@ type simClient struct {
 	last     int   // node used last
 	lost     bool
 	session  int           // generation of the session
+	bye      func()        // of the session
 	rung     int           // of Skype's ladder, next
 	paused   time.Duration // before its latest attempt
 	lowest   int           // rung that gets out of its network
@@ -337,33 +345,16 @@ func (w *world) setup() {
 	if sc.Policy.Timeout == 0 {
 		sc.Policy.Timeout = time.Second
 	}
+	for i := range sc.Versions {
+		if p := sc.Versions[i].Policy; p != nil && p.Timeout == 0 {
+			p.Timeout = sc.Policy.Timeout
+		}
+	}
 	for range sc.Nodes {
 		w.addNode(sc.Mu)
 	}
 	for i := range sc.Clients {
-		c := &simClient{n: i, port: uint16(20000 + w.rng.IntN(20000)), ts0: w.rng.Uint32()>>1 + 1, last: i % sc.Nodes,
-			rtt: int64(float64(sc.RTT) * (0.5 + w.rng.Float64()))}
-		c.addr = netip.AddrFrom4([4]byte{10, byte(1 + i>>16), byte(i >> 8), byte(i)})
-		if sc.NAT {
-			c.addr = netip.AddrFrom4([4]byte{10, 1, 0, 1})
-			c.port = uint16(1024 + i*200%60000)
-		}
-		if sc.Protocol == "skype" {
-			c.port = max(c.port+20000, 40100) // those below are a node's
-			c.probes = uint16(w.rng.Uint32())
-			if x := w.rng.Float64(); x < sc.Firewalled/3 {
-				c.lowest = rung80
-			} else if x < sc.Firewalled {
-				c.lowest = rung443
-			}
-		}
-		x := w.rng.Float64()
-		for _, v := range sc.Versions {
-			if x -= v.Share; x < 0 {
-				c.version = v.Name
-				break
-			}
-		}
+		c := w.newClient(i)
 		w.live = append(w.live, c)
 		if sc.Intents == 0 {
 			w.after(int64(w.rng.Float64()*float64(sc.Spread)), func() { w.wish(c, "first") })
@@ -394,6 +385,35 @@ func (w *world) setup() {
 	}
 }
 
+// newClient is the i-th.
+func (w *world) newClient(i int) *simClient {
+	sc := &w.sc
+	c := &simClient{n: i, port: uint16(20000 + w.rng.IntN(20000)), ts0: w.rng.Uint32()>>1 + 1, last: i % sc.Nodes,
+		rtt: int64(float64(sc.RTT) * (0.5 + w.rng.Float64()))}
+	c.addr = netip.AddrFrom4([4]byte{10, byte(1 + i>>16), byte(i >> 8), byte(i)})
+	if sc.NAT {
+		c.addr = netip.AddrFrom4([4]byte{10, 1, 0, 1})
+		c.port = uint16(1024 + i*200%60000)
+	}
+	if sc.Protocol == "skype" {
+		c.port = max(c.port+20000, 40100) // those below are a node's
+		c.probes = uint16(w.rng.Uint32())
+		if x := w.rng.Float64(); x < sc.Firewalled/3 {
+			c.lowest = rung80
+		} else if x < sc.Firewalled {
+			c.lowest = rung443
+		}
+	}
+	x := w.rng.Float64()
+	for _, v := range sc.Versions {
+		if x -= v.Share; x < 0 {
+			c.version = v.Name
+			break
+		}
+	}
+	return c
+}
+
 // arrive is the Poisson stream of wishes.
 func (w *world) arrive() {
 	rate := w.sc.Intents
@@ -417,6 +437,16 @@ func (w *world) arrive() {
 	})
 }
 
+// policy is how a client retries.
+func (w *world) policy(c *simClient) *Policy {
+	for i := range w.sc.Versions {
+		if v := &w.sc.Versions[i]; v.Policy != nil && v.Name == c.version {
+			return v.Policy
+		}
+	}
+	return &w.sc.Policy
+}
+
 // wish begins an intent.
 func (w *world) wish(c *simClient, relation string) {
 	if c.busy || c.attached != nil || c.gone > w.now {
@@ -424,11 +454,12 @@ func (w *world) wish(c *simClient, relation string) {
 	}
 	c.busy, c.lost, c.rung = true, false, 0
 	w.truth.Intents++
-	c.tokens = math.Min(c.tokens+w.sc.Policy.Budget, 10)
-	if w.sc.Policy.Floor > 0 { // each client at a phase of its own
-		c.since, c.free = w.now-w.rng.Int64N(int64(w.sc.Policy.Floor)), 0
+	p := w.policy(c)
+	c.tokens = math.Min(c.tokens+p.Budget, 10)
+	if p.Floor > 0 { // each client at a phase of its own
+		c.since, c.free = w.now-w.rng.Int64N(int64(p.Floor)), 0
 	}
-	if !w.sc.Policy.ResetOnConnect {
+	if !p.ResetOnConnect {
 		c.tries = 0
 	}
 	w.try(c, w.truth.Intents, 1, relation)
@@ -442,9 +473,10 @@ func (w *world) try(c *simClient, intent, number int, relation string) {
 	}
 	k := c.last
 	rung := w.climb(c)
-	stays := rung > c.lowest || w.sc.Policy.PerNode > 1 && (number-1)%w.sc.Policy.PerNode != 0
+	p := w.policy(c)
+	stays := rung > c.lowest || p.PerNode > 1 && (number-1)%p.PerNode != 0
 	if (number > 1 || relation == "reattach") && !stays {
-		switch w.sc.Policy.Order {
+		switch p.Order {
 		case "random":
 			k = w.rng.IntN(len(w.nodes))
 		case "round_robin":
@@ -475,10 +507,10 @@ func (w *world) try(c *simClient, intent, number int, relation string) {
 			w.attach(c, a)
 			return
 		}
-		if w.sc.Policy.ResetOnConnect && outcome == "dropped" {
+		p := w.policy(c)
+		if p.ResetOnConnect && outcome == "dropped" {
 			c.tries = 0
 		}
-		p := &w.sc.Policy
 		stop := p.Family == "none" || p.Limit > 0 && number >= p.Limit
 		if p.Budget > 0 && p.Floor == 0 && !stop {
 			if c.tokens < 1 {
@@ -567,7 +599,7 @@ func (w *world) source(c *simClient, tcp bool) netip.AddrPort {
 
 // again is a retry that is due; a budget with a floor may skip it.
 func (w *world) again(c *simClient, intent, number int, announced time.Duration) {
-	if p := &w.sc.Policy; p.Budget > 0 && p.Floor > 0 {
+	if p := w.policy(c); p.Budget > 0 && p.Floor > 0 {
 		switch free := (w.now - c.since) / int64(p.Floor); {
 		case c.tokens >= 1:
 			c.tokens--
@@ -603,6 +635,7 @@ func (w *world) attach(c *simClient, a *dial) {
 	c.attached = a.n
 	c.session++
 	mine := c.session
+	c.bye = a.bye
 	over := func() bool { return c.session != mine || c.attached != a.n }
 	a.n.sessions[c] = func() { // the node's RST
 		a.fromNode(rst|ack, nil)
@@ -672,7 +705,7 @@ func (w *world) refresh(c *simClient, old *dial, over func() bool) {
 			w.truth.Intents++
 			t.Relation, t.Intent = "reattach", w.truth.Intents
 			intent := w.truth.Intents
-			c.paused = w.sc.Policy.wait(1, 0, announced, w.rng)
+			c.paused = w.policy(c).wait(1, 0, announced, w.rng)
 			w.after(int64(c.paused), func() { w.try(c, intent, 2, "") })
 		}
 		a.start()
@@ -711,6 +744,24 @@ func (w *world) step(s Step) {
 				n.factor = 1
 			}
 		}
+	case "shut", "open":
+		for _, i := range s.Nodes {
+			n := w.nodes[i%len(w.nodes)]
+			w.note(n, s.Do)
+			n.shut = s.Do == "shut"
+		}
+	case "refresh":
+		w.sc.Refresh = s.Within
+	case "bots":
+		for i := range int(s.Factor) {
+			c := w.newClient(w.sc.Clients + i)
+			w.after(int64(w.rng.Float64()*4e9), func() { w.bot(c, w.now+int64(s.Within)) })
+		}
+	case "rollout":
+		last := &w.sc.Versions[len(w.sc.Versions)-1]
+		for _, c := range w.live {
+			w.after(int64(w.rng.Float64()*float64(s.Within)), func() { c.version = last.Name })
+		}
 	case "restart":
 		for _, c := range w.live {
 			w.after(int64(w.rng.Float64()*float64(s.Within)), func() {
@@ -743,6 +794,21 @@ func (w *world) step(s Step) {
 			w.note(w.addNode(mega*w.sc.Mu), "add")
 		}
 	}
+}
+
+// bot has itself served, closes, and comes again, until a time.
+func (w *world) bot(c *simClient, until int64) {
+	if w.now >= until {
+		return
+	}
+	w.wish(c, "first")
+	w.after(2*c.rtt+100e6, func() {
+		if c.attached != nil {
+			c.bye()
+			w.leave(c)
+		}
+		w.after(int64(w.rng.Float64()*500e6), func() { w.bot(c, until) })
+	})
 }
 
 // closeAll ends every session and closes the port.

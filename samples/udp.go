@@ -7,7 +7,7 @@ func (a *dial) startUDP() {
 	w := a.w
 	a.txn = fmt.Sprintf("%08x%08x", w.rng.Uint32(), w.rng.Uint32())
 	a.leg(false)
-	w.after(int64(w.sc.Policy.Timeout), func() {
+	w.after(int64(w.policy(a.c).Timeout), func() {
 		if a.deaf != "" {
 			a.end(a.deaf, 0)
 			return
@@ -43,6 +43,9 @@ func (a *dial) leg(credentials bool) {
 		}
 		a.frame = w.f.udp(a.src, a.dst, body)
 		w.packet(a.frame, false)
+		if a.n.shut && a.truth().Relation != "refresh" {
+			return
+		}
 		switch a.n.state {
 		case "down":
 			return
@@ -124,7 +127,7 @@ func (a *dial) leg(credentials bool) {
 	}
 	// Timer E: 0.5 s, doubled, at most 4 s (RFC 3261 section 17.1.2.2).
 	at, gap := int64(0), int64(500e6)
-	for at+gap < int64(w.sc.Policy.Timeout) {
+	for at+gap < int64(w.policy(a.c).Timeout) {
 		at += gap
 		gap = min(2*gap, 4e9)
 		w.after(at, func() {
