@@ -123,6 +123,7 @@ func (p *part) relate(x *Result, c *client) {
 	p.infer(x, c)
 	var groups []group
 	var many map[string]int // those after the first few
+	var version Name // that it said last
 	c.First, c.Attempts = p.row(c.from).rec.Start, int32(c.to-c.from)
 	c.Monitor = true
 	for i := c.from; i < c.to; i++ {
@@ -155,7 +156,18 @@ func (p *part) relate(x *Result, c *client) {
 			}
 		}
 		groups[at].rows = append(groups[at].rows, r)
+		c.Last, c.Addr = r.rec.Start, *r.rec.client()
+		if version == 0 && r.rec.Version != 0 { // it had none to say before
+			for k := c.from; k < i; k++ {
+				p.row(k).rec.Version = r.rec.Version
+			}
+		}
+		if r.rec.Version == 0 {
+			r.rec.Version = version
+		}
+		version = r.rec.Version
 	}
+	c.Version = x.names.String(version)
 	var gaps []int64
 	for _, g := range groups {
 		gaps = twinsAndLate(g.rows, gaps)

@@ -369,7 +369,7 @@ func (x *Result) fill(w *related, c *dissect.Client, intent uint64, censored boo
 		Source: r.Source, Destination: r.Destination, Proto: r.Proto,
 		Protocol: x.names.String(r.Protocol), Op: x.names.String(r.Op), Rung: x.names.String(r.Rung),
 		Service: w.service, Role: r.Role, RoleSource: r.RoleSource, RoleProof: float64(w.proof) / 100,
-		ClientID: c.ID, ClientIDLevel: c.Level, ClientVersion: c.Version,
+		ClientID: c.ID, ClientIDLevel: c.Level, ClientVersion: x.names.String(r.Version),
 		ServerName: x.names.String(r.ServerName), JA3: x.names.String(r.JA3),
 		Relation: w.relation, Number: w.number, Outcome: r.Outcome, Evidence: r.Evidence, Answer: r.Answer,
 		Late: r.Flags&FlagLate != 0, OneSided: r.Flags&FlagOneSided != 0, Censored: censored,

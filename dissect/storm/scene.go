@@ -146,6 +146,7 @@ type step struct {
 type thread struct {
 	service       string
 	s             *scene
+	version       string // that it says now, of
 	g             *group
 	offender      offender
 	prev          dissect.Attempt // last counted row
@@ -233,9 +234,11 @@ func (d *scenes) attempt(a *dissect.Attempt, at *place) {
 		if a.Role != dissect.RoleUnknown {
 			t.s.role = max(t.s.role, a.Role)
 		}
-		t.g = t.s.group(d.client.Version)
-		t.g.clients++
 		d.count(t, a.Start, fNew, 1)
+	}
+	if t.g == nil || t.version != a.ClientVersion { // an update is a change of sides
+		t.version, t.g = a.ClientVersion, t.s.group(a.ClientVersion)
+		t.g.clients++
 	}
 	d.fanOut(a)
 	d.life(t, a, at)
