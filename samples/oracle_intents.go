@@ -25,7 +25,8 @@ func wait(gaps []int64) int64 {
 
 // rests is after how many failures in a row a client pauses (rule 38); 0 = not
 // to be learned. A pause lasts five seconds and four times the longest gap
-// between retries. Four rounds must end in one, all but the first having begun
+// between retries, or else four times the middle gap. Three rounds must end in
+// one (four of two tries, two of five and more), all but the first having begun
 // after one; all but a quarter have the length of the shortest, and those are
 // multiples of it: two wishes in one.
 func rests(list []*Row, twin []bool) int {
@@ -52,9 +53,18 @@ func rests(list []*Row, twin []bool) int {
 			pause, stands = gaps[i], x
 		}
 	}
-	if pause == 0 {
+	if n := roundLength(tries, pause); pause != 0 && n != 0 {
+		return n
+	}
+	if len(gaps) == 0 {
 		return 0
 	}
+	return roundLength(tries, max(5e9, 4*gaps[len(gaps)/2]))
+}
+
+// roundLength is how many tries lie between pauses of a length, as a rule.
+func roundLength(tries []*Row, pause int64) int {
+	failed := func(i int) bool { return tries[i].Outcome != "accepted" }
 	var ended, whole, others []int // lengths of the rounds that a pause ended; of those that began after one too; of the rest
 	from, afterPause := 0, false
 	for i := range tries {
@@ -73,7 +83,7 @@ func rests(list []*Row, twin []bool) int {
 			from, afterPause = i+1, true
 		}
 	}
-	if len(ended) < 4 || len(whole) < 3 {
+	if len(ended) == 0 {
 		return 0
 	}
 	least, joined := slices.Min(ended), 0
@@ -90,7 +100,13 @@ func rests(list []*Row, twin []bool) int {
 			joined++
 		}
 	}
-	if least < 2 || joined*4 > len(ended) {
+	rounds := 3
+	if least == 2 {
+		rounds = 4
+	} else if least >= 5 {
+		rounds = 2
+	}
+	if least < 2 || len(ended) < rounds || len(whole) < rounds-1 || joined*4 > len(ended) {
 		return 0
 	}
 	return least

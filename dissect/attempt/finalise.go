@@ -112,6 +112,7 @@ func (s *Store) Finalise(names *Names, hints dissect.Hints, begin, end int64) (*
 			sided = sided || n.oneSided
 		}
 	}
+	x.neighbours()
 	x.climb(names)
 	x.sided = sided && !answered
 	if err := x.behave(); err != nil {
@@ -146,6 +147,37 @@ func (n *nodeFacts) known() bool {
 func (x *Result) unheard(r *Record) bool {
 	i, _ := slices.BinarySearchFunc(x.deaf, r.LastSeen, func(d Interval, at int64) int { return cmp.Compare(d.End, at) })
 	return i < len(x.deaf) && x.deaf[i].Start < max(r.End, r.LastSeen) && x.deaf[i].End > r.LastSeen
+}
+
+// neighbours names the nodes that never said a word: they are taken for what all
+// those are that speak at the same port, and a client's wish for such a one may
+// be granted by any of them. Lists of peers are full of dead ones.
+func (x *Result) neighbours() {
+	type place struct {
+		port  uint16
+		proto uint8
+	}
+	known := map[place]decided{}
+	mixed := map[place]bool{}
+	for k, d := range x.nodes {
+		if n := x.facts.nodes[k]; !n.answered {
+			continue
+		}
+		at := place{k.at.Port, k.proto}
+		if old, ok := known[at]; ok && old.service != d.service {
+			mixed[at] = true
+		}
+		known[at] = d
+	}
+	for k, d := range x.nodes {
+		n := x.facts.nodes[k]
+		of, ok := known[place{k.at.Port, k.proto}]
+		if !ok || mixed[place{k.at.Port, k.proto}] || n.answered || n.known() || d.oneSided || of.protocol == 0 {
+			continue
+		}
+		d.protocol, d.role, d.source, d.service = of.protocol, of.role, dissect.RoleSourcePort, of.service
+		x.nodes[k] = d
+	}
 }
 
 // climb names the nodes that nothing is known of but that they said yes to

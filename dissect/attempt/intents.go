@@ -28,7 +28,7 @@ func learnedWait(gaps []int64) int64 {
 const (
 	pauseLeast  = 5 * second
 	pauseTimes  = 4 // as long as any gap between retries
-	roundsLearn = 4
+	roundsLearn = 3 // 4 of two attempts, 2 of five and more
 )
 
 // attemptLimit is after how many failures in a row the client rests, as its own
@@ -47,7 +47,7 @@ func attemptLimit(list []*related) int32 {
 		}
 		prev = r
 	}
-	if long < roundsLearn {
+	if long < roundsLearn-1 {
 		return 0
 	}
 	gaps := make([]int64, 0, len(list))
@@ -61,6 +61,9 @@ func attemptLimit(list []*related) int32 {
 		}
 		prev = r
 	}
+	if len(gaps) == 0 {
+		return 0
+	}
 	slices.Sort(gaps)
 	pause, best := int64(0), 0.0
 	for i := 1; i < len(gaps); i++ {
@@ -69,15 +72,23 @@ func attemptLimit(list []*related) int32 {
 			pause, best = gaps[i], times
 		}
 	}
-	if pause == 0 {
-		return 0
+	if pause != 0 {
+		if n := roundsOf(list, pause); n != 0 {
+			return n
+		}
 	}
+	// Wishes that follow each other soon blur the step between gaps and pauses.
+	return roundsOf(list, max(pauseLeast, pauseTimes*gaps[len(gaps)/2]))
+}
+
+// roundsOf is of how many attempts the rounds between pauses are, 0 = they differ.
+func roundsOf(list []*related, pause int64) int32 {
 	// Rounds end in a pause, full ones begin after one too. Two wishes may have
 	// run together into one.
 	var rounds []int32
 	full, n, rested := 0, int32(0), false
 	var others []int32 // rounds that an acceptance or the capture ended
-	prev = nil
+	var prev *related
 	for _, r := range list {
 		if r.twin {
 			continue
@@ -98,6 +109,9 @@ func attemptLimit(list []*related) int32 {
 		prev = r
 	}
 	others = append(others, n)
+	if len(rounds) == 0 {
+		return 0
+	}
 	limit, odd := slices.Min(rounds), 0
 	for _, n := range rounds {
 		if n%limit != 0 {
@@ -112,7 +126,16 @@ func attemptLimit(list []*related) int32 {
 			odd++
 		}
 	}
-	if limit < 2 || len(rounds) < roundsLearn || full < roundsLearn-1 || odd*4 > len(rounds) {
+	need := roundsLearn
+	switch {
+	case limit < 2:
+		return 0
+	case limit == 2:
+		need++
+	case limit >= 5:
+		need--
+	}
+	if len(rounds) < need || full < need-1 || odd*4 > len(rounds) {
 		return 0
 	}
 	return limit
@@ -123,7 +146,7 @@ func (p *part) relate(x *Result, c *client) {
 	p.infer(x, c)
 	var groups []group
 	var many map[string]int // those after the first few
-	var version Name // that it said last
+	var version Name        // that it said last
 	c.First, c.Attempts = p.row(c.from).rec.Start, int32(c.to-c.from)
 	c.Monitor = true
 	for i := c.from; i < c.to; i++ {

@@ -21,10 +21,12 @@ func (d *scenes) assemble(r *Report, q *Quality, th Thresholds) {
 		if q.End >= q.Begin && !s.line.empty() {
 			list = d.findings(name, q, &th)
 		}
-		var worst *Finding
+		var worst, reconnect *Finding // whose clients fell, though no node did
 		for i := range list {
 			if f := &list[i]; f.Class >= PartialOutage && f.Class != SynFlood && (worst == nil || byGravity(*f, *worst) < 0) {
 				worst = f
+			} else if f.Class == MassReconnect && (reconnect == nil || byGravity(*f, *reconnect) < 0) {
+				reconnect = f
 			}
 		}
 		var c *cascade
@@ -57,7 +59,7 @@ func (d *scenes) assemble(r *Report, q *Quality, th Thresholds) {
 		}
 		r.Findings = append(r.Findings, list...)
 		r.Migrations = append(r.Migrations, c.edges...)
-		r.Versions = append(r.Versions, s.versions(name, worst, q, &th)...)
+		r.Versions = append(r.Versions, s.versions(name, cmp.Or(worst, reconnect), q, &th)...)
 		r.Policies = append(r.Policies, s.policies(d, name, &th)...)
 	}
 	if f, ok := d.scanFinding(&th); ok {
