@@ -172,10 +172,10 @@ func Scenarios() []Scenario {
 			s.Policy = Policy{Family: "fixed", Base: 5 * second, Timeout: 5 * second, Order: "round_robin"}
 			s.Script = []Step{{At: s.Trigger, Do: "close", Nodes: []int{0, 1, 2, 3}}, {At: s.Trigger + 2*minute, Do: "up", Nodes: []int{0, 1, 2, 3}}}
 		}),
-		with(base("app-flood", "300 machines are served, close and come again at once, for two minutes; who else wants in is served as before"), func(s *Scenario) {
+		with(base("app-flood", "150 machines are served, close and come again at once, for a minute; who else wants in is served as before"), func(s *Scenario) {
 			s.Intents, s.Hold, s.Policy.Timeout, s.Nodes = 20, 30*second, 5*second, 4
-			s.Duration = 9 * minute
-			s.Script = []Step{{At: 5 * minute, Do: "bots", Factor: 300, Within: 2 * minute}}
+			s.Duration = 7 * minute
+			s.Script = []Step{{At: 5 * minute, Do: "bots", Factor: 150, Within: minute}}
 		}),
 		with(base("refresh-surge", "a new setting lets SIP clients register every 6 s instead of every minute; nobody is lost"), func(s *Scenario) {
 			s.Protocol, s.Refresh, s.Clients, s.Nodes, s.Spread = "sip", minute, 500, 4, 30*second

@@ -632,14 +632,19 @@ func (j *judge) end(f *Finding, r run) {
 	end := int64(0)
 	keys := j.s.fails.numbers()
 	i, _ := slices.BinarySearch(keys, last+1)
-	// The last failures of a run may be strays of the calm that follows: go
-	// back to where failures still were a fifth of what was decided.
+	// The last failures of a run may be strays of the calm that follows, or of a
+	// tap that misses packets: go back to where failures still were a fifth of
+	// what was decided, and in a storm half of what they had been in it.
+	half := 0.0
+	if f.Class == RetryStorm {
+		half = j.plateau(r) / 2
+	}
 	for i--; i >= 0; i-- {
 		k := j.s.fails.get(keys[i])
 		if k.last < f.Onset {
 			break
 		}
-		if j.dense(keys[i]) {
+		if j.dense(keys[i], half) {
 			end = k.last
 			break
 		}
@@ -656,7 +661,9 @@ func (j *judge) end(f *Finding, r run) {
 		if k.first-end > max(joinBreaks*second, j.window*j.length, int64(1.5*j.gap)) {
 			break
 		}
-		end = max(end, k.last)
+		if half == 0 || j.dense(keys[i], half) {
+			end = max(end, k.last)
+		}
 	}
 	if j.q.End-end <= max(j.window*j.length, 10*second) && r.to >= len(j.at)-1-int(j.window) && !j.servedAfter(end) {
 		return
@@ -668,16 +675,35 @@ func (j *judge) end(f *Finding, r run) {
 	f.Recovered = j.servedAfter(end)
 }
 
-// dense reports that failures are common in the three bins around b.
-func (j *judge) dense(b int64) bool {
-	i, _ := slices.BinarySearchFunc(j.bins, b-1, func(b bin, t int64) int { return cmp.Compare(b.at, t) })
-	var failed, decided int64
-	for ; i < len(j.bins) && j.bins[i].at <= b+1; i++ {
-		n := j.bins[i].failed()
-		failed += n
-		decided += n + int64(j.bins[i].n[fOutcome0+field(dissect.OutcomeAccepted)])
+// plateau is the median failure ratio of the stormy moments of a run.
+func (j *judge) plateau(r run) float64 {
+	var all []float64
+	for i := r.from; i <= r.to; i++ {
+		if j.stormy(&j.at[i]) {
+			all = append(all, j.at[i].failure())
+		}
 	}
-	return float64(failed) >= max(j.th.PartialFailure, j.calmFailure(b)+j.th.PartialOverCalm)*float64(decided)
+	return level(all, 0, 0.5)
+}
+
+// dense reports that failures are common in the three bins around b, and a share
+// of what was decided at least; a refresh that was served might have failed, too.
+// Where a storm has thinned out, few attempts tell little: then in eleven bins.
+func (j *judge) dense(b int64, least float64) bool {
+	count := func(around int64) (failed, decided int64) {
+		i, _ := slices.BinarySearchFunc(j.bins, b-around, func(b bin, t int64) int { return cmp.Compare(b.at, t) })
+		for ; i < len(j.bins) && j.bins[i].at <= b+around; i++ {
+			n := j.bins[i].failed()
+			failed += n
+			decided += n + int64(j.bins[i].n[fOutcome0+field(dissect.OutcomeAccepted)]+j.bins[i].n[fRefresh]+j.bins[i].n[fReturns])
+		}
+		return failed, decided
+	}
+	failed, decided := count(1)
+	if least > 0 && decided < 20 {
+		failed, decided = count(5)
+	}
+	return float64(failed) >= max(least, j.th.PartialFailure, j.calmFailure(b)+j.th.PartialOverCalm)*float64(decided)
 }
 
 // undecidedAfter reports that the capture ended before it was known what became

@@ -16,6 +16,9 @@ var saidOf = map[string]string{
 	"n12": "no attempt to attach was seen", "n13": "no calm stretch before", "n14": "duplicate packets",
 }
 
+// explainedBy is the hypothesis that must rank first.
+var explainedBy = map[string]string{"filter": "network", "rollout": "rollout"}
+
 // errors of a verdict against the truth, absolute.
 type errors struct {
 	outage     *samples.Failures // that the verdict is about; nil = none
@@ -117,10 +120,19 @@ func check(sc *samples.Scenario, r *storm.Report, truth *samples.Truth) (wrong [
 			bad("nowhere is said %q", words)
 		}
 	}
+	if want := explainedBy[sc.Name]; want != "" && (len(r.Hypotheses) == 0 || r.Hypotheses[0].Name != want) {
+		bad("explained by %v, it is %s", r.Hypotheses, want)
+	}
 	if len(sc.Versions) > 0 && f.Class == storm.RetryStorm {
 		for _, v := range sc.Versions {
 			for _, row := range r.Versions {
-				if row.Version == v.Name && (row.AssociatedWith == "crash") != (v.Crash > 0) {
+				want := ""
+				if v.Crash > 0 {
+					want = "crash"
+				} else if v.Policy != nil {
+					want = "retries"
+				}
+				if row.Version == v.Name && row.AssociatedWith != want {
 					bad("version %s: associated with %q", v.Name, row.AssociatedWith)
 				}
 			}
@@ -133,7 +145,15 @@ func check(sc *samples.Scenario, r *storm.Report, truth *samples.Truth) (wrong [
 		}
 	}
 	if f.Class == storm.RetryStorm {
-		wrong = append(wrong, policyWrong(sc, r)...)
+		group := "all"
+		for _, v := range sc.Versions {
+			if v.Policy != nil { // who carries the storm is held to its own
+				c := *sc
+				group, sc, c.Policy = v.Name, &c, *v.Policy
+				break
+			}
+		}
+		wrong = append(wrong, policyWrong(sc, r, group)...)
 	}
 	return append(wrong, fallsWrong(sc, r, truth)...)
 }
@@ -144,12 +164,12 @@ func within(got int64, want time.Duration, share float64) bool {
 	return math.Abs(float64(got)-float64(want)) <= share*float64(want)
 }
 
-// policyWrong compares the policy of all clients with the one they had.
-func policyWrong(sc *samples.Scenario, r *storm.Report) (wrong []string) {
+// policyWrong compares the policy of a group of clients with the one they had.
+func policyWrong(sc *samples.Scenario, r *storm.Report, group string) (wrong []string) {
 	bad := func(format string, args ...any) { wrong = append(wrong, fmt.Sprintf(format, args...)) }
 	var p *storm.Policy
 	for i := range r.Policies {
-		if r.Policies[i].Group == "all" && r.Policies[i].Service == r.Verdict.Service {
+		if r.Policies[i].Group == group && r.Policies[i].Service == r.Verdict.Service {
 			p = &r.Policies[i]
 		}
 	}

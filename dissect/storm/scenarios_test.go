@@ -96,6 +96,10 @@ var expected = []struct {
 	{"n20", []storm.Class{storm.RetryStorm}},
 	{"skype-2010", []storm.Class{storm.RetryStorm}},
 	{"monitored", []storm.Class{storm.RetryStorm}},
+	{"app-flood", []storm.Class{storm.ApplicationFlood}},
+	{"refresh-surge", []storm.Class{storm.RefreshSurge}},
+	{"rollout", []storm.Class{storm.RetryStorm}},
+	{"filter", []storm.Class{storm.RetryStorm}},
 }
 
 // TestScenarios holds the verdict of a scenario, its numbers, policy, versions
@@ -104,8 +108,9 @@ var expected = []struct {
 func TestScenarios(t *testing.T) {
 	names := []string{"s2", "s5", "s6", "s9", "s12", "s13", "s14", "n2", "n3", "n4", "n5", "n6", "n7", "n8", "n9", "n11", "n12", "n13", "n14", "n15",
 		"n16", "n17", "skype-2010", "monitored"}
+		"n16", "n17", "skype-2010", "app-flood", "refresh-surge", "filter"}
 	if testing.Short() {
-		names = []string{"s9", "s13", "n4", "n5", "n6", "n17"}
+		names = []string{"s9", "s13", "n4", "n5", "n6", "n17", "refresh-surge", "filter"}
 	}
 	for _, e := range expected {
 		if !slices.Contains(names, e.name) {

@@ -119,3 +119,21 @@ func files(t testing.TB, all []capture.Packet, n int, seed uint64) capture.Sourc
 	}
 	return src
 }
+
+// TestEndUnderTapLoss: the tap misses more and more from the onset on and does
+// not get better; the storm still ends where the nodes come back, not where the
+// capture does.
+func TestEndUnderTapLoss(t *testing.T) {
+	for _, loss := range []float64{0.1, 0.4} {
+		sc, _ := samples.Find("s9")
+		sc.Nodes, sc.Clients, sc.Intents, sc.Hold, sc.Duration, sc.Trigger = 3, 2000, 8, 60*time.Second, 6*time.Minute, 2*time.Minute
+		sc.Policy = samples.Policy{Family: "fixed", Base: 2 * time.Second, Jitter: "50%", Timeout: 3 * time.Second, Order: "random"}
+		sc.Script = []samples.Step{{At: sc.Trigger, Do: "close", Nodes: []int{0, 1, 2}}, {At: 220 * time.Second, Do: "up", Nodes: []int{0, 1, 2}}}
+		sc.Tap = samples.Tap{Loss: loss, LossAt: sc.Trigger}
+		r, _ := judged(t, sc, 1)
+		f := &r.Verdict
+		if end := time.Duration(f.End - samples.Epoch); f.Class.String() != "retry_storm" || f.End == 0 || near(end, 220*time.Second) > 5*time.Second {
+			t.Errorf("%g lost: %v, end %v, the nodes were back at 220 s: %s", loss, f.Class, end, f.Sentence)
+		}
+	}
+}
