@@ -215,7 +215,6 @@ var verdicts = map[string][]string{
 	"n12": {"insufficient_evidence"}, "n13": {"retry_storm"}, "n14": {"calm"}, "n15": {"calm"}, "n16": {"calm"}, "n17": {"partial_outage"},
 	"n18": {"calm"}, "n19": {"retry_storm"}, "n20": {"retry_storm"},
 	"skype-2010": {"retry_storm"}, "outage": {"retry_storm"}, "n2n": {"retry_storm"}, "skype-ladder": {"retry_storm"}, "monitored": {"retry_storm"},
-	"skype-2010": {"retry_storm"}, "outage": {"retry_storm"}, "n2n": {"retry_storm"}, "skype-ladder": {"retry_storm"},
 	"app-flood": {"application_flood"}, "refresh-surge": {"refresh_surge"}, "rollout": {"retry_storm"}, "filter": {"retry_storm"},
 }
 

@@ -152,9 +152,15 @@ func (p *part) relate(x *Result, c *client) {
 	for i := c.from; i < c.to; i++ {
 		r := p.row(i)
 		c.Last, c.Addr = r.rec.Start, *r.rec.client()
-		if r.rec.Version != 0 {
-			c.Version = x.names.String(r.rec.Version)
+		if version == 0 && r.rec.Version != 0 { // it had none to say before
+			for k := c.from; k < i; k++ {
+				p.row(k).rec.Version = r.rec.Version
+			}
 		}
+		if r.rec.Version == 0 {
+			r.rec.Version = version
+		}
+		version = r.rec.Version
 		if r.check {
 			p.check(c, r)
 			continue
@@ -179,16 +185,6 @@ func (p *part) relate(x *Result, c *client) {
 			}
 		}
 		groups[at].rows = append(groups[at].rows, r)
-		c.Last, c.Addr = r.rec.Start, *r.rec.client()
-		if version == 0 && r.rec.Version != 0 { // it had none to say before
-			for k := c.from; k < i; k++ {
-				p.row(k).rec.Version = r.rec.Version
-			}
-		}
-		if r.rec.Version == 0 {
-			r.rec.Version = version
-		}
-		version = r.rec.Version
 	}
 	c.Version = x.names.String(version)
 	var gaps []int64

@@ -107,8 +107,7 @@ var expected = []struct {
 // seeds are left to `make evaluate`.
 func TestScenarios(t *testing.T) {
 	names := []string{"s2", "s5", "s6", "s9", "s12", "s13", "s14", "n2", "n3", "n4", "n5", "n6", "n7", "n8", "n9", "n11", "n12", "n13", "n14", "n15",
-		"n16", "n17", "skype-2010", "monitored"}
-		"n16", "n17", "skype-2010", "app-flood", "refresh-surge", "filter"}
+		"n16", "n17", "skype-2010", "monitored", "app-flood", "refresh-surge", "filter"}
 	if testing.Short() {
 		names = []string{"s9", "s13", "n4", "n5", "n6", "n17", "refresh-surge", "filter"}
 	}
