@@ -312,6 +312,14 @@ var descriptions = map[string]Description{
 		Version:    "User-Agent",
 		Confidence: ConfidenceCertain,
 	},
+	"gquic": {
+		Recognised: "flags, version Q020 to Q050, and CHLO in clear; without it (a later packet, Q050) the version in its place",
+		Role:       "not told: a carrier",
+		Outcomes:   "accepted (an encrypted packet after CHLO), challenge (REJ), refused (public reset, list of versions); public reset is a close",
+		Identity:   "none",
+		Version:    "UAID of CHLO, else the version of the protocol",
+		Confidence: ConfidenceStrong,
+	},
 	"http": {
 		Recognised: "request line that ends in HTTP/1.x, status line, HTTP/2 preface",
 		Role:       "bootstrap for lists of nodes (GWebCache, server.met, nodes.dat), else not told",

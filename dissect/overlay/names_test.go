@@ -103,6 +103,7 @@ var tshark = map[string][]string{
 	"http":       {"http"},
 	"tls":        {"tls"},
 	"quic":       {"quic"},
+	"gquic":      {"gquic"},
 	"diameter":   {"diameter"},
 	"gnutella":   {"gnutella"},
 }

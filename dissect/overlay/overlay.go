@@ -48,6 +48,7 @@ func All() []dissect.Protocol {
 		dns{},
 		http{},
 		quic{},
+		gquic{},
 		tls{},
 	}
 	return slices.Concat(strong, builtin(), weak)
