@@ -400,6 +400,16 @@ func gapText(p *Profile) string {
 	return "none"
 }
 
+// Gaps are the times, ns, from the begin of an attempt to that of the next of its
+// intent, sorted: those before the attempt of that number, the last one kept apart
+// standing for all after it. They belong to the profile.
+func (p *Profile) Gaps(number int) []int64 {
+	if k := number - 2; k >= 0 && k < len(p.gaps) {
+		return p.gaps[k]
+	}
+	return nil
+}
+
 // gapDistance is the two-sample Kolmogorov-Smirnov distance of the gaps before
 // the k-th attempt, the worst k by what its sample sizes make likely. Where
 // there is nothing beyond chance the distance is 0.

@@ -31,6 +31,18 @@ type comparePage struct {
 	Notes    []string
 	Line     string // of a shell, gives the page again
 	Data     *compareData
+	Still    compareStill
+	Gaps     []compareGap
+}
+
+// compareStill are the lines over time as pictures, where no script runs.
+type compareStill struct{ Attempts, Accepts, Intents template.HTML }
+
+// compareGap is a histogram of the gaps before one retry, of all sides.
+type compareGap struct {
+	Name    string
+	Drawing template.HTML
+	Numbers string
 }
 
 // compareSide is one capture or run.
@@ -96,6 +108,10 @@ func WriteComparisonHTML(w io.Writer, c *replay.Comparison, opt HTMLOptions) err
 			p.Data.Sides = append(p.Data.Sides, compareCurve{p.Sides[i].Name, sum(s.Curve), sum(s.Intents), sum(s.Accepts)})
 		}
 	}
+	if p.Data != nil {
+		p.Still = p.Data.still()
+	}
+	p.Gaps = compareGaps(sides, p.Sides)
 	for i := range c.Measures {
 		m := &c.Measures[i]
 		row := compareMeasure{Name: words(m.Name), Original: clip(words(m.Original), maxCell), Replay: clip(words(m.Replay), maxCell), Note: clip(m.Note, maxCell), Result: "–"}

@@ -390,10 +390,18 @@ func TestHTMLComparison(t *testing.T) {
 		if !bytes.Equal(pages[0].Bytes(), pages[1].Bytes()) {
 			t.Error("two pages of one comparison")
 		}
-		rows, text := 0, ""
+		rows, text, stills, gaps, lines := 0, "", 0, 0, 0
 		for _, e := range harmless(t, pages[0].Bytes()) {
 			if e.tag == "tr" {
 				rows++
+			}
+			switch class := e.attr["class"]; {
+			case class == "still":
+				stills++
+			case class == "gaps":
+				gaps++
+			case strings.HasPrefix(class, "line-"):
+				lines++
 			}
 			if e.tag == "h1" {
 				text = e.text
@@ -414,6 +422,9 @@ func TestHTMLComparison(t *testing.T) {
 		}
 		if want := len(c.Measures) + min(runs, maxReplays) + 1 + 2; rows != want {
 			t.Errorf("%d rows, want %d", rows, want)
+		}
+		if want := min(runs, maxReplays); stills != 3 || gaps == 0 || lines != gaps*want {
+			t.Errorf("%d curves stand still, %d histograms of gaps with %d lines of %d replays", stills, gaps, lines, want)
 		}
 		if text != "Beyond their limits: amplification." {
 			t.Errorf("%q", text)

@@ -1,6 +1,7 @@
 package reports
 
 import (
+	"cmp"
 	"fmt"
 	"html"
 	"html/template"
@@ -17,6 +18,7 @@ type still struct{ Outcomes, Intents, Late, Attached template.HTML }
 // layer is a line of a picture, or the area under it.
 type layer struct {
 	class  string
+	name   string // for the legend; empty: the class says it
 	values []float64
 	area   bool
 }
@@ -48,13 +50,13 @@ func newStill(s *series, a *axis) *still {
 		for i, v := range rate(s.Outcomes[k]) {
 			ground[i] += v
 		}
-		stack = append(stack, layer{"o-" + o.String(), append([]float64{}, ground...), true})
+		stack = append(stack, layer{class: "o-" + o.String(), values: append([]float64{}, ground...), area: true})
 	}
 	for i, j := 0, len(stack)-1; i < j; i, j = i+1, j-1 { // the highest first, the others over it
 		stack[i], stack[j] = stack[j], stack[i]
 	}
 	p.Outcomes = a.picture(stack, 0)
-	p.Intents = a.picture([]layer{{"l-attempts", rate(s.Attempts), false}, {"l-intents", rate(s.Intents), false}}, 0)
+	p.Intents = a.picture([]layer{{class: "l-attempts", values: rate(s.Attempts)}, {class: "l-intents", values: rate(s.Intents)}}, 0)
 	if highest(s.Late) > 0 {
 		late, answers := sum(s.Late), sum(s.Answers)
 		for i := range late {
@@ -62,20 +64,26 @@ func newStill(s *series, a *axis) *still {
 				late[i] /= answers[i]
 			}
 		}
-		p.Late = a.picture([]layer{{"l-late", late, false}}, 1)
+		p.Late = a.picture([]layer{{class: "l-late", values: late}}, 1)
 	}
 	if highest(s.Attached) > 0 {
 		attached := sum(s.Attached)
 		for i := range attached {
 			attached[i] /= float64(fold)
 		}
-		p.Attached = a.picture([]layer{{"l-attached", attached, false}}, 0)
+		p.Attached = a.picture([]layer{{class: "l-attached", values: attached}}, 0)
 	}
 	return p
 }
 
 // picture draws layers over the axis, from 0 to top, or to their highest.
 func (a *axis) picture(layers []layer, top float64) template.HTML {
+	at := func(ns int64) string { return a.zone.in(ns).Format("15:04:05") }
+	return picture(layers, top, at(a.begin), at(a.begin+int64(a.n)*a.step))
+}
+
+// picture draws layers from 0 to top, or to their highest, between two times.
+func picture(layers []layer, top float64, begin, end string) template.HTML {
 	const width, height = 800, 150
 	if top == 0 {
 		for _, l := range layers {
@@ -108,10 +116,9 @@ func (a *axis) picture(layers []layer, top float64) template.HTML {
 		b.WriteString(`"/>`)
 	}
 	for i, l := range layers { // what the colours mean
-		fmt.Fprintf(&b, `<text class="%s" x="%d" y="%d" text-anchor="end">%s</text>`, l.class, width-2, 11+13*i, html.EscapeString(l.class[2:]))
+		fmt.Fprintf(&b, `<text class="%s" x="%d" y="%d" text-anchor="end">%s</text>`, l.class, width-2, 11+13*i, html.EscapeString(cmp.Or(l.name, l.class[2:])))
 	}
-	at := func(ns int64) string { return html.EscapeString(a.zone.in(ns).Format("15:04:05")) }
 	fmt.Fprintf(&b, `<path class="ground" d="M0 %dH%d"/><text x="2" y="11">%s</text><text x="0" y="%d">%s</text><text x="%d" y="%d" text-anchor="end">%s</text></svg>`,
-		height, width, html.EscapeString(amount(top)), height+13, at(a.begin), width, height+13, at(a.begin+int64(a.n)*a.step))
+		height, width, html.EscapeString(amount(top)), height+13, html.EscapeString(begin), width, height+13, html.EscapeString(end))
 	return template.HTML(b.String()) // numbers and escaped texts only
 }
