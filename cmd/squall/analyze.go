@@ -205,7 +205,7 @@ func view(cmd *cobra.Command, format, colour string, page reports.HTMLOptions) (
 // lookOf is how the screen is drawn: as wide as the terminal, else as COLUMNS
 // says, else 100; in colours on a terminal that does not ask for none.
 func lookOf(cmd *cobra.Command, colour string) (look reports.Look, err error) {
-	columns := terminal(cmd.OutOrStdout())
+	columns, _ := terminal(cmd.OutOrStdout())
 	look.Width = columns
 	if look.Width == 0 {
 		look.Width, _ = strconv.Atoi(os.Getenv("COLUMNS"))

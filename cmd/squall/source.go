@@ -385,7 +385,10 @@ func (s *source) progress(w io.Writer, src capture.Source, cfg *pipeline.Config)
 	}
 }
 
-func isTerminal(w any) bool { return terminal(w) > 0 }
+func isTerminal(w any) bool {
+	columns, _ := terminal(w)
+	return columns > 0
+}
 
 // damaged is exit 3 where an input broke off before its end.
 func damaged(captures []pipeline.Capture) error {

@@ -458,7 +458,8 @@ func (v *viewer) look(l *pipeline.Look) error {
 		}
 	}
 	if v.screen {
-		if err := v.draw(l, &w, max(terminal(v.out), leastColumns)); err != nil {
+		columns, rows := terminal(v.out)
+		if err := v.draw(l, &w, max(columns, leastColumns), rows); err != nil {
 			return err
 		}
 	}

@@ -14,10 +14,12 @@ import (
 
 const leastColumns = 70
 
-// draw paints the whole screen, over the one before.
-func (v *viewer) draw(l *pipeline.Look, w *window, width int) error {
+// draw paints the whole screen, over the one before: as many nodes, clients and
+// findings of before as there are rows for, 0 = as many as are shown at all.
+func (v *viewer) draw(l *pipeline.Look, w *window, width, rows int) error {
 	var b strings.Builder
 	b.WriteString("\x1b[H")
+	taken := 0
 	paint := func(style, text string) string {
 		if !v.colour || text == "" {
 			return text
@@ -25,6 +27,7 @@ func (v *viewer) draw(l *pipeline.Look, w *window, width int) error {
 		return "\x1b[" + style + "m" + text + "\x1b[0m"
 	}
 	line := func(style, format string, args ...any) {
+		taken++
 		r := []rune(printableLine(fmt.Sprintf(format, args...)))
 		b.WriteString(paint(style, string(r[:min(len(r), width)])) + "\x1b[K\r\n")
 	}
@@ -52,27 +55,60 @@ func (v *viewer) draw(l *pipeline.Look, w *window, width int) error {
 	prose("", "last 10 s "+strings.Join(strings.Fields(w.line(l)), " "))
 	b.WriteString(v.rates(l, width, paint) + "\x1b[K\r\n")
 	line("", "")
+	nodes, clients, recent := share(rows-taken-2, len(l.Report.Nodes), len(l.Report.Clients), len(v.recent)) // without the bars, and the row of the cursor
+	if rows == 0 {
+		nodes, clients, recent = min(8, len(l.Report.Nodes)), min(5, len(l.Report.Clients)), len(v.recent)
+	}
 	// Names have what the numbers leave; a service is shown where there is room.
 	name := min(44, width-53)
 	cut := func(text string) string { return string([]rune(text)[:min(len([]rune(text)), name)]) }
-	line(heading, "%-*s %9s %8s %8s %8s  %s", name, "NODE", "ATTEMPTS", "FAILED", "CLIENTS", "PEAK/S", "SERVICE")
-	for i := range l.Report.Nodes[:min(len(l.Report.Nodes), 8)] {
+	if nodes > 0 || rows == 0 {
+		line(heading, "%-*s %9s %8s %8s %8s  %s", name, "NODE", "ATTEMPTS", "FAILED", "CLIENTS", "PEAK/S", "SERVICE")
+	}
+	for i := range l.Report.Nodes[:nodes] {
 		n := &l.Report.Nodes[i]
 		line("", "%-*s %9d %8d %8d %8.1f  %s", name, cut(n.At.String()), n.Attempts, n.Outcomes.Failed(), n.Clients, n.PeakRate, n.Service)
 	}
-	line("", "")
-	line(heading, "%-*s %9s %8s %8s  %8s%s", name, "CLIENT", "ATTEMPTS", "FAILED", "RETRIES", "", "SERVICE")
-	for i := range l.Report.Clients[:min(len(l.Report.Clients), 5)] {
+	if clients > 0 || rows == 0 {
+		line("", "")
+		line(heading, "%-*s %9s %8s %8s  %8s%s", name, "CLIENT", "ATTEMPTS", "FAILED", "RETRIES", "", "SERVICE")
+	}
+	for i := range l.Report.Clients[:clients] {
 		c := &l.Report.Clients[i]
 		line("", "%-*s %9d %8d %8d  %8s%s", name, cut(c.ID), c.Counts.Attempts, c.Outcomes.Failed(), c.Retries, "", c.Service)
 	}
-	line("", "")
-	for _, s := range v.recent {
+	if recent > 0 || rows == 0 {
+		line("", "")
+	}
+	for _, s := range v.recent[len(v.recent)-recent:] {
 		line("", "%s", s)
 	}
 	b.WriteString("\x1b[J")
 	_, err := io.WriteString(v.out, b.String())
 	return err
+}
+
+// share gives the rows that are left to the nodes, the clients and the findings
+// of before, each with its heading: first some of each, then more of the nodes.
+func share(rows, haveNodes, haveClients, haveRecent int) (nodes, clients, recent int) {
+	more := func(n *int, most, heading int) {
+		if *n > 0 {
+			heading = 0
+		}
+		for ; *n < most && rows > heading; *n++ {
+			rows -= 1 + heading
+			heading = 0
+		}
+	}
+	more(&nodes, min(haveNodes, 3), 1)
+	more(&recent, min(haveRecent, 2), 1)
+	more(&clients, min(haveClients, 2), 2)
+	more(&nodes, min(haveNodes, 8), 1)
+	more(&recent, min(haveRecent, 8), 1)
+	more(&clients, min(haveClients, 5), 2)
+	more(&nodes, min(haveNodes, 20), 1)
+	more(&clients, min(haveClients, 10), 2)
+	return nodes, clients, recent
 }
 
 // rates is a line of bars, the newest to the right: the attempts of each ten

@@ -47,14 +47,15 @@ func lookAt(t *testing.T, sample string, at time.Duration) (v *viewer, last *pip
 
 var escapes = regexp.MustCompile("\x1b\\[[0-9;]*[A-Za-z]")
 
-// TestWatchScreen: the screen in the middle of a storm, at two widths.
+// TestWatchScreen: the screen in the middle of a storm fits two terminals.
 func TestWatchScreen(t *testing.T) {
 	v, l := lookAt(t, "outage", 70*time.Second)
-	for _, width := range []int{80, 200} {
+	for _, size := range [][2]int{{80, 24}, {200, 50}, {70, 12}} {
+		width, rows := size[0], size[1]
 		var out bytes.Buffer
 		v.out = &out
 		w := windowOf(l)
-		if err := v.draw(l, &w, width); err != nil {
+		if err := v.draw(l, &w, width, rows); err != nil {
 			t.Fatal(err)
 		}
 		got := strings.ReplaceAll(escapes.ReplaceAllString(out.String(), ""), "\r", "")
@@ -62,6 +63,12 @@ func TestWatchScreen(t *testing.T) {
 			if n := utf8.RuneCountInString(strings.TrimSuffix(line, "\n")); n > width {
 				t.Errorf("%d columns of %d: %s", n, width, line)
 			}
+		}
+		if n := strings.Count(got, "\n"); n >= rows || !strings.HasPrefix(got, "squall watch ") {
+			t.Errorf("%d of %d rows\n%s", n, rows, got)
+		}
+		if width == 70 {
+			continue
 		}
 		golden := "testdata/watch-" + strconv.Itoa(width) + ".txt"
 		if *update {
