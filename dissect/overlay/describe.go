@@ -417,7 +417,7 @@ var descriptions = map[string]Description{
 		Confidence: ConfidenceFair,
 	},
 	"stun": {
-		Recognised: "magic cookie and length; classic STUN by attributes of known lengths that fill the message",
+		Recognised: "magic cookie and length; classic STUN by attributes of known lengths that fill the message; in TLS (turns:) it is tls",
 		Role:       "relay (TURN), bootstrap (STUN), peer (Binding with USERNAME: ICE)",
 		Outcomes:   "accepted, challenge (401, 438), refused (error codes), throttled (486, 508), redirected (300), lost (437 in a session); Refresh is a refresh, with lifetime 0 a close",
 		Identity:   "none: USERNAME is shared, or drawn for each call",
