@@ -53,7 +53,9 @@ func (dec *Decoder) fragment(b []byte, id uint32, off int, more bool, n int, d *
 	if off == 0 {
 		need := 8
 		if proto == dissect.ProtoTCP {
-			need = 20
+			if need = 20; len(b) >= need {
+				need = max(need, int(b[12]>>4)*4) // options may go on in the next
+			}
 		}
 		if len(b) >= need && (proto == dissect.ProtoTCP || proto == dissect.ProtoUDP) {
 			d.First = true

@@ -226,26 +226,34 @@ func TestFragments(t *testing.T) {
 	}
 }
 
-// TestTinyFragments: a TCP header spread over two fragments is put together.
+// TestTinyFragments: a TCP header spread over two fragments is put together, also
+// where only its options are.
 func TestTinyFragments(t *testing.T) {
-	tcp := unhex(t, seg)
-	var dec headers.Decoder
-	var d dissect.Datagram
-	for i, cut := range [][2]int{{8, 20}, {0, 8}} { // the wrong way round, too
-		b := unhex(t, "4500 0000 0009 0000 4006 0000 c0000201 c0000202")
-		b[3] = byte(20 + cut[1] - cut[0])
-		b[7] = byte(cut[0] / 8)
-		if cut[1] < 20 {
-			b[6] = 0x20
+	plain := unhex(t, seg)
+	long := append(unhex(t, seg), unhex(t, "020405b4 0402080a 00bc614e 00000000 01030307")...)
+	long[12] = 0xa0
+	for _, c := range []struct {
+		tcp  []byte
+		cuts [][2]int
+	}{{plain, [][2]int{{8, 20}, {0, 8}}}, {long, [][2]int{{0, 24}, {24, 40}}}, {long, [][2]int{{24, 40}, {0, 24}}}} {
+		var dec headers.Decoder
+		var d dissect.Datagram
+		for i, cut := range c.cuts { // the wrong way round, too
+			b := unhex(t, "4500 0000 0009 0000 4006 0000 c0000201 c0000202")
+			b[3] = byte(20 + cut[1] - cut[0])
+			b[7] = byte(cut[0] / 8)
+			if cut[1] < len(c.tcp) {
+				b[6] = 0x20
+			}
+			b = append(b, c.tcp[cut[0]:cut[1]]...)
+			dec.Decode(&capture.Packet{Data: b, OrigLen: len(b), Link: 228}, &d)
+			if i == 0 && d.Class != dissect.ClassFragment {
+				t.Errorf("%v, one half: class %d", c.cuts, d.Class)
+			}
 		}
-		b = append(b, tcp[cut[0]:cut[1]]...)
-		dec.Decode(&capture.Packet{Data: b, OrigLen: len(b), Link: 228}, &d)
-		if i == 0 && d.Class != dissect.ClassFragment {
-			t.Errorf("one half: class %d", d.Class)
+		if d.Class != dissect.ClassTCP || d.Seq != 100 || d.DstPort != 80 {
+			t.Errorf("%v, both halves: %+v", c.cuts, d)
 		}
-	}
-	if d.Class != dissect.ClassTCP || d.Seq != 100 || d.DstPort != 80 {
-		t.Errorf("both halves: %+v", d)
 	}
 }
 
