@@ -3,6 +3,7 @@ package reports
 import (
 	"cmp"
 	"fmt"
+	"slices"
 	"strings"
 
 	"squall/dissect"
@@ -75,6 +76,76 @@ func (p *pin) take(e *Event, a *dissect.Attempt) {
 	e.File, e.Frame = a.File, a.FirstFrame
 }
 
+// count is how many attempts at some nodes began in a time, by capture: the number
+// of an event, where a display filter can leave as many frames.
+type count struct {
+	event    int
+	from, to int64 // to is not in it
+	service  string
+	nodes    []dissect.Endpoint
+	all      int64
+	by       map[uint32]*counted
+}
+
+// counted is one capture's part.
+type counted struct {
+	n      int64
+	frames []int64 // their first ones, as many as a filter may name
+	syns   bool    // each began with a SYN of its own
+}
+
+const (
+	maxCountedNodes  = 8
+	maxCountedFrames = 16
+)
+
+func (c *count) take(a *dissect.Attempt) {
+	if a.Start < c.from || a.Start >= c.to || a.Service != c.service || !slices.Contains(c.nodes, a.Destination) {
+		return
+	}
+	c.all++
+	at := c.by[a.File]
+	if at == nil {
+		at = &counted{syns: true}
+		c.by[a.File] = at
+	}
+	at.n++
+	at.syns = at.syns && a.Proto == dissect.ProtoTCP && strings.HasPrefix(a.History, "S")
+	if a.FirstFrame > 0 && len(at.frames) <= maxCountedFrames {
+		at.frames = append(at.frames, a.FirstFrame)
+	}
+}
+
+// filter is the display filter whose frames are the attempts of a capture; empty
+// where none can tell them: many datagrams, or packets that were not analysed, were
+// seen twice, or have another time than the one in the file.
+func (c *count) filter(capture *pipeline.Capture, at *counted) string {
+	var terms []string
+	if l := &capture.Ledger; at.syns && len(c.nodes) <= maxCountedNodes && l[dissect.BucketFiltered]+l[dissect.BucketDuplicate]+l[dissect.BucketCopy]+
+		l[dissect.BucketCut]+l[dissect.BucketMalformed]+l[dissect.BucketFragment]+l[dissect.BucketUndecodable] == 0 && capture.ClockSteps+capture.OutOfOrder == 0 && capture.Clock.Offset == 0 && capture.Clock.Drift == 0 {
+		for _, n := range c.nodes {
+			ip := "ipv6"
+			if n.Addr.Is4() {
+				ip = "ip"
+			}
+			terms = append(terms, fmt.Sprintf("%s.dst == %v && tcp.dstport == %d", ip, n.Addr, n.Port))
+		}
+		return fmt.Sprintf("(%s) && tcp.flags.syn == 1 && tcp.flags.ack == 0 && !tcp.analysis.retransmission && !tcp.analysis.out_of_order && frame.time_epoch >= %s && frame.time_epoch < %s",
+			strings.Join(terms, " || "), epoch(c.from), epoch(c.to))
+	}
+	if at.n > maxCountedFrames || int64(len(at.frames)) < at.n {
+		return ""
+	}
+	slices.Sort(at.frames)
+	if len(slices.Compact(slices.Clone(at.frames))) < len(at.frames) {
+		return ""
+	}
+	for _, f := range at.frames {
+		terms = append(terms, fmt.Sprintf("frame.number == %d", f))
+	}
+	return strings.Join(terms, " || ")
+}
+
 func eventsOf(a *pipeline.Analysis, r *storm.Report) ([]Event, error) {
 	var list []Event
 	for i, c := range a.Captures() {
@@ -85,6 +156,11 @@ func eventsOf(a *pipeline.Analysis, r *storm.Report) ([]Event, error) {
 			Event{Time: max(c.Last, c.Ended), What: "capture ends: " + c.Path, Number: c.Packets, Unit: "frames", File: uint32(i), Frame: c.Packets, Filter: fmt.Sprintf("frame.number <= %d", c.Packets)})
 	}
 	services, nodes := map[string][]*pin{}, map[dissect.Endpoint][]*pin{}
+	var counts []*count
+	members := map[string][]dissect.Endpoint{}
+	for i := range r.Nodes {
+		members[r.Nodes[i].Service] = append(members[r.Nodes[i].Service], r.Nodes[i].At)
+	}
 	add := func(e Event) int {
 		list = append(list, e)
 		return len(list) - 1
@@ -97,11 +173,12 @@ func eventsOf(a *pipeline.Analysis, r *storm.Report) ([]Event, error) {
 		}
 		add(Event{Time: f.Onset, What: name + " begins", Service: f.Service, File: f.FirstFile, Frame: f.FirstFrame})
 		if f.End != 0 {
-			what := fmt.Sprintf("%s ends after %d attempts", name, f.Attempts)
+			what := name + " ends"
 			if f.Recovered {
 				what += ", clients are served again"
 			}
 			n := add(Event{Time: f.End, What: what, Service: f.Service})
+			counts = append(counts, &count{event: n, from: f.Onset, to: f.End + 1, service: f.Service, nodes: members[f.Service], by: map[uint32]*counted{}})
 			services[f.Service] = append(services[f.Service], &pin{event: n, at: f.End + 1, before: true, fits: func(a *dissect.Attempt) bool { return a.Outcome.Failed() }})
 		}
 	}
@@ -117,7 +194,8 @@ func eventsOf(a *pipeline.Analysis, r *storm.Report) ([]Event, error) {
 				nodes[n.At] = append(nodes[n.At], &pin{event: at, at: p.Start, fits: func(a *dissect.Attempt) bool { return a.Outcome.Failed() }})
 			}
 			if p.End != 0 {
-				at := add(Event{Time: p.End, What: fmt.Sprintf("%v is no longer %s; %d attempts at it in all", n.At, kind, n.Attempts), Service: n.Service, File: p.EndFile, Frame: p.EndFrame})
+				at := add(Event{Time: p.End, What: fmt.Sprintf("%v is no longer %s", n.At, kind), Service: n.Service, File: p.EndFile, Frame: p.EndFrame})
+				counts = append(counts, &count{event: at, from: p.Start, to: p.End, service: n.Service, nodes: []dissect.Endpoint{n.At}, by: map[uint32]*counted{}})
 				if p.EndFrame > 0 {
 					continue
 				}
@@ -131,10 +209,13 @@ func eventsOf(a *pipeline.Analysis, r *storm.Report) ([]Event, error) {
 			nodes[m.To] = append(nodes[m.To], &pin{event: at, at: m.First, fits: func(*dissect.Attempt) bool { return true }})
 		}
 	}
-	if len(services)+len(nodes) > 0 {
+	if len(services)+len(nodes)+len(counts) > 0 {
 		for t, err := range a.Attempts() {
 			if err != nil {
 				return nil, err
+			}
+			for _, c := range counts {
+				c.take(t)
 			}
 			if t.FirstFrame == 0 {
 				continue
@@ -144,6 +225,16 @@ func eventsOf(a *pipeline.Analysis, r *storm.Report) ([]Event, error) {
 			}
 			for _, p := range nodes[t.Destination] {
 				p.take(&list[p.event], t)
+			}
+		}
+	}
+	files := a.Captures()
+	for _, c := range counts {
+		e := &list[c.event]
+		e.What += fmt.Sprintf("; %d attempts meanwhile", c.all)
+		if at := c.by[e.File]; at != nil && e.Frame > 0 && int(e.File) < len(files) {
+			if f := c.filter(&files[e.File], at); f != "" {
+				e.Number, e.Unit, e.Filter = at.n, "attempts in the capture", f
 			}
 		}
 	}
