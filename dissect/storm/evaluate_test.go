@@ -174,7 +174,8 @@ func withoutFrames(r *storm.Report) storm.Report {
 		n := &c.Nodes[i]
 		n.Periods = slices.Clone(n.Periods)
 		for k := range n.Periods {
-			n.Periods[k].File, n.Periods[k].Frame = 0, 0
+			p := &n.Periods[k]
+			p.File, p.Frame, p.EndFile, p.EndFrame = 0, 0, 0, 0
 		}
 	}
 	return c
