@@ -2,6 +2,7 @@ package reports
 
 import (
 	"bytes"
+	"cmp"
 	"fmt"
 	"io"
 	"math"
@@ -80,9 +81,11 @@ func (s *screen) brief(r *Results) {
 	s.say(2, s.report.Summary)
 	s.criteria(&s.report.Verdict)
 	s.against()
+	s.harm()
 	if len(s.hits) > 0 {
 		s.say(2, "failed, "+strings.Join(s.hits, "; "))
 	}
+	s.noted(r)
 	s.others()
 	s.read(r)
 	s.totals()
@@ -332,6 +335,44 @@ func againstWords(r *storm.Report) string {
 }
 
 // others are the findings beside the verdict.
+// harm is what the clients of the verdict went through.
+func (s *screen) harm() {
+	v := &s.report.Verdict
+	if v.Clients == 0 || v.LockedOut == 0 {
+		return
+	}
+	line := fmt.Sprintf("impact: %s locked out for %s client-minutes", many(v.Clients, "client"), short(float64(v.LockedOut)/60e9))
+	if v.AttachP50 > 0 {
+		line += fmt.Sprintf("; from wish to acceptance p50 %s, p95 %s, p99 %s", brief(v.AttachP50), brief(v.AttachP95), brief(v.AttachP99))
+	}
+	s.say(2, line)
+}
+
+// nearOnset is how far from the onset what people noted is worth a line.
+const nearOnset = 15 * 60 * int64(1e9)
+
+// noted are the notes of --events next to the onset, in their order, two at most.
+func (s *screen) noted(r *Results) {
+	v := &s.report.Verdict
+	if v.Onset == 0 {
+		return
+	}
+	away := func(e Event) int64 { return max(e.Time-v.Onset, v.Onset-e.Time) }
+	near := slices.DeleteFunc(slices.Clone(r.Told), func(e Event) bool { return away(e) > nearOnset })
+	slices.SortStableFunc(near, func(a, b Event) int { return cmp.Compare(away(a), away(b)) })
+	near = near[:min(len(near), 2)]
+	slices.SortStableFunc(near, func(a, b Event) int { return cmp.Compare(a.Time, b.Time) })
+	for _, e := range near {
+		when := "at the onset"
+		if d := e.Time - v.Onset; d < 0 {
+			when = brief(-d) + " before the onset"
+		} else if d > 0 {
+			when = brief(d) + " after the onset"
+		}
+		s.say(2, "noted "+s.clock(e.Time)+", "+when+": "+clip(e.What, 200))
+	}
+}
+
 func (s *screen) others() {
 	v := &s.report.Verdict
 	const most = 3
