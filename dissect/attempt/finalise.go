@@ -49,13 +49,12 @@ type decided struct {
 	service  string       // of records that know no more than the node
 }
 
-// part is a finished partition. The rows lie as they were read; order has
-// them by client, then start.
+// part is a finished partition, by client, then start.
 type part struct {
 	names   *Names
 	rows    []related
-	order   []int32
-	clients []client // by id
+	spare   []related // to sort into
+	clients []client  // by id
 	intents []dissect.Intent
 	keys    []orderKey
 	people  people
@@ -68,8 +67,7 @@ type orderKey struct {
 	at     int32
 }
 
-// row is the i-th in order.
-func (p *part) row(i int) *related { return &p.rows[p.order[i]] }
+func (p *part) row(i int) *related { return &p.rows[i] }
 
 type related struct {
 	rec      Record
@@ -88,7 +86,7 @@ type related struct {
 
 type client struct {
 	dissect.Client
-	from, to int // of the order
+	from, to int // of the rows
 }
 
 // Finalise closes the store; begin and end are the first and last packet times
@@ -261,7 +259,7 @@ func (x *Result) part(n int, scratch *part) (*part, error) {
 	if p.texts == nil {
 		p.texts = map[string]string{}
 	}
-	p.rows, p.order, p.clients, p.intents = p.rows[:0], p.order[:0], p.clients[:0], p.intents[:0]
+	p.rows, p.clients, p.intents = p.rows[:0], p.clients[:0], p.intents[:0]
 	p.rows = slices.Grow(p.rows, (x.store.spool.bytes(n)+len(x.moved[n]))/leastPacked)
 	own := true
 	load := func(data []byte) {
@@ -282,6 +280,7 @@ func (x *Result) part(n int, scratch *part) (*part, error) {
 	load(x.moved[n])
 	x.finish(p)
 	if small {
+		p.spare, p.keys, p.people = nil, nil, people{}
 		x.mu.Lock()
 		x.kept[n] = p
 		x.mu.Unlock()
@@ -300,42 +299,54 @@ func (x *Result) finish(p *part) {
 	}
 	who := &p.people
 	x.identify(p.rows, who)
-	p.sort(who.of)
+	p.sort(who)
 	if byPlace, byClock := splitByPlace(p, who), x.splitByClock(p, who); byPlace || byClock {
-		p.sort(who.of)
+		p.sort(who)
 	}
-	for i, o := range p.order {
-		c := who.of[o]
-		if i == 0 || c != who.of[p.order[i-1]] {
+	for i, c := range who.of {
+		if i == 0 || c != who.of[i-1] {
 			p.clients = append(p.clients, client{Client: who.clients[c], from: i})
 		}
 		p.clients[len(p.clients)-1].to = i + 1
-		p.rows[o].client = int32(len(p.clients) - 1)
+		p.rows[i].client = int32(len(p.clients) - 1)
 	}
 	for i := range p.clients {
 		p.relate(x, &p.clients[i])
 	}
 }
 
-// sort orders the rows by client and start.
-func (p *part) sort(of []int32) {
-	p.keys = p.keys[:0]
-	for i := range p.rows {
-		p.keys = append(p.keys, orderKey{p.rows[i].rec.Start, of[i], int32(i)})
+// sort orders the rows by client and start. They are moved once, so that what
+// follows reads them as they lie.
+func (p *part) sort(who *people) {
+	at := make([]int32, len(who.clients)+1) // where the rows of each client go
+	for _, c := range who.of {
+		at[c+1]++
 	}
-	slices.SortFunc(p.keys, func(a, b orderKey) int {
-		if a.client != b.client {
-			return cmp.Compare(a.client, b.client)
-		}
+	for c := range who.clients {
+		at[c+1] += at[c]
+	}
+	p.keys = slices.Grow(p.keys[:0], len(p.rows))[:len(p.rows)]
+	for i, c := range who.of {
+		p.keys[at[c]] = orderKey{p.rows[i].rec.Start, c, int32(i)}
+		at[c]++
+	}
+	byStart := func(a, b orderKey) int {
 		if a.start != b.start {
 			return cmp.Compare(a.start, b.start)
 		}
 		return compare(&p.rows[a.at].rec, &p.rows[b.at].rec)
-	})
-	p.order = p.order[:0]
-	for _, k := range p.keys {
-		p.order = append(p.order, k.at)
 	}
+	from := int32(0)
+	for _, to := range at[:len(who.clients)] {
+		slices.SortFunc(p.keys[from:to], byStart)
+		from = to
+	}
+	p.spare = slices.Grow(p.spare[:0], len(p.rows))
+	for i, k := range p.keys {
+		p.spare = append(p.spare, p.rows[k.at])
+		who.of[i] = k.client
+	}
+	p.rows, p.spare = p.spare, p.rows
 }
 
 // compare orders records by content alone.

@@ -98,19 +98,19 @@ func (out *people) rank(ids []dissect.Client) {
 // again. One that moves, or that has an address of each family, does not.
 func splitByPlace(p *part, who *people) bool {
 	split := false
-	for from, to := 0, 1; to <= len(p.order); to++ {
-		c := who.of[p.order[from]]
-		if to < len(p.order) && who.of[p.order[to]] == c {
+	for from, to := 0, 1; to <= len(p.rows); to++ {
+		c := who.of[from]
+		if to < len(p.rows) && who.of[to] == c {
 			continue
 		}
-		rows := p.order[from:to]
+		first, rows := from, p.rows[from:to]
 		from = to
-		if who.clients[c].Level != dissect.IDProtocol || len(rows) < 4 || !manyPlaces(p.rows, rows) {
+		if who.clients[c].Level != dissect.IDProtocol || len(rows) < 4 || !manyPlaces(rows) {
 			continue
 		}
 		hosts := map[dissect.Addr]int32{}
-		for _, i := range rows {
-			at := *p.rows[i].rec.client()
+		for i := range rows {
+			at := *rows[i].rec.client()
 			n, ok := hosts[at]
 			if !ok {
 				n = int32(len(who.clients))
@@ -119,24 +119,24 @@ func splitByPlace(p *part, who *people) bool {
 				host.ID += "@" + at.String()
 				who.clients = append(who.clients, host)
 			}
-			who.of[i] = n
+			who.of[first+i] = n
 		}
 		split = true
 	}
 	if split {
 		who.rank(slices.Clone(who.clients))
-		p.sort(who.of)
+		p.sort(who)
 	}
 	return split
 }
 
 // manyPlaces: of three addresses or more, three returns and a quarter of the
 // rows are to one that was left before; of two, ten returns.
-func manyPlaces(rows []related, list []int32) bool {
+func manyPlaces(rows []related) bool {
 	var last [2]dissect.Addr
 	var seen [2]map[dissect.Addr]bool
 	places, returns := 0, 0
-	for _, i := range list {
+	for i := range rows {
 		at := *rows[i].rec.client()
 		family := 0
 		if at.Is4() {
@@ -154,7 +154,7 @@ func manyPlaces(rows []related, list []int32) bool {
 		last[family], seen[family][at] = at, true
 		places = max(places, len(seen[family]))
 	}
-	return returns*4 >= len(list) && (places >= 3 && returns >= 3 || places == 2 && returns >= 10)
+	return returns*4 >= len(rows) && (places >= 3 && returns >= 3 || places == 2 && returns >= 10)
 }
 
 // splitByClock tells the hosts behind one address apart by the clocks of their
@@ -163,16 +163,16 @@ func (x *Result) splitByClock(p *part, who *people) bool {
 	split := false
 	from := 0
 	var list []int32
-	for to := 1; to <= len(p.order); to++ {
-		c := who.of[p.order[from]]
-		if to < len(p.order) && who.of[p.order[to]] == c {
+	for to := 1; to <= len(p.rows); to++ {
+		c := who.of[from]
+		if to < len(p.rows) && who.of[to] == c {
 			continue
 		}
 		list = list[:0]
 		if who.clients[c].Level == dissect.IDAddress {
-			for _, i := range p.order[from:to] {
+			for i := from; i < to; i++ {
 				if p.rows[i].rec.TSBase != 0 {
-					list = append(list, i)
+					list = append(list, int32(i))
 				}
 			}
 		}

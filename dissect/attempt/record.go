@@ -8,6 +8,21 @@ import "squall/dissect"
 // are indices into Names. Records are the currency between the two passes,
 // between pieces of a capture, and in the temporary file.
 type Record struct {
+	// What changes with each packet lies together.
+	SourcePackets, SourceBytes           int64
+	DestinationPackets, DestinationBytes int64
+	LastSeen                             int64 // last packet of the flow or exchange
+	LastFrame                            int64
+	File                                 uint32
+	Transmissions                        int32
+	Proto                                uint8
+	Outcome                              dissect.Outcome
+	Evidence                             dissect.Evidence
+	Answer                               dissect.Answer
+	Flags                                RecordFlags
+	SessionEnded                         dissect.SessionEnd
+	VLAN                                 uint16
+
 	Start, End   int64
 	AnsweredAt   int64
 	SessionEnd   int64
@@ -15,7 +30,6 @@ type Record struct {
 	RetryAfter   int64 // ns
 	Lifetime     int64 // ns, of the acceptance, 0 = unknown
 	GaveUp       int64 // when the client is known to have given up; 0 = not known
-	LastSeen     int64 // last packet of the flow or exchange
 	LastHeard    int64 // last packet of the node, resets apart; 0 = none, or none that matters
 
 	Source, Destination dissect.Endpoint
@@ -23,33 +37,22 @@ type Record struct {
 	Txn                 uint64       // ISN or transaction: tells rows of one 5-tuple apart
 	Digest              uint64       // content digest of the first transmission, the last tie-breaker of order
 
-	SourcePackets, SourceBytes           int64
-	DestinationPackets, DestinationBytes int64
-	FirstFrame, LastFrame, FirstOffset   int64
+	FirstFrame, FirstOffset int64
 
-	ClientKey     uint64 // hash of protocol + identity, 0 = none was said
-	ClientName    Name   // printable identity
-	Protocol      Name
-	Op            Name
-	Rung          Name
-	Version       Name
-	ServerName    Name
-	JA3           Name
-	TSBase        int64 // start of the client's TCP timestamp line (ns at which its clock read 0), 0 = no timestamps
-	File          uint32
-	TunnelID      uint32
-	Transmissions int32
-	VLAN          uint16
-	History       [16]byte // Zeek letters, zero padded
-	Proto         uint8
-	Tunnel        dissect.Tunnel
-	Role          dissect.Role
-	RoleSource    dissect.RoleSource
-	Outcome       dissect.Outcome
-	Evidence      dissect.Evidence
-	Answer        dissect.Answer
-	SessionEnded  dissect.SessionEnd
-	Flags         RecordFlags
+	ClientKey  uint64 // hash of protocol + identity, 0 = none was said
+	ClientName Name   // printable identity
+	Protocol   Name
+	Op         Name
+	Rung       Name
+	Version    Name
+	ServerName Name
+	JA3        Name
+	TSBase     int64 // start of the client's TCP timestamp line (ns at which its clock read 0), 0 = no timestamps
+	TunnelID   uint32
+	History    [16]byte // Zeek letters, zero padded
+	Tunnel     dissect.Tunnel
+	Role       dissect.Role
+	RoleSource dissect.RoleSource
 }
 
 // RecordFlags are the yes-or-no facts of a record.

@@ -35,38 +35,55 @@ func (a *Analysis) Judge(cfg storm.Config) (*storm.Report, error) {
 // State counts everything that the run found; its Report, with what Quality
 // says, is the judgement.
 func (a *Analysis) State(cfg storm.Config) (*storm.State, error) {
-	whole := &gathering{state: storm.NewState(cfg)}
-	err := a.Visit(func(int) dissect.Visitor { return &counting{storm.NewState(cfg), whole} })
+	idle := &states{cfg: cfg}
+	err := a.Visit(func(int) dissect.Visitor { return &counting{idle.take(), idle} })
 	if err != nil {
 		return nil, err
 	}
-	if cfg.Baseline == nil {
-		return whole.state, nil
+	whole := idle.take()
+	for _, s := range idle.list {
+		whole.Merge(s)
 	}
-	b, err := cfg.Baseline(whole.state)
+	if cfg.Baseline == nil {
+		return whole, nil
+	}
+	b, err := cfg.Baseline(whole)
 	if err != nil {
 		return nil, err
 	}
 	q := a.Quality()
-	return whole.state, whole.state.Against(b, &q)
+	return whole, whole.Against(b, &q)
 }
 
-// gathering joins what was counted as soon as a partition is over, so that no
-// more states are alive than there are workers, and the sum.
-type gathering struct {
-	mu    sync.Mutex
-	state *storm.State
+// states count one partition after the other: there are as many as workers, and
+// little is to be joined at the end.
+type states struct {
+	cfg  storm.Config
+	mu   sync.Mutex
+	list []*storm.State
+}
+
+func (p *states) take() *storm.State {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	n := len(p.list)
+	if n == 0 {
+		return storm.NewState(p.cfg)
+	}
+	s := p.list[n-1]
+	p.list = p.list[:n-1]
+	return s
 }
 
 type counting struct {
 	*storm.State
-	whole *gathering
+	idle *states
 }
 
 func (c *counting) Done() {
-	c.whole.mu.Lock()
-	defer c.whole.mu.Unlock()
-	c.whole.state.Merge(c.State)
+	c.idle.mu.Lock()
+	defer c.idle.mu.Unlock()
+	c.idle.list = append(c.idle.list, c.State)
 	c.State = nil
 }
 

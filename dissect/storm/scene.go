@@ -600,24 +600,44 @@ func (d *scenes) halveMoves() {
 	for _, s := range d.by {
 		for _, f := range s.edges {
 			f.by = f.by.halved()
-			d.moves += f.by.len()
+			d.moves += f.by.n
 		}
 	}
 }
 
-// moves along an edge, by moveStep.
-type moves struct{ table[int32] }
+// moves along an edge, by moveStep: as many as follow each other lie together.
+type moves struct {
+	runs table[[moveRun]int32]
+	n    int // steps with a move
+}
+
+const moveRun = 16
 
 func (m *moves) add(at int64, v int32) (made bool) {
-	n, made := m.at(at)
+	run, _ := m.runs.at(at >> 4)
+	n := &run[at&(moveRun-1)]
+	if made = *n == 0; made {
+		m.n++
+	}
 	*n += v
 	return made
 }
 
-func (m *moves) merge(o moves) { o.each(func(at int64, v *int32) { m.add(at, *v) }) }
+// each visits the steps with a move in no particular order.
+func (m *moves) each(visit func(at int64, v int32)) {
+	m.runs.each(func(run int64, steps *[moveRun]int32) {
+		for i, v := range steps {
+			if v != 0 {
+				visit(run<<4+int64(i), v)
+			}
+		}
+	})
+}
 
-func (m moves) halved() (out moves) {
-	m.each(func(at int64, v *int32) { out.add(at>>1, *v) })
+func (m *moves) merge(o *moves) { o.each(func(at int64, v int32) { m.add(at, v) }) }
+
+func (m *moves) halved() (out moves) {
+	m.each(func(at int64, v int32) { out.add(at>>1, v) })
 	return out
 }
 
@@ -692,7 +712,7 @@ func (s *scene) merge(o *scene) (made int) {
 		}
 		mine.n += f.n
 		mine.first, mine.last = min(mine.first, f.first), max(mine.last, f.last)
-		mine.by.merge(f.by)
+		mine.by.merge(&f.by)
 	}
 	s.keepGroups = min(s.keepGroups, o.keepGroups)
 	for v, g := range o.groups {
@@ -723,7 +743,7 @@ func (d *scenes) prune() {
 					delete(s.edges, k)
 					continue
 				}
-				moves += f.by.len()
+				moves += f.by.n
 			}
 			s.spells = slices.DeleteFunc(s.spells, func(l lockout) bool { return l.client > d.keep.spells })
 			pulses, spells, edges = pulses+len(s.pulses), spells+len(s.spells), edges+len(s.edges)
