@@ -159,7 +159,6 @@ type Engine struct {
 	touched    int64 // so that reading ahead is for something
 
 	wheel   [wheelSlots][]int32 // flows; one whose slot is another has left
-	served  []int32             // scratch
 	tick    int64
 	now     int64
 	started bool
@@ -326,9 +325,8 @@ func (e *Engine) advance(t int64) {
 	e.tick = to
 	for ; from < to; from++ {
 		slot := from & (wheelSlots - 1)
-		all := e.wheel[slot]
-		list := all
-		e.wheel[slot] = e.served[:0]
+		list := e.wheel[slot]
+		e.wheel[slot] = nil // most of what will stand there is far away yet
 		for len(list) > 0 {
 			n := min(len(list), ahead)
 			e.touch(list[:n])
@@ -340,7 +338,6 @@ func (e *Engine) advance(t int64) {
 			}
 			list = list[n:]
 		}
-		e.served = all
 	}
 }
 
