@@ -19,6 +19,16 @@ import (
 // runs of each command; the medians count.
 const runs = 5
 
+type command struct {
+	name, budget string
+	argv         []string
+}
+
+// slow are the commands that run once.
+func slow(name string) bool {
+	return strings.Contains(name, "parquet") || strings.HasPrefix(name, "argus")
+}
+
 type measure struct {
 	wall time.Duration
 	rss  int64 // bytes
@@ -46,21 +56,22 @@ func TestBudgets(t *testing.T) {
 		if code, _, errs := squall(nil, "sample", c.name, "-w", file); code != 0 {
 			t.Fatal(errs)
 		}
-		commands := []struct {
-			name   string
-			budget string
-			argv   []string
-		}{
+		commands := []command{
 			{"tcpdump -r F -w /dev/null", "", []string{peer, "-r", file, "-w", "/dev/null"}},
 			{"squall analyze F", c.wall + ", " + c.rss, []string{binary, "analyze", file}},
 			{"squall info F", "", []string{binary, "info", file}},
 			{"squall report attempts F -T parquet", "", []string{binary, "report", "attempts", file, "-T", "parquet"}},
 		}
+		if argus, err := exec.LookPath("argus"); err == nil { // flows only: it tells no attempts
+			commands = append(commands, command{"argus -r F -w /dev/null", "", []string{argus, "-r", file, "-w", "/dev/null"}})
+		} else {
+			t.Log("without argus, which would be measured too (Debian: apt-get install argus-server)")
+		}
 		all := make([][]measure, len(commands))
 		for n := range runs {
 			for i, command := range commands {
-				if strings.Contains(command.name, "parquet") && n > 0 {
-					continue // a minute each
+				if n > 0 && slow(command.name) {
+					continue // up to a minute each
 				}
 				all[i] = append(all[i], timed(t, command.argv))
 			}
@@ -81,7 +92,7 @@ func TestBudgets(t *testing.T) {
 ` + "`make bench`" + ` prints this table and, with ` + "`UPDATE=-update`" + `, writes this page. The captures are
 ` + "`squall sample bench-bulk`" + ` (3 million packets of 600 bytes on average, a storm of 20,000
 attempts in its second half) and ` + "`squall sample bench-dense`" + ` (7 million packets, 3.4
-million attempts). Each command runs 5 times (the export to Parquet once), in turns with the others, with the
+million attempts). Each command runs 5 times (the export to Parquet and argus once), in turns with the others, with the
 file in the page cache; the wall time is that of the process, the peak RSS what the
 kernel says of it. The budgets are ratios to tcpdump in the same run.
 
