@@ -94,7 +94,6 @@ type txn struct {
 	chain   uint64
 	gap     int64 // between the last two SYNs
 	timeout int64
-	_       [8]byte // six lines
 }
 
 type flow struct {
