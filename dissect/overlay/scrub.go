@@ -55,12 +55,12 @@ func (s *Scrubber) Scrub(protocol string, d *dissect.Datagram) {
 		s.diameter(b)
 	case "dns":
 		s.dns(b, d.Proto == dissect.ProtoTCP)
-	case "tls":
-		s.sni(d)
 	case "bitcoin":
 		s.bitcoin(b)
 	}
-	if d.Proto == dissect.ProtoUDP && (quic{}).Probe(d) == dissect.Yes {
+	if d.Proto == dissect.ProtoTCP {
+		s.sni(protocol, d) // whatever speaks inside TLS
+	} else if (quic{}).Probe(d) == dissect.Yes {
 		s.quic(d) // sealed: nothing else may touch it
 		return
 	}

@@ -57,7 +57,7 @@ const tlsRecord = 5 // bytes of the header
 
 // sni overwrites the server's name in a ClientHello over TCP, also where the hello
 // or the name goes on in the next segment.
-func (s *Scrubber) sni(d *dissect.Datagram) {
+func (s *Scrubber) sni(protocol string, d *dissect.Datagram) {
 	b, k := d.Payload, scrubFlowOf(d)
 	u, known := s.hellos[k]
 	switch {
@@ -74,7 +74,11 @@ func (s *Scrubber) sni(d *dissect.Datagram) {
 	from, to, whole := serverName(u.hello[min(tlsRecord, len(u.hello)):])
 	if to > 0 {
 		if lo, hi := max(from+tlsRecord-before, 0), min(to+tlsRecord-before, len(b)); lo < hi {
-			s.Name(b[lo:hi])
+			if name := b[lo:hi]; protocol == "tor" && torName(name, true) {
+				s.torName(name)
+			} else {
+				s.Name(name)
+			}
 		}
 	}
 	if whole && to+tlsRecord <= len(u.hello) || len(u.hello) > quicMaxCrypto {
@@ -84,6 +88,18 @@ func (s *Scrubber) sni(d *dissect.Datagram) {
 		s.hellos = map[scrubFlow]unfinished{}
 	}
 	s.hellos[k] = u
+}
+
+// torName overwrites the made-up name that a Tor client asks for with another one
+// that is known for the same.
+func (s *Scrubber) torName(name []byte) {
+	made := name[len("www.") : len(name)-len(".com")]
+	s.Name(made)
+	for i, c := range made {
+		if c >= '0' && c <= '9' {
+			made[i] = '2' + (c-'0')%6
+		}
+	}
 }
 
 // quic opens the Initials of a datagram, overwrites the server's name in what a
