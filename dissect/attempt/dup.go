@@ -1,11 +1,6 @@
 package attempt
 
-import (
-	"encoding/binary"
-	"math/bits"
-
-	"squall/dissect"
-)
+import "squall/dissect"
 
 const (
 	// duplicateWithin is how close two equal frames must be to count as one
@@ -77,34 +72,18 @@ func (t *duplicates) seen(d *dissect.Datagram) sighting {
 	return fresh
 }
 
-// mix multiplies two numbers and folds the product: several are under way at a
-// time, where fold waits for the one before.
-func mix(a, b uint64) uint64 {
-	hi, lo := bits.Mul64(a, b)
-	return hi ^ lo
-}
-
-// halves are the words of an address.
-func halves(a *dissect.Addr) [2]uint64 {
-	return [2]uint64{binary.LittleEndian.Uint64(a[:8]), binary.LittleEndian.Uint64(a[8:])}
-}
-
 func frameHash(d *dissect.Datagram) uint64 {
-	src, dst := halves(&d.Src), halves(&d.Dst)
-	h := mix(src[0]^0x9e3779b97f4a7c15, dst[0]^0xc2b2ae3d27d4eb4f) ^ mix(src[1]^0x165667b19e3779f9, dst[1]^0x27d4eb2f165667c5) ^
-		mix(uint64(d.SrcPort)<<48^uint64(d.DstPort)<<32^uint64(d.IPID)<<16^uint64(d.Flags)^0xd6e8feb86659fd93, uint64(d.Seq)<<32^uint64(d.Ack)^0xa0761d6478bd642f) ^
-		mix(uint64(d.Window)<<32^uint64(uint32(d.PayloadLen))^uint64(d.Class)<<56^uint64(d.Proto)<<48^0xe7037ed1a0b428db, uint64(d.TSVal)<<32^uint64(d.TSEcr)^0x8ebc6af09c88c6e3)
-	h = dissect.Fold(h, 0)
+	h := dissect.FoldBytes(uint64(d.Proto)<<8|uint64(d.Class), d.Src[:])
+	h = dissect.FoldBytes(h, d.Dst[:])
+	h = dissect.Fold(h, uint64(d.SrcPort)<<48|uint64(d.DstPort)<<32|uint64(d.IPID)<<16|uint64(d.Flags))
+	h = dissect.Fold(h, uint64(d.Seq)<<32|uint64(d.Ack))
+	h = dissect.Fold(h, uint64(d.Window)<<32|uint64(uint32(d.PayloadLen)))
+	h = dissect.Fold(h, uint64(d.TSVal)<<32|uint64(d.TSEcr))
 	if d.Class == dissect.ClassICMPError {
 		q := &d.Quoted
 		h = dissect.FoldBytes(dissect.FoldBytes(h, q.Src[:]), q.Dst[:])
 		h = dissect.Fold(h, uint64(q.SrcPort)<<48|uint64(q.DstPort)<<32|uint64(q.Seq))
 		h = dissect.Fold(h, uint64(d.ICMPType)<<8|uint64(d.ICMPCode))
-	}
-	if d.Class == dissect.ClassTCP {
-		// Sequence numbers, length and IP id say which bytes these are; the first
-		// few lie beside the header, the rest would have to be fetched.
-		return dissect.FoldBytes(h, d.Payload[:min(len(d.Payload), 8)])
 	}
 	return d.FoldPayload(h)
 }

@@ -1,10 +1,6 @@
 package attempt
 
-import (
-	"slices"
-
-	"squall/dissect"
-)
+import "squall/dissect"
 
 // The waits of attempt-rules.md and of design.md section 1, in nanoseconds.
 const (
@@ -40,7 +36,6 @@ const (
 	clockBack   = 2 * second
 	clockCredit = 1 << 20
 	none        = int32(-1)
-	noSlot      = int16(-1)
 	unknown     = int16(-1)
 	never       = int64(1<<63 - 1)
 )
@@ -68,14 +63,15 @@ const (
 )
 
 // txn is one attempt under way.
-//
-// What a packet of a session touches lies in its first two cache lines, of a flow
-// too: a packet costs little but the memory that it has to wait for.
 type txn struct {
+	rec          Record
+	chain        uint64
 	deadline     int64 // of stateOpen
 	connected    int64 // when the SYN-ACK came
 	doneAt       int64
+	gap          int64 // between the last two SYNs
 	lastSend     int64
+	timeout      int64
 	isn, peerISN uint32
 	synLen       uint32
 	next         int32 // older exchange of the flow
@@ -88,36 +84,28 @@ type txn struct {
 	silent       bool // decided by a wait, so that answers are late
 	used         bool // bytes followed the decision
 	asked        bool // the node wants another leg before it decides
-	_            [6]byte
-
-	rec     Record
-	chain   uint64
-	gap     int64 // between the last two SYNs
-	timeout int64
 }
 
 type flow struct {
-	key  flowKey
-	hash uint32
-	head int32 // newest exchange
-	due  int64
-
-	last    int64
-	heard   [2]heard
-	stream  int32
-	proto   int16 // index of Config.Protocols, or unknown
-	slot    int16 // of the wheel, noSlot = not in it
-	probes  uint8
-	txns    uint8
-	used    bool
-	read    bool // by the protocols, so that its scratch is its own
-	openerA bool
-	over    bool // FIN or RST
+	key          flowKey
+	hash         uint32
+	due, last    int64
+	head         int32 // newest exchange
+	stream       int32
+	wnext, wprev int32
+	slot         int32 // of the wheel, none = not in it
+	proto        int16 // index of Config.Protocols, or unknown
+	probes       uint8
+	txns         uint8
+	used         bool
+	openerA      bool
+	over         bool // FIN or RST
+	heard        [2]heard
 }
 
 type flowKey struct {
-	net   uint64 // of overlay networks with address spaces of their own
 	a, b  dissect.Endpoint
+	net   uint64 // of overlay networks with address spaces of their own
 	proto uint8
 }
 
@@ -152,12 +140,11 @@ type Engine struct {
 	streams    []*stream
 	freeStr    []int32
 	streamHand int
-	flowMem    slab[dissect.Flow] // scratch of the protocols, indexed like flows
+	flowMem    []dissect.Flow // scratch of the protocols, indexed like flows
 	hand       int32
 	hash       uint32
-	touched    int64 // so that reading ahead is for something
 
-	wheel   [wheelSlots][]int32 // flows; one whose slot is another has left
+	wheel   [wheelSlots]int32
 	tick    int64
 	now     int64
 	started bool
@@ -166,7 +153,6 @@ type Engine struct {
 	dups       duplicates
 	loss       lossMeter
 	orphans    [orphanSlots]orphan
-	orphaned   int64 // when the last one came
 	msg        dissect.Message
 	view       dissect.Datagram
 	ledgers    map[uint32]*dissect.Ledger
@@ -181,8 +167,11 @@ func NewEngine(cfg Config, names *Names, emit func(*Record)) *Engine {
 	if cfg.MaxFlows <= 0 {
 		cfg.MaxFlows = defaultMaxFlows
 	}
-	e := &Engine{cfg: cfg, names: names, emit: emit, cache: map[string]Name{}, orphaned: -1 << 62,
+	e := &Engine{cfg: cfg, names: names, emit: emit, cache: map[string]Name{},
 		dups: newDuplicates(cfg.CopyWithin), index: newFlowIndex(), ledgers: map[uint32]*dissect.Ledger{}}
+	for i := range e.wheel {
+		e.wheel[i] = none
+	}
 	for _, p := range cfg.Protocols {
 		e.protos = append(e.protos, names.Intern([]byte(p.Name())))
 	}
@@ -195,47 +184,6 @@ func NewEngine(cfg Config, names *Names, emit func(*Record)) *Engine {
 func (e *Engine) Datagram(d *dissect.Datagram) {
 	e.advance(d.Time)
 	e.count(d.File, e.datagram(d))
-}
-
-// Datagrams takes those packets of data that which numbers, in that order. It is
-// what Datagram does for each, faster.
-func (e *Engine) Datagrams(data []dissect.Datagram, which []uint16) {
-	for len(which) > 0 {
-		n := min(len(which), ahead)
-		e.fetch(data, which[:n])
-		for _, i := range which[:n] {
-			e.Datagram(&data[i])
-		}
-		which = which[n:]
-	}
-}
-
-// fetch reads what some packets will need. One by one each would wait for memory;
-// here the processor gets all of it at once.
-func (e *Engine) fetch(data []dissect.Datagram, which []uint16) {
-	var found [ahead]int32
-	mask := uint32(len(e.index.slots) - 1)
-	for j, i := range which {
-		if d := &data[i]; d.Class == dissect.ClassTCP || d.Class == dissect.ClassUDP {
-			k := makeKey(d.Source(), d.Destination(), d.Proto, d)
-			found[j] = int32(uint32(e.index.slots[e.index.hash(&k)&mask])) // most keys lie where they belong
-		}
-	}
-	sum := int64(0)
-	for j, fi := range found {
-		if found[j] = none; fi != 0 {
-			f := e.flows.at(fi - 1)
-			found[j] = f.head
-			sum += f.last
-		}
-	}
-	for _, ti := range found {
-		if ti != none {
-			t := e.txns.at(ti)
-			sum += t.doneAt + t.rec.LastSeen
-		}
-	}
-	e.touched = sum
 }
 
 func (e *Engine) datagram(d *dissect.Datagram) dissect.Bucket {
@@ -273,23 +221,6 @@ func (e *Engine) datagram(d *dissect.Datagram) dissect.Bucket {
 	return e.icmp(d)
 }
 
-// ahead is how many flows are got from memory at a time.
-const ahead = 16
-
-// touch reads what serving some flows will read, as fetch does.
-func (e *Engine) touch(list []int32) {
-	sum := int64(0)
-	for _, fi := range list {
-		f := e.flows.at(fi)
-		if sum += f.last; f.head == none {
-			continue
-		}
-		r := &e.txns.at(f.head).rec
-		sum += r.LastSeen + r.Start + r.GaveUp + int64(r.Txn) + int64(r.Op)
-	}
-	e.touched = sum
-}
-
 // Finish decides and emits all that is open. end is the time of the last
 // packet of the whole capture: what had not waited long enough by then is
 // unknown, for the capture cannot tell.
@@ -324,18 +255,13 @@ func (e *Engine) advance(t int64) {
 	e.tick = to
 	for ; from < to; from++ {
 		slot := from & (wheelSlots - 1)
-		list := e.wheel[slot]
-		e.wheel[slot] = nil // most of what will stand there is far away yet
-		for len(list) > 0 {
-			n := min(len(list), ahead)
-			e.touch(list[:n])
-			for _, fi := range list[:n] {
-				if f := e.flows.at(fi); f.slot == int16(slot) {
-					f.slot = noSlot
-					e.serve(fi)
-				}
-			}
-			list = list[n:]
+		fi := e.wheel[slot]
+		e.wheel[slot] = none
+		for fi != none {
+			next := e.flows.at(fi).wnext
+			e.flows.at(fi).slot = none
+			e.serve(fi)
+			fi = next
 		}
 	}
 }
@@ -459,24 +385,34 @@ func (e *Engine) schedule(fi int32) {
 			due = min(due, t.doneAt+lateWithin)
 		}
 	}
-	if f.slot != noSlot && due >= f.due {
+	if f.slot != none && due >= f.due {
 		return
 	}
+	e.unlink(fi)
 	f.due = due
 	tick := min(max(due>>wheelShift, e.tick), e.tick+wheelSlots-1)
-	slot := int16(tick & (wheelSlots - 1))
-	if slot == f.slot {
+	f.slot = int32(tick & (wheelSlots - 1))
+	f.wprev, f.wnext = none, e.wheel[f.slot]
+	if f.wnext != none {
+		e.flows.at(f.wnext).wprev = fi
+	}
+	e.wheel[f.slot] = fi
+}
+
+func (e *Engine) unlink(fi int32) {
+	f := e.flows.at(fi)
+	if f.slot == none {
 		return
 	}
-	f.slot = slot
-	list := e.wheel[slot]
-	if n := len(list); n >= 64 && n == cap(list) { // room may be had without growing
-		list = slices.DeleteFunc(list, func(fi int32) bool { return e.flows.at(fi).slot != slot })
-		if len(list) > n/2 {
-			list = slices.Grow(list, n)
-		}
+	if f.wprev != none {
+		e.flows.at(f.wprev).wnext = f.wnext
+	} else {
+		e.wheel[f.slot] = f.wnext
 	}
-	e.wheel[slot] = append(list, fi)
+	if f.wnext != none {
+		e.flows.at(f.wnext).wprev = f.wprev
+	}
+	f.slot = none
 }
 
 // lookup finds a flow and brings it up to the engine's time. It leaves the
@@ -488,7 +424,7 @@ func (e *Engine) lookup(k *flowKey) int32 {
 		return none
 	}
 	if f := e.flows.at(fi); f.due <= e.now {
-		f.slot = noSlot
+		e.unlink(fi)
 		e.serve(fi)
 		if !f.used {
 			return none
@@ -503,22 +439,16 @@ func (e *Engine) newFlow(k *flowKey, d *dissect.Datagram) int32 {
 		e.evict()
 	}
 	fi := e.flows.take()
-	if len(e.protos) > 0 && fi == e.flowMem.n {
-		e.flowMem.take()
+	if len(e.protos) > 0 && int(fi) == len(e.flowMem) {
+		e.flowMem = append(e.flowMem, dissect.Flow{})
 	}
-	*e.flows.at(fi) = flow{key: *k, hash: e.hash, last: d.Time, due: never, head: none, stream: none, slot: noSlot,
+	*e.flows.at(fi) = flow{key: *k, hash: e.hash, last: d.Time, due: never, head: none, stream: none, slot: none, wnext: none, wprev: none,
 		proto: unknown, used: true, openerA: k.a == d.Source()}
+	if len(e.protos) > 0 {
+		e.flowMem[fi] = dissect.Flow{}
+	}
 	e.index.add(e.hash, fi)
 	return fi
-}
-
-// mem is the scratch that the protocols have for a flow.
-func (e *Engine) mem(fi int32) *dissect.Flow {
-	m := e.flowMem.at(fi)
-	if f := e.flows.at(fi); !f.read {
-		f.read, *m = true, dissect.Flow{}
-	}
-	return m
 }
 
 // evict gives up the idlest of a few flows.
@@ -545,9 +475,10 @@ func (e *Engine) release(fi int32, now int64) {
 		e.send(ti)
 		ti = next
 	}
+	e.unlink(fi)
 	e.dropStream(f)
 	e.index.remove(f.hash, fi)
-	f.used, f.head, f.txns, f.slot = false, none, 0, noSlot
+	f.used, f.head, f.txns = false, none, 0
 	e.flows.put(fi)
 }
 

@@ -2,6 +2,8 @@ package attempt
 
 import (
 	"hash/maphash"
+
+	"squall/dissect"
 )
 
 // flowIndex finds flows by key: open addressing over 8-byte slots, half of
@@ -21,9 +23,11 @@ func newFlowIndex() flowIndex {
 }
 
 func (x *flowIndex) hash(k *flowKey) uint32 {
-	a, b := halves(&k.a.Addr), halves(&k.b.Addr)
-	h := mix(a[0]^x.seed, b[0]^x.seed>>32^k.net) ^ mix(a[1]^x.seed<<17^x.seed>>47, b[1]^x.seed)
-	return uint32(mix(h^x.seed, uint64(k.a.Port)<<24^uint64(k.b.Port)<<8^uint64(k.proto)^0x9e3779b97f4a7c15) >> 32)
+	h := dissect.FoldBytes(x.seed, k.a.Addr[:])
+	h = dissect.FoldBytes(h, k.b.Addr[:])
+	h = dissect.Fold(h, k.net)
+	h = dissect.Fold(h, uint64(k.a.Port)<<24|uint64(k.b.Port)<<8|uint64(k.proto))
+	return uint32(h >> 32)
 }
 
 // find gives the flow of a key, or none; h is the key's hash.

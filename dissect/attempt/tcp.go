@@ -24,7 +24,7 @@ func (e *Engine) tcpSegment(d *dissect.Datagram) dissect.Bucket {
 	if fi == none {
 		if d.Flags&(dissect.SYN|dissect.ACK|dissect.RST) == dissect.SYN|dissect.ACK {
 			e.stats.Backscatter++
-			e.orphans[k.slot()], e.orphaned = orphan{k, d.Time, d.Seq, d.Ack}, max(e.orphaned, d.Time)
+			e.orphans[k.slot()] = orphan{k, d.Time, d.Seq, d.Ack}
 		} else {
 			e.stats.MidStream++
 		}
@@ -114,15 +114,6 @@ func (e *Engine) syn(fi int32, k *flowKey, d *dissect.Datagram, fromA bool) diss
 	t.history(d, true)
 	e.note(e.flows.at(fi), d, fromA)
 	e.measure(e.flows.at(fi), d, fromA)
-	if d.Time-e.orphaned <= reorderHold {
-		e.adopt(t, k, d)
-	}
-	e.schedule(fi)
-	return dissect.BucketAttempt
-}
-
-// adopt gives a SYN the answer that came before it.
-func (e *Engine) adopt(t *txn, k *flowKey, d *dissect.Datagram) {
 	o := &e.orphans[k.slot()]
 	if o.key == *k && o.ack == d.Seq+1 && d.Time >= o.time && d.Time-o.time <= reorderHold {
 		t.peerISN = o.seq
@@ -130,6 +121,8 @@ func (e *Engine) adopt(t *txn, k *flowKey, d *dissect.Datagram) {
 		e.stats.Backscatter--
 		*o = orphan{}
 	}
+	e.schedule(fi)
+	return dissect.BucketAttempt
 }
 
 func (e *Engine) synAgain(fi int32, d *dissect.Datagram, fromA bool) dissect.Bucket {

@@ -69,7 +69,7 @@ func (e *Engine) udpUnknown(fi int32, d *dissect.Datagram, fromA bool) dissect.B
 
 func (e *Engine) udpMessage(fi int32, d *dissect.Datagram, fromA bool) dissect.Bucket {
 	f := e.flows.at(fi)
-	mem := e.mem(fi)
+	mem := &e.flowMem[fi]
 	mem.FromClient, mem.SegLen, mem.Established = fromA == f.openerA, d.PayloadLen, true
 	if mem.Done {
 		return dissect.BucketSession

@@ -7,7 +7,6 @@ import (
 	"io"
 	"iter"
 	"runtime"
-	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -24,8 +23,7 @@ const (
 	// shards is fixed: which engine sees a packet never depends on -j.
 	shards       = 32
 	flowsByShard = 1 << 15 // DefaultFlows / shards
-	queued       = 8       // works before each worker
-	workPackets  = 1 << 10 // their datagrams stay in the cache
+	queued       = 4       // batches before each worker
 )
 
 // Config of a run.
@@ -115,35 +113,16 @@ type Analysis struct {
 	result      rows
 }
 
-// work is a part of a batch, by shard: an engine takes its packets one after the
-// other, while what it works with is at hand.
 type work struct {
 	batch *capture.Batch
-	data  [workPackets]dissect.Datagram
-	shard [workPackets]uint8 // shards = not for an engine
-	order [workPackets]uint16
-	from  [shards + 2]uint16 // of order, by shard
+	data  []dissect.Datagram
+	shard []uint8 // shards = not for an engine
 	users atomic.Int32
 }
 
-// sort orders the first n packets by shard.
-func (w *work) sort(n int) {
-	var at [shards + 2]uint16
-	for _, s := range w.shard[:n] {
-		at[s+1]++
-	}
-	for s := range shards + 1 {
-		at[s+1] += at[s]
-	}
-	w.from = at
-	for i, s := range w.shard[:n] {
-		w.order[at[s]] = uint16(i)
-		at[s]++
-	}
-}
-
-// works are used again. There are never more than the queues hold, so that none
-// is left to the collector, as a sync.Pool would.
+// works are used again: a batch's datagrams take a megabyte. There are never more
+// than the queues hold, so that none is left to the collector, as a sync.Pool
+// would.
 type works struct {
 	mu   sync.Mutex
 	free []*work
@@ -156,7 +135,11 @@ func (p *works) take(b *capture.Batch, users int) *work {
 		w, p.free = p.free[n-1], p.free[:n-1]
 	}
 	p.mu.Unlock()
-	w.batch = b
+	n := len(b.Packets)
+	if cap(w.data) < n {
+		w.data, w.shard = make([]dissect.Datagram, n), make([]uint8, n)
+	}
+	w.batch, w.data, w.shard = b, w.data[:n], w.shard[:n]
 	w.users.Store(int32(users))
 	b.Retain(users)
 	return w
@@ -179,7 +162,7 @@ func Run(ctx context.Context, cfg Config, src capture.Source) (*Analysis, error)
 	}
 	n := min(cfg.Workers, shards)
 	names := attempt.NewNames()
-	store := attempt.NewStore(attempt.StoreConfig{Shards: shards, Workers: n, Memory: cfg.RecordMemory, Temp: cfg.RecordTemp})
+	store := attempt.NewStore(attempt.StoreConfig{Shards: shards, Memory: cfg.RecordMemory, Temp: cfg.RecordTemp})
 	add := store.Add
 	if cfg.CountOnly {
 		add = func(int, *attempt.Record) {}
@@ -200,8 +183,10 @@ func Run(ctx context.Context, cfg Config, src capture.Source) (*Analysis, error)
 		go func() {
 			defer wg.Done()
 			for b := range queues[w] {
-				for s := w; s < shards; s += n {
-					engines[s].Datagrams(b.data[:], b.order[b.from[s]:b.from[s+1]])
+				for i, s := range b.shard {
+					if s < shards && int(s)%n == w {
+						engines[s].Datagram(&b.data[i])
+					}
 				}
 				pool.done(b)
 			}
@@ -222,35 +207,32 @@ func Run(ctx context.Context, cfg Config, src capture.Source) (*Analysis, error)
 			failed = err
 			break
 		}
-		for part := range slices.Chunk(b.Packets, workPackets) {
-			w := pool.take(b, n)
-			for i := range part {
-				p, d := &part[i], &w.data[i]
-				if packets++; packets == 1 {
-					span.begin(&cfg, src.Files(), p.Time)
-				}
-				out := span.see(p.Time)
-				dec.Decode(p, d)
-				own(p, d)
-				if points.many || d.Tunnel != dissect.TunnelNone {
-					points.note(p, d)
-				}
-				joiner.Datagram(d)
-				hash := headers.Hash(d)
-				w.shard[i] = uint8(hash % shards)
-				if !cfg.Shard.takes(hash) {
-					w.shard[i] = shards
-					continue
-				}
-				if out || cfg.Filter != nil && !cfg.Filter(d, p) {
-					w.shard[i] = shards
-					filtered[p.File]++
-				}
+		w := pool.take(b, n)
+		for i := range b.Packets {
+			p, d := &b.Packets[i], &w.data[i]
+			if packets++; packets == 1 {
+				span.begin(&cfg, src.Files(), p.Time)
 			}
-			w.sort(len(part))
-			for _, q := range queues {
-				q <- w
+			out := span.see(p.Time)
+			dec.Decode(p, d)
+			own(p, d)
+			if points.many || d.Tunnel != dissect.TunnelNone {
+				points.note(p, d)
 			}
+			joiner.Datagram(d)
+			hash := headers.Hash(d)
+			w.shard[i] = uint8(hash % shards)
+			if !cfg.Shard.takes(hash) {
+				w.shard[i] = shards
+				continue
+			}
+			if out || cfg.Filter != nil && !cfg.Filter(d, p) {
+				w.shard[i] = shards
+				filtered[p.File]++
+			}
+		}
+		for _, q := range queues {
+			q <- w
 		}
 		b.Release()
 		if cfg.Progress != nil {
