@@ -686,22 +686,28 @@ func (j *judge) plateau(r run) float64 {
 	return level(all, 0, 0.5)
 }
 
-// dense reports that failures are common in the three bins around b, and a share
-// of what was decided at least; a refresh that was served might have failed, too.
+// dense reports that failures are common in the three bins around b. Where hardly
+// any of them is tried again, as of answers that a tap missed, they have to be the
+// share least of what was decided; a refresh that was served might have failed, too.
 // Where a storm has thinned out, few attempts tell little: then in eleven bins.
 func (j *judge) dense(b int64, least float64) bool {
-	count := func(around int64) (failed, decided int64) {
+	count := func(around int64) (failed, retried, decided int64) {
 		i, _ := slices.BinarySearchFunc(j.bins, b-around, func(b bin, t int64) int { return cmp.Compare(b.at, t) })
 		for ; i < len(j.bins) && j.bins[i].at <= b+around; i++ {
-			n := j.bins[i].failed()
+			k := &j.bins[i]
+			n := k.failed()
 			failed += n
-			decided += n + int64(j.bins[i].n[fOutcome0+field(dissect.OutcomeAccepted)]+j.bins[i].n[fRefresh]+j.bins[i].n[fReturns])
+			retried += int64(k.n[fRetries])
+			decided += n + int64(k.n[fOutcome0+field(dissect.OutcomeAccepted)]+k.n[fRefresh]+k.n[fReturns])
 		}
-		return failed, decided
+		return failed, retried, decided
 	}
-	failed, decided := count(1)
+	failed, retried, decided := count(1)
 	if least > 0 && decided < 20 {
-		failed, decided = count(5)
+		failed, retried, decided = count(5)
+	}
+	if 2*retried >= failed {
+		least = 0
 	}
 	return float64(failed) >= max(least, j.th.PartialFailure, j.calmFailure(b)+j.th.PartialOverCalm)*float64(decided)
 }
