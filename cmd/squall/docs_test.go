@@ -18,6 +18,9 @@ var consoleBlock = regexp.MustCompile("(?s)```console\n(.*?)```")
 // TestDocs: every console block of the documents runs as it stands, one page in
 // one directory, and gives what the page shows; -update writes what it gives.
 func TestDocs(t *testing.T) {
+	if testing.Short() {
+		t.Skip("takes long under the race detector: run it without -short")
+	}
 	sh, err := exec.LookPath("sh")
 	if err != nil {
 		t.Skip("needs a POSIX shell, sh, in the path (Windows: that of Git or MSYS2)")
