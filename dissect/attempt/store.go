@@ -20,11 +20,8 @@ const (
 // StoreConfig of a store.
 type StoreConfig struct {
 	Shards int
-	// Workers are the goroutines that add: shard n is added from goroutine n modulo
-	// Workers. 0 = a goroutine for each shard.
-	Workers int
-	Memory  int64 // bytes of packed records before the rest goes to a temporary file; 0 = 40 MiB
-	Temp    int64 // ceiling of that file, bytes; 0 = none
+	Memory int64 // bytes of packed records before the rest goes to a temporary file; 0 = 40 MiB
+	Temp   int64 // ceiling of that file, bytes; 0 = none
 }
 
 // Store collects the records of all shards until Finalise, and what has to be
@@ -33,7 +30,6 @@ type StoreConfig struct {
 type Store struct {
 	spool  spool
 	shards []shard
-	open   []packing // by goroutine: few, so that they stay in the cache
 	deaf   []Interval
 }
 
@@ -41,10 +37,8 @@ type Store struct {
 // afterwards: silence then decides nothing. The intervals are disjoint and in order.
 func (s *Store) Deaf(spans []Interval) { s.deaf = spans }
 
-// packing are the chunks that a goroutine is filling.
-type packing [Partitions][]byte
-
 type shard struct {
+	open  [Partitions][]byte
 	count int64
 	nodes map[nodeKey]*nodeFacts
 	at    nodeKey
@@ -101,10 +95,7 @@ func NewStore(cfg StoreConfig) *Store {
 	if cfg.Memory <= 0 {
 		cfg.Memory = defaultMemory
 	}
-	if cfg.Workers <= 0 {
-		cfg.Workers = cfg.Shards
-	}
-	s := &Store{shards: make([]shard, max(cfg.Shards, 1)), open: make([]packing, max(cfg.Workers, 1))}
+	s := &Store{shards: make([]shard, max(cfg.Shards, 1))}
 	s.spool.limit, s.spool.ceiling = cfg.Memory, cfg.Temp
 	for i := range s.shards {
 		s.shards[i].nodes = map[nodeKey]*nodeFacts{}
@@ -130,15 +121,14 @@ func (s *Store) Add(number int, r *Record) {
 	h.count++
 	h.note(r)
 	p := r.partition()
-	open := &s.open[number%len(s.open)][p]
-	b := *open
+	b := h.open[p]
 	if b == nil {
 		b = make([]byte, 0, chunkBytes)
 	}
 	if b = appendRecord(b, r); len(b) > chunkBytes-packedMost {
 		b = s.spool.put(p, b)
 	}
-	*open = b
+	h.open[p] = b
 }
 
 func (h *shard) note(r *Record) {
@@ -195,15 +185,16 @@ func (h *shard) lend(a dissect.Addr, l lent) {
 
 // gather joins what the shards know into the first one and closes the packing.
 func (s *Store) gather(names *Names) *shard {
-	for i := range s.open {
-		for p, b := range s.open[i] {
-			s.spool.put(p, b)
-		}
-	}
-	s.open = nil
 	whole := &s.shards[0]
-	for i := range s.shards[1:] {
-		h := &s.shards[i+1]
+	for i := range s.shards {
+		h := &s.shards[i]
+		for p, b := range h.open {
+			s.spool.put(p, b)
+			h.open[p] = nil
+		}
+		if i == 0 {
+			continue
+		}
 		for k, n := range h.nodes {
 			mine := whole.nodes[k]
 			if mine == nil {
