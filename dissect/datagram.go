@@ -52,9 +52,10 @@ const (
 	TunnelPPPoE
 	TunnelAH
 	TunnelPBB
+	NumTunnels
 )
 
-var tunnelNames = [...]string{"", "gre", "erspan", "ipip", "6in4", "vxlan", "geneve", "gtpu", "teredo", "mpls", "pppoe", "ah", "pbb"}
+var tunnelNames = [NumTunnels]string{"", "gre", "erspan", "ipip", "6in4", "vxlan", "geneve", "gtpu", "teredo", "mpls", "pppoe", "ah", "pbb"}
 
 func (t Tunnel) String() string { return tunnelNames[t] }
 

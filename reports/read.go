@@ -302,7 +302,7 @@ func (r *AttemptRow) fill(get func(string) Value) (err error) {
 	a.Evidence = word("outcome_evidence", get, dissect.NumEvidence, say)
 	a.Answer = word("transport_answer", get, dissect.NumAnswers, say)
 	a.SessionEnded = word("session_ended_by", get, dissect.NumSessionEnds, say)
-	a.Tunnel = word("tunnel", get, dissect.TunnelAH+1, say)
+	a.Tunnel = word("tunnel", get, dissect.NumTunnels, say)
 	a.Start, a.End = number("event_start", 0), number("event_end", 0)
 	a.LastSeen, a.LastHeard = number("last_seen", a.End), number("last_heard", 0)
 	a.SessionEnd, a.AnsweredAt, a.GaveUp = number("session_end", 0), number("answered_at", 0), number("gave_up", 0)

@@ -257,7 +257,7 @@ func (u *unpacker) record(r *Record) {
 	if has&hasTunnel != 0 {
 		r.TunnelID = uint32(u.number())
 		r.VLAN = uint16(u.number())
-		r.Tunnel = min(dissect.Tunnel(u.byte()), dissect.TunnelAH)
+		r.Tunnel = min(dissect.Tunnel(u.byte()), dissect.NumTunnels-1)
 	}
 	if has&hasHeard != 0 {
 		r.LastHeard = r.Start + u.signed()

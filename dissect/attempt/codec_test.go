@@ -35,6 +35,9 @@ func scramble(rng *rand.Rand) (r Record) {
 		e.Port = uint16(rng.Uint32())
 	}
 	r.Digest, r.Txn, r.ClientKey = rng.Uint64(), rng.Uint64()>>rng.IntN(64), rng.Uint64()*uint64(rng.IntN(2))
+	r.Tunnel, r.Role, r.RoleSource = dissect.Tunnel(rng.IntN(int(dissect.NumTunnels))), dissect.Role(rng.IntN(int(dissect.NumRoles))), dissect.RoleSource(rng.IntN(int(dissect.NumRoleSources)))
+	r.Outcome, r.Evidence = dissect.Outcome(rng.IntN(int(dissect.NumOutcomes))), dissect.Evidence(rng.IntN(int(dissect.NumEvidence)))
+	r.Answer, r.SessionEnded = dissect.Answer(rng.IntN(int(dissect.NumAnswers))), dissect.SessionEnd(rng.IntN(int(dissect.NumSessionEnds)))
 	r.HandshakeRTT -= int64(rng.IntN(2))
 	return r
 }
