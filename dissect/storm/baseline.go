@@ -146,13 +146,16 @@ func (s *State) Against(b *Baseline, q *Quality) error {
 	}
 	names := map[string]string{}
 	var wanted []string
+	by := b.byNodes(s)
 	for _, name := range sortedKeys(s.services) {
 		if s.services[name].Attempts == 0 {
 			continue
 		}
 		wanted = append(wanted, name)
-		if as := b.serviceFor(s, name); as != "" {
-			names[name] = as
+		if b.days[name] != nil {
+			names[name] = name
+		} else if by[name] != "" {
+			names[name] = by[name]
 		}
 	}
 	if len(names) == 0 {
@@ -179,22 +182,26 @@ func (s *State) Against(b *Baseline, q *Quality) error {
 	return nil
 }
 
-// serviceFor is the service of the calm day that a service is compared with: of
-// its name, else that of most of its nodes; empty = there is none.
-func (b *Baseline) serviceFor(s *State, name string) string {
-	if b.days[name] != nil {
-		return name
-	}
-	votes := map[string]int{}
+// byNodes is what the calm day calls most of the nodes of a service that it has
+// not under the same name.
+func (b *Baseline) byNodes(s *State) map[string]string {
+	votes := map[string]map[string]int{}
 	for k := range s.nodes {
-		if k.service == name && b.days[b.at[k.at]] != nil {
-			votes[b.at[k.at]]++
+		as := b.at[k.at]
+		if b.days[k.service] != nil || b.days[as] == nil {
+			continue
 		}
+		if votes[k.service] == nil {
+			votes[k.service] = map[string]int{}
+		}
+		votes[k.service][as]++
 	}
-	best := ""
-	for _, as := range sortedKeys(votes) {
-		if votes[as] > votes[best] {
-			best = as
+	best := map[string]string{}
+	for name, n := range votes {
+		for _, as := range sortedKeys(n) {
+			if n[as] > n[best[name]] {
+				best[name] = as
+			}
 		}
 	}
 	return best
@@ -320,9 +327,8 @@ func (l *levels) level(windows []int64, covered int64) *calm {
 		x := l.d.windows[w]
 		failed, decided = failed+int64(x.failed), decided+int64(x.decided)
 		quick, wait = quick+int64(x.quick), wait+int64(x.wait)
-		c.attemptsAltogther += int64(x.attempts)
 	}
-	c.failure, c.wait, c.seconds = ratio(failed, decided), ratio(wait, quick), covered/second
+	c.failure, c.wait = ratio(failed, decided), ratio(wait, quick)
 	return c
 }
 

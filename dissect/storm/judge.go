@@ -48,12 +48,11 @@ func lowerBound(k, n int64) float64 {
 
 // calm is what the service does outside of findings, by window.
 type calm struct {
-	known                      bool
-	attempts, wishes, refresh  float64
-	intents                    float64
-	failure                    float64
-	wait                       float64 // ms, for an answer to what was sent once
-	seconds, attemptsAltogther int64
+	known                     bool
+	attempts, wishes, refresh float64
+	intents                   float64
+	failure                   float64
+	wait                      float64 // ms, for an answer to what was sent once
 }
 
 // judge is the judging of one service, on merged counts.
@@ -210,10 +209,6 @@ func (j *judge) settle() {
 		collect(2 * low * j.th.Surge / 2)
 	}
 	c := &j.calm
-	c.seconds = calmMoments + silent
-	for _, a := range attempts {
-		c.attemptsAltogther += int64(a)
-	}
 	c.attempts, c.wishes = level(attempts, silent, 0.5), level(wishes, silent, 0.5)
 	refresh = slices.DeleteFunc(refresh, func(n float64) bool { return n == 0 }) // clients must attach first
 	if usual := level(refresh, 0, 0.25); usual > 0 {
