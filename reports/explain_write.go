@@ -321,31 +321,20 @@ func (e *Explanation) JSON(w io.Writer, r *Results) error {
 	}
 	at := 0
 	o.raw("nodes", rowsOf(Nodes(), env, nodes, func(o *object, n *storm.Node) {
-		periods := make([]NodePeriod, len(n.Periods))
-		for i, p := range n.Periods {
-			periods[i] = NodePeriod{n, p}
-		}
-		o.raw("periods", rowsOf(NodePeriods(), env, periods, nil))
+		putPeriods(o, env, n)
 		o.raw("migrations", rowsOf(Migrations(), env, slices.Concat(e.Nodes[at].In, e.Nodes[at].Out), nil))
 		at++
 	}))
-	frames := []byte{'['}
-	for i, f := range e.Frames {
-		if i > 0 {
-			frames = append(frames, ',')
-		}
-		var x object
-		x.put("capture_file", f.File)
-		x.put("frame", f.Number)
-		x.put("time", stamp(f.Time))
-		x.put("what", f.What)
-		x.put("source_ip", ipOf(f.source))
-		x.put("source_port", f.source.Port)
-		x.put("destination_ip", ipOf(f.node))
-		x.put("destination_port", f.node.Port)
-		frames = append(frames, x.end()...)
-	}
-	o.raw("frames", append(frames, ']'))
+	o.raw("frames", objects(e.Frames, func(o *object, f *Frame) {
+		o.put("capture_file", f.File)
+		o.put("frame", f.Number)
+		o.put("time", stamp(f.Time))
+		o.put("what", f.What)
+		o.put("source_ip", ipOf(f.source))
+		o.put("source_port", f.source.Port)
+		o.put("destination_ip", ipOf(f.node))
+		o.put("destination_port", f.node.Port)
+	}))
 	filters, err := json.Marshal(append([]Filter{}, e.Filters...))
 	if err != nil {
 		return err

@@ -105,7 +105,7 @@ func groupOf(r map[string]any) (g Group) {
 	return g
 }
 
-// readAll reads a file of groups, and says whether it is a MaxMind database.
+// readAll reads a file of groups, which lies in memory whole.
 func readAll(in io.Reader) ([]byte, error) {
 	b, err := io.ReadAll(io.LimitReader(in, maxMaxMind+1))
 	if err == nil && len(b) > maxMaxMind {

@@ -334,7 +334,6 @@ func againstWords(r *storm.Report) string {
 	return text
 }
 
-// others are the findings beside the verdict.
 // harm is what the clients of the verdict went through.
 func (s *screen) harm() {
 	v := &s.report.Verdict
@@ -373,6 +372,7 @@ func (s *screen) noted(r *Results) {
 	}
 }
 
+// others are the findings beside the verdict.
 func (s *screen) others() {
 	v := &s.report.Verdict
 	const most = 3

@@ -44,25 +44,45 @@ func (o *object) end() []byte {
 // rowsOf gives the rows of a table as objects; more adds to each what the flat
 // table cannot hold.
 func rowsOf[T any](table *Of[T], env *Env, items []T, more func(*object, *T)) []byte {
+	return objects(items, func(o *object, item *T) { putRow(o, table, env, item, more) })
+}
+
+func rowOf[T any](table *Of[T], env *Env, item *T, more func(*object, *T)) []byte {
+	var o object
+	putRow(&o, table, env, item, more)
+	return o.end()
+}
+
+func putRow[T any](o *object, table *Of[T], env *Env, item *T, more func(*object, *T)) {
+	for c, get := range table.get {
+		o.raw(table.Columns[c].Name, appendJSON(nil, table.Columns[c].Kind, get(env, item)))
+	}
+	if more != nil {
+		more(o, item)
+	}
+}
+
+// putPeriods adds what was wrong with a node for a while.
+func putPeriods(o *object, env *Env, n *storm.Node) {
+	all := make([]NodePeriod, len(n.Periods))
+	for i, p := range n.Periods {
+		all[i] = NodePeriod{n, p}
+	}
+	o.raw("periods", rowsOf(NodePeriods(), env, all, nil))
+}
+
+// objects is a list, each filled from an item.
+func objects[T any](items []T, fill func(*object, *T)) []byte {
 	out := []byte{'['}
 	for i := range items {
 		if i > 0 {
 			out = append(out, ',')
 		}
-		out = append(out, rowOf(table, env, &items[i], more)...)
+		var o object
+		fill(&o, &items[i])
+		out = append(out, o.end()...)
 	}
 	return append(out, ']')
-}
-
-func rowOf[T any](table *Of[T], env *Env, item *T, more func(*object, *T)) []byte {
-	var o object
-	for c, get := range table.get {
-		o.raw(table.Columns[c].Name, appendJSON(nil, table.Columns[c].Kind, get(env, item)))
-	}
-	if more != nil {
-		more(&o, item)
-	}
-	return o.end()
 }
 
 // WriteSummary writes the whole judgement as one JSON object; its fields are
@@ -83,13 +103,7 @@ func WriteSummary(w io.Writer, r *Results) error {
 		}
 		o.raw("criteria", rowsOf(Criteria(), env, all, nil))
 	}
-	periods := func(o *object, n *storm.Node) {
-		all := make([]NodePeriod, len(n.Periods))
-		for i, p := range n.Periods {
-			all[i] = NodePeriod{n, p}
-		}
-		o.raw("periods", rowsOf(NodePeriods(), env, all, nil))
-	}
+	periods := func(o *object, n *storm.Node) { putPeriods(o, env, n) }
 	var ledger object
 	sum := r.Analysis.Ledger()
 	for b := range dissect.NumBuckets {
@@ -153,13 +167,7 @@ func baseline(a *storm.Against) []byte {
 	if a == nil {
 		return []byte("null")
 	}
-	services := []byte{'['}
-	for i := range a.Services {
-		s := &a.Services[i]
-		if i > 0 {
-			services = append(services, ',')
-		}
-		var o object
+	services := objects(a.Services, func(o *object, s *storm.AgainstService) {
 		o.put("service", s.Service)
 		o.put("baseline_service", s.CalmService)
 		o.put("begin", stamp(s.From))
@@ -175,8 +183,7 @@ func baseline(a *storm.Against) []byte {
 		}
 		o.put("baseline_failure_ratio", failure)
 		o.put("surge", s.Surge)
-		services = append(services, o.end()...)
-	}
+	})
 	var o object
 	o.put("name", a.Name)
 	kind := "attempts"
@@ -186,18 +193,13 @@ func baseline(a *storm.Against) []byte {
 	o.put("counted", kind)
 	o.put("begin", stamp(a.Begin))
 	o.put("end", stamp(a.End))
-	o.raw("services", append(services, ']'))
+	o.raw("services", services)
 	o.put("missing_services", append([]string{}, a.Missing...))
 	return o.end()
 }
 
 func monitors(all []storm.Monitor) []byte {
-	out := []byte{'['}
-	for i, m := range all {
-		if i > 0 {
-			out = append(out, ',')
-		}
-		var o object
+	return objects(all, func(o *object, m *storm.Monitor) {
 		o.put("client_id", m.ID)
 		o.put("services", m.Services)
 		o.put("nodes", m.Nodes)
@@ -206,25 +208,16 @@ func monitors(all []storm.Monitor) []byte {
 		o.put("interval_ns", m.Every)
 		o.put("first_time", stamp(m.First))
 		o.put("last_time", stamp(m.Last))
-		out = append(out, o.end()...)
-	}
-	return append(out, ']')
+	})
 }
 
 func hypotheses(all []storm.Hypothesis) []byte {
-	out := []byte{'['}
-	for i, h := range all {
-		if i > 0 {
-			out = append(out, ',')
-		}
-		var o object
+	return objects(all, func(o *object, h *storm.Hypothesis) {
 		o.put("name", h.Name)
 		o.put("rank", h.Rank)
 		o.put("score", h.Score)
 		o.put("sentence", h.Sentence)
 		o.put("for", append([]string{}, h.For...))
 		o.put("against", append([]string{}, h.Against...))
-		out = append(out, o.end()...)
-	}
-	return append(out, ']')
+	})
 }
