@@ -18,14 +18,16 @@ import (
 	"squall/samples"
 )
 
-// recording is some seconds of a scenario as a pcapng file.
+// recording is some seconds of a scenario as a pcapng file; 0 = all of it.
 func recording(t testing.TB, name string, d time.Duration, change func(*samples.Scenario)) []byte {
 	t.Helper()
 	sc, ok := samples.Find(name)
 	if !ok {
 		t.Fatal(name)
 	}
-	sc.Duration = d
+	if d > 0 {
+		sc.Duration = d
+	}
 	if change != nil {
 		change(&sc)
 	}

@@ -16,26 +16,16 @@ import (
 // its simulation, though it was taken next to the nodes.
 func TestRoundTripsAreLearnt(t *testing.T) {
 	t.Parallel()
-	sc, _ := samples.Find("outage")
-	sc.Protocol, sc.Refresh, sc.RTT = "tcp", 0, 80*time.Millisecond
-	var b bytes.Buffer
-	w, err := capture.NewWriter(&b, capture.WriterOptions{})
-	if err != nil {
-		t.Fatal(err)
-	}
-	if _, err := samples.Simulate(sc, 1, func(p *capture.Packet) { w.WritePacket(p, "") }); err != nil {
-		t.Fatal(err)
-	}
-	if err := w.Close(); err != nil {
-		t.Fatal(err)
-	}
-	a, report := analyseBytes(t, bytes.NewBuffer(bytes.Clone(b.Bytes())))
+	in := recording(t, "outage", 0, func(sc *samples.Scenario) {
+		sc.Protocol, sc.Refresh, sc.RTT = "tcp", 0, 80*time.Millisecond
+	})
+	a, report := analyseBytes(t, bytes.NewBuffer(in))
 	defer a.Close()
 	p, err := replay.NewPlan(a, report, replay.PlanOptions{Seed: 1})
 	if err != nil {
 		t.Fatal(err)
 	}
-	again, err := capture.Open([]string{"-"}, capture.Options{Stdin: &b})
+	again, err := capture.Open([]string{"-"}, capture.Options{Stdin: bytes.NewReader(in)})
 	if err != nil {
 		t.Fatal(err)
 	}
