@@ -434,6 +434,19 @@ func (s *screen) read(r *Results) {
 			quality = append(quality, thousands(c.n)+" "+c.what)
 		}
 	}
+	ends := 0
+	var at int64
+	for i := range all {
+		if d := all[i].Damage; d != nil && d.Tail {
+			ends, at = ends+1, d.Frame
+		}
+	}
+	switch {
+	case ends > 1:
+		quality = append(quality, fmt.Sprintf("%s files end inside their last record", thousands(int64(ends))))
+	case ends == 1:
+		quality = append(quality, fmt.Sprintf("ends inside its last record (frame %d)", at))
+	}
 	if q.Damaged {
 		quality = append(quality, "an input was damaged: what follows is partial")
 	}

@@ -371,6 +371,9 @@ func TestCutAndDamaged(t *testing.T) {
 	if code != 0 || !strings.Contains(out, "last record") || !strings.Contains(out, "frame 6196") {
 		t.Errorf("cut: exit %d\n%s", code, out)
 	}
+	if code, out, _ = squall(whole[:len(whole)-7], "analyze", "-"); code != 0 || !strings.Contains(strings.Join(strings.Fields(out), " "), "ends inside its last record (frame 6196)") {
+		t.Errorf("cut: exit %d\n%s", code, out)
+	}
 	broken := bytes.Clone(whole)
 	for i := 5000; i < 7000; i++ {
 		broken[i] = 0xff

@@ -207,7 +207,7 @@ func trackerHTTP(d *dissect.Datagram, f *dissect.Flow, m *dissect.Message) (int,
 		f.B++
 		m.Kind, m.Op, m.Txn = dissect.KindRequest, "announce", hash1(uint64(uint32(f.B)))
 		id := parameter(query, "peer_id")
-		m.ClientID, m.Version = id, h.agent
+		m.ClientID, m.Version, m.ServerName = id, h.agent, httpHost(h.host)
 		if v := peerVersion(id); len(h.agent) == 0 {
 			m.Version = v
 		}

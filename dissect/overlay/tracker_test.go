@@ -10,7 +10,7 @@ import (
 const (
 	trackerConnect   = trackerMagic + "\x00\x00\x00\x00TXN1"
 	trackerConnected = "\x00\x00\x00\x00TXN1CONNECTN"
-	trackerGet       = "GET /announce?info_hash=%e4%be&peer_id=-TR2940-chho92c&port=51413&event=started HTTP/1.1\r\nUser-Agent: Transmission/2.94\r\n\r\n"
+	trackerGet       = "GET /announce?info_hash=%e4%be&peer_id=-TR2940-chho92c&port=51413&event=started HTTP/1.1\r\nHost: tracker.example.org:6969\r\nUser-Agent: Transmission/2.94\r\n\r\n"
 )
 
 func announce(txn string, event byte) string {
@@ -66,7 +66,7 @@ func TestTrackerLegs(t *testing.T) {
 }
 
 func TestTrackerHTTP(t *testing.T) {
-	ask := line{data: trackerGet, kind: dissect.KindRequest, op: "announce", id: "-TR2940-chho92c", version: "Transmission/2.94", role: dissect.RoleTracker}
+	ask := line{data: trackerGet, kind: dissect.KindRequest, op: "announce", id: "-TR2940-chho92c", version: "Transmission/2.94", name: "tracker.example.org", role: dissect.RoleTracker}
 	for answer, want := range map[string]line{
 		"HTTP/1.1 200 OK\r\nContent-Length: 20\r\n\r\nd8:intervali1800ee..":  {kind: dissect.KindAccept, op: "announce"},
 		"HTTP/1.0 200 OK\r\n\r\nd14:failure reason6:bannede":                 {kind: dissect.KindRefuse, op: "failure"},

@@ -136,7 +136,7 @@ func hypotheses(r *Report) []Hypothesis {
 		w.ask(1, f.Outcomes.Failed() > 0 && unheard*10 >= f.Outcomes.Failed()*9, "failures are silence", "failures are answers, not silence")
 		w.ask(1, late < 0.05, "no answer is late", "answers come, but late")
 		if f.shut > 0 {
-			w.ask(4, true, fmt.Sprintf("%d nodes went on with the sessions they had and answered nobody new", f.shut), "")
+			w.ask(4, true, many(int64(f.shut), "node", "nodes")+" went on with the sessions they had and answered nobody new", "")
 		}
 		w.ask(1, silent > 1 && silent == down && lastSilence-firstSilence <= 5*second, fmt.Sprintf("%d nodes fell silent within %s", silent, span(lastSilence-firstSilence)),
 			"the nodes did not all fall silent together")

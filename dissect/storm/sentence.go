@@ -96,7 +96,7 @@ func (f *Finding) sentence(c *cascade, q *Quality) string {
 		b.WriteString("; re-triggered after the service had come back")
 	}
 	if f.shut > 0 {
-		fmt.Fprintf(&b, "; sessions from before lived on at %d nodes that answered nobody new: a filter or a full connection table", f.shut)
+		fmt.Fprintf(&b, "; sessions from before lived on at %s that answered nobody new: a filter or a full connection table", many(int64(f.shut), "node", "nodes"))
 	}
 	if f.Metastable {
 		b.WriteString("; it kept itself going although no more clients than usual wanted in")
