@@ -137,43 +137,19 @@ func flagError(cmd *cobra.Command, err error) error {
 	if !unknown {
 		return fmt.Errorf("%w; see %s --help", err, cmd.CommandPath())
 	}
-	best, near := "", 3 // more edits than two are no slip
+	names := &cobra.Command{SuggestionsMinimumDistance: 2} // cobra knows slips of commands only
 	cmd.InitDefaultHelpFlag()
-	try := func(f *pflag.Flag) {
-		if d := edits(wrong, f.Name); d < near && d < len(f.Name) && !f.Hidden {
-			best, near = f.Name, d
+	add := func(f *pflag.Flag) {
+		if !f.Hidden && len(f.Name) > 2 {
+			names.AddCommand(&cobra.Command{Use: f.Name, Run: func(*cobra.Command, []string) {}})
 		}
 	}
-	cmd.Flags().VisitAll(try)
-	cmd.InheritedFlags().VisitAll(try)
-	if best != "" {
-		return fmt.Errorf("unknown flag: --%s: did you mean --%s? All flags: %s --help", wrong, best, cmd.CommandPath())
+	cmd.Flags().VisitAll(add)
+	cmd.InheritedFlags().VisitAll(add)
+	if near := names.SuggestionsFor(wrong); len(near) > 0 {
+		return fmt.Errorf("unknown flag: --%s: did you mean --%s? All flags: %s --help", wrong, strings.Join(near, " or --"), cmd.CommandPath())
 	}
 	return fmt.Errorf("unknown flag: --%s; all flags: %s --help", wrong, cmd.CommandPath())
-}
-
-// edits is the Damerau-Levenshtein distance (optimal string alignment).
-func edits(a, b string) int {
-	var before, last []int
-	for i := 0; i <= len(a); i++ {
-		row := make([]int, len(b)+1)
-		for j := range row {
-			if i == 0 || j == 0 {
-				row[j] = i + j
-				continue
-			}
-			cost := 1
-			if a[i-1] == b[j-1] {
-				cost = 0
-			}
-			row[j] = min(last[j]+1, row[j-1]+1, last[j-1]+cost)
-			if i > 1 && j > 1 && a[i-1] == b[j-2] && a[i-2] == b[j-1] {
-				row[j] = min(row[j], before[j-2]+1)
-			}
-		}
-		before, last = last, row
-	}
-	return last[len(b)]
 }
 
 // version is the module's version as the build recorded it.
