@@ -7,9 +7,10 @@ import (
 
 // checks tells the rows of monitors: eight passed checks of a node that the next
 // one follows at the interval, nine of ten within 15 % of it; not more than one gap
-// of ten shorter than half of it, nor one row of ten a session that was held; through 80 % of the time; few of the clients.
-// A node without so many passed ones, or that came later, is checked if its series
-// has the interval of another of the same host.
+// of ten shorter than half of it, nor one row of ten a session that was held;
+// through 80 % of the time; few of the clients. A node without so many passed ones,
+// or that came later, is checked if its series has the interval of another of the
+// same host.
 func checks(rows []Row, listened int64) map[int]bool {
 	type pair struct {
 		client netip.Addr
@@ -30,6 +31,7 @@ func checks(rows []Row, listened int64) map[int]bool {
 			series[k] = append(series[k], i)
 		}
 	}
+	alike := func(gap, every int64) bool { return gap*100 >= every*85 && gap*100 <= every*115 }
 	passed := func(r *Row) bool {
 		if r.Outcome == "accepted" {
 			return r.sessionEnd != 0 && r.sessionEnd-r.Start <= 10e9
@@ -51,7 +53,7 @@ func checks(rows []Row, listened int64) map[int]bool {
 		every := gaps[len(gaps)/2]
 		like, hurried, held, covered := 0.0, 0.0, 0.0, int64(0)
 		for _, g := range gaps {
-			if g*100 >= every*85 && g*100 <= every*115 {
+			if alike(g, every) {
 				like++
 			}
 		}
@@ -76,11 +78,17 @@ func checks(rows []Row, listened int64) map[int]bool {
 			found[k] = every
 		}
 	}
-	joined := map[pair]bool{}
+	if len(found) == 0 {
+		return nil
+	}
+	follows := map[pair]int64{} // the pace of all of a series
 	for k, list := range series {
+		follows[k] = pace(list, true)
+	}
+	joined := map[pair]bool{}
+	for k := range series {
 		for other, every := range found {
-			p := pace(list, true)
-			joined[k] = joined[k] || found[k] > 0 || other.client == k.client && p*100 >= every*85 && p*100 <= every*115
+			joined[k] = joined[k] || found[k] > 0 || other.client == k.client && alike(follows[k], every)
 		}
 	}
 	hosts := map[string]map[netip.Addr]bool{}
@@ -103,7 +111,7 @@ func checks(rows []Row, listened int64) map[int]bool {
 	out := map[int]bool{}
 	for k, yes := range joined {
 		for other := range sure {
-			if p := pace(series[other], true); yes && other.client == k.client && pace(series[k], true)*100 >= p*85 && pace(series[k], true)*100 <= p*115 {
+			if yes && other.client == k.client && alike(follows[k], follows[other]) {
 				for _, i := range series[k] {
 					out[i] = true
 				}
