@@ -200,6 +200,11 @@ func LoadPackets(src capture.Source, recorded []netip.Addr, opt PacketOptions) (
 	}
 	l.p.Moved = len(l.was)
 	if len(l.p.frames) == 0 {
+		for _, f := range src.Files() {
+			if f.Damage != nil {
+				return nil, fmt.Errorf("%s: offset %d, frame %d: %s; no packet can be replayed", f.Path, f.Damage.Offset, f.Damage.Frame, f.Damage.Reason)
+			}
+		}
 		return nil, fmt.Errorf("no packet can be replayed%s", (&Plan{Header: Header{Coverage: Coverage{LeftOut: l.p.LeftOut}}}).leftOut())
 	}
 	return l.p, nil

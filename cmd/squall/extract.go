@@ -286,12 +286,7 @@ func extract(cmd *cobra.Command, in *source, args []string, sel *selection, out 
 	if err := interrupted(cmd); err != nil {
 		return err
 	}
-	for _, f := range src.Files() {
-		if d := f.Damage; d != nil && !d.Tail {
-			return exitError{exitDamaged, fmt.Errorf("%s: offset %d, frame %d: %s; what came before is in %s", f.Path, d.Offset, d.Frame, d.Reason, out)}
-		}
-	}
-	return nil
+	return brokenOff(src.Files(), "what came before is in "+out)
 }
 
 // indexName is the file of a kept directory that says where packets lie.

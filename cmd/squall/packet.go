@@ -64,7 +64,7 @@ counted as residual, and are sent with --keep-residual only.
 Loopback is free, private addresses need --allow CIDR (at most /24, IPv6 /64),
 for sources too; addresses of the capture, public, multicast and broadcast ones
 are never sent to. Refusals exit with 4. It takes CAP_NET_RAW; root becomes an
-ordinary user (-Z) once the interface is open.
+ordinary user (-Z) once the captures are read, before anything is sent.
 
 Nobody reacts to what comes back: this is for parsers, counters and IDS. Whether
 it would happen again is a question for squall plan and squall replay.`,
@@ -160,15 +160,18 @@ it would happen again is a question for squall plan and squall replay.`,
 				return usage(err)
 			}
 			defer src.Close()
-			if wire != nil { // what needed root is open
-				if _, err := relinquish(asUser, ""); err != nil {
-					return usage(err)
-				}
-			}
 			p, err := replay.LoadPackets(src, recorded, opt)
 			if err != nil {
 				return refused(err)
 			}
+			// A capture is opened again when its time comes, so root is kept until
+			// all are read.
+			if wire != nil {
+				if _, err := relinquish(asUser, ""); err != nil {
+					return usage(err)
+				}
+			}
+			cut := func() error { return brokenOff(src.Files(), "what came before was taken") }
 			talk := cmd.OutOrStdout()
 			if out == "-" {
 				talk = cmd.ErrOrStderr()
@@ -181,13 +184,15 @@ it would happen again is a question for squall plan and squall replay.`,
 					return err
 				}
 				if format == "json" {
-					return encode(talk, struct {
+					if err := encode(talk, struct {
 						replay.PacketPlan
 						Residual int64            `json:"residual"`
 						LeftOut  map[string]int64 `json:"left_out"`
-					}{p.Plan(pace), p.Residual, p.LeftOut})
+					}{p.Plan(pace), p.Residual, p.LeftOut}); err != nil {
+						return err
+					}
 				}
-				return nil
+				return cut()
 			}
 			plan := p.Plan(pace)
 			if err := plan.Within(caps); err != nil {
@@ -201,7 +206,7 @@ it would happen again is a question for squall plan and squall replay.`,
 			}
 			if !send {
 				fmt.Fprintf(talk, "dry run: nothing was sent; --send sends this on %s\n", iface)
-				return nil
+				return cut()
 			}
 			m := packetManifest{Squall: version(), User: os.Getuid(), Begin: time.Now().UTC(), Captures: args, SHA256: p.Hash(), Interface: iface, Maps: maps, Allow: allow,
 				Mark: dscp, Pace: pace, Caps: caps, Residual: p.Residual, LeftOut: p.LeftOut}
@@ -227,7 +232,7 @@ it would happen again is a question for squall plan and squall replay.`,
 			case err != nil:
 				return exitError{exitFailed, err}
 			}
-			return nil
+			return cut()
 		},
 	}
 	f := cmd.Flags()

@@ -20,6 +20,7 @@ import (
 	"golang.org/x/net/dns/dnsmessage"
 	"golang.org/x/sys/unix"
 
+	"squall/capture"
 	"squall/replay"
 )
 
@@ -352,6 +353,73 @@ func TestRootBecomesNobody(t *testing.T) {
 	os.WriteFile(filepath.Join(full, "letter"), nil, 0o600)
 	if code, out := replayAs(full); code != exitUsage || !strings.Contains(out, "holds other files") {
 		t.Errorf("exit %d: %s", code, out)
+	}
+}
+
+// TestPacketsOfRootsFiles: packet mode gives root up when it has read its
+// captures, not before: all packets of many files that only root may read go
+// out, and a file that broke off is told with exit 3.
+func TestPacketsOfRootsFiles(t *testing.T) {
+	if !inNamespace(t) {
+		return
+	}
+	whole, _ := outagePlan(t)
+	src, err := capture.Open([]string{whole}, capture.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer src.Close()
+	dir := t.TempDir()
+	if err := os.Chmod(dir, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	var all []capture.Packet
+	for b, err := src.Next(); err == nil; b, err = src.Next() {
+		all = append(all, b.Packets...) // one small file, never given back
+	}
+	const files = 6 // more than are read ahead
+	var names []string
+	for i := range files {
+		name := filepath.Join(dir, fmt.Sprintf("%d.pcap", i))
+		h, err := os.OpenFile(name, os.O_CREATE|os.O_WRONLY, 0o600)
+		if err != nil {
+			t.Fatal(err)
+		}
+		w, err := capture.NewWriter(h, capture.WriterOptionsFor(name))
+		if err != nil {
+			t.Fatal(err)
+		}
+		for k := len(all) * i / files; k < len(all)*(i+1)/files; k++ {
+			if err := w.WritePacket(&all[k], ""); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if err := w.Close(); err != nil {
+			t.Fatal(err)
+		}
+		h.Close()
+		names = append(names, name)
+	}
+	send := func() (int, string) {
+		cmd := exec.Command(os.Args[0], append([]string{"replay", "packets", "-i", "lo", "--map", "0.0.0.0/0=127.0.0.0/8", "--keep-residual", "--top-speed", "--max-rate", "1e9", "--send"}, names...)...)
+		cmd.Env = append(os.Environ(), "SQUALL_AS_COMMAND=1", "SUDO_USER=")
+		out, _ := cmd.CombinedOutput()
+		return cmd.ProcessState.ExitCode(), string(out)
+	}
+	if code, out := send(); code != 0 || !strings.Contains(out, fmt.Sprintf("sent        %d packets", len(all))) {
+		t.Errorf("exit %d, want %d packets\n%s", code, len(all), out)
+	}
+	b, err := os.ReadFile(names[1])
+	if err != nil {
+		t.Fatal(err)
+	}
+	b[24+8] = 0xff // the length of its first record
+	b[24+9], b[24+10], b[24+11] = 0xff, 0xff, 0xff
+	if err := os.WriteFile(names[1], b, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if code, out := send(); code != exitDamaged || !strings.Contains(out, "1.pcap: offset 24, frame 1: ") || strings.Contains(out, fmt.Sprintf("sent        %d packets", len(all))) {
+		t.Errorf("a broken file: exit %d\n%s", code, out)
 	}
 }
 

@@ -390,12 +390,21 @@ func isTerminal(w any) bool {
 	return columns > 0
 }
 
-// damaged is exit 3 where an input broke off before its end.
+// brokenOff is exit 3 where an input ended before its end.
+func brokenOff(files []capture.FileStats, kept string) error {
+	for i := range files {
+		if d := files[i].Damage; d != nil && !d.Tail {
+			return exitError{exitDamaged, fmt.Errorf("%s: offset %d, frame %d: %s; %s", files[i].Path, d.Offset, d.Frame, d.Reason, kept)}
+		}
+	}
+	return nil
+}
+
+// damaged is the same of an analysis.
 func damaged(captures []pipeline.Capture) error {
 	for i := range captures {
-		c := &captures[i]
-		if d := c.Damage; d != nil && !d.Tail {
-			return exitError{exitDamaged, fmt.Errorf("%s: offset %d, frame %d: %s; what came before is in the results", c.Path, d.Offset, d.Frame, d.Reason)}
+		if err := brokenOff([]capture.FileStats{captures[i].FileStats}, "what came before is in the results"); err != nil {
+			return err
 		}
 	}
 	return nil
