@@ -31,6 +31,8 @@ type Plan struct {
 	hash  string
 	// wanted are the attempts whose first bytes Learn looks for.
 	wanted map[flowKey]*wanted
+	// secrets stay in what Learn finds.
+	secrets bool
 }
 
 // Header describes a plan.
@@ -117,8 +119,9 @@ type PlanOptions struct {
 	Overrides    []Override
 	Sources      []string
 	// Payloads asks nodes whose protocol squall does not speak with recorded
-	// bytes, where those may be said again; Learn must follow.
-	Payloads bool
+	// bytes, where those may be said again; Learn must follow. Credentials in
+	// them are blanked, unless KeepSecrets.
+	Payloads, KeepSecrets bool
 	// Virtual plans nodes of any protocol, for a World; nothing can be sent to
 	// those that no dialect speaks.
 	Virtual bool
@@ -293,7 +296,7 @@ func (b *builder) attempt(t *dissect.Attempt) {
 	}
 	if n := b.nodes[node]; b.plan.Nodes[n].Recorded && t.Answer != dissect.AnswerNone && b.tries[n] < templateTries {
 		if b.plan.wanted == nil {
-			b.plan.wanted = map[flowKey]*wanted{}
+			b.plan.wanted, b.plan.secrets = map[flowKey]*wanted{}, b.opt.KeepSecrets
 		}
 		if k := (flowKey{t.Source, t.Destination, t.Proto}); b.plan.wanted[k] == nil {
 			b.plan.wanted[k] = &wanted{node: n, start: t.Start}
@@ -848,6 +851,9 @@ func (p *Plan) Summary() string {
 		}
 		if n.Recorded {
 			fmt.Fprintf(&b, ", %d recorded requests", len(n.Templates))
+			if blanked := n.blanked(); blanked > 0 {
+				fmt.Fprintf(&b, ", credentials blanked in %d", blanked)
+			}
 		}
 		fmt.Fprintln(&b)
 	}

@@ -17,6 +17,26 @@ import (
 // before the node's first. Empty: the node speaks first.
 type Template struct {
 	First []byte `json:"first"`
+	// Blanked: there were credentials.
+	Blanked bool `json:"blanked,omitempty"`
+}
+
+func (n *PlanNode) blanked() (count int) {
+	for i := range n.Templates {
+		if n.Templates[i].Blanked {
+			count++
+		}
+	}
+	return count
+}
+
+// blank overwrites passwords, tokens and cookies in a recorded request; names
+// and addresses stay, for they say what was asked for.
+func (t *Template) blank(n *PlanNode, proto uint8) {
+	s := overlay.Scrubber{Addr: func(a dissect.Addr) dissect.Addr { return a }, Name: func([]byte) {}, Known: func(dissect.Addr) bool { return false }}
+	was := slices.Clone(t.First)
+	s.Scrub(n.Protocol, &dissect.Datagram{Proto: proto, Payload: t.First, PayloadLen: len(t.First)})
+	t.Blanked = !slices.Equal(was, t.First)
 }
 
 // recordable are the protocols whose recorded requests may be sent again though
@@ -39,6 +59,7 @@ const leftNoTemplate = "no whole first request was captured (cut, one side, or i
 // wanted is an attempt whose first bytes are looked for.
 type wanted struct {
 	node        int32
+	proto       uint8
 	start       int64
 	next        uint32 // TCP: sequence number of the next byte
 	begun, done bool
@@ -101,17 +122,23 @@ func (p *Plan) Learn(src capture.Source, roundTrips bool) error {
 	}
 	names := newRecorded(p.Recorded)
 	list := make([]*wanted, 0, len(p.wanted))
-	for _, w := range p.wanted {
+	for k, w := range p.wanted {
+		w.proto = k.proto
 		list = append(list, w)
 	}
 	slices.SortFunc(list, func(a, b *wanted) int { return int(max(min(a.start-b.start, 1), -1)) })
 	for _, w := range list {
 		n := &p.Nodes[w.node]
-		if !w.done || w.bad || len(w.first) == 0 && n.Dialect == "udp" || len(n.Templates) >= templatesMost || names.in(w.first) ||
-			slices.ContainsFunc(n.Templates, func(t Template) bool { return string(t.First) == string(w.first) }) {
+		if !w.done || w.bad || len(w.first) == 0 && n.Dialect == "udp" || len(n.Templates) >= templatesMost || names.in(w.first) {
 			continue
 		}
-		n.Templates = append(n.Templates, Template{w.first})
+		t := Template{First: w.first}
+		if !p.secrets {
+			t.blank(n, w.proto)
+		}
+		if !slices.ContainsFunc(n.Templates, func(o Template) bool { return slices.Equal(o.First, t.First) }) {
+			n.Templates = append(n.Templates, t)
+		}
 	}
 	p.wanted = nil
 	kept := p.Items[:0]

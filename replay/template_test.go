@@ -171,3 +171,36 @@ func TestTemplates(t *testing.T) {
 		t.Error(s.Work)
 	}
 }
+
+// TestTemplatesHoldNoSecrets: recorded credentials are blanked, in as many bytes,
+// unless they are asked for; what was asked stays.
+func TestTemplatesHoldNoSecrets(t *testing.T) {
+	t.Parallel()
+	path := t.TempDir() + "/web.pcap"
+	request := "GET /announce?passkey=0123456789abcdef&left=0 HTTP/1.1\r\nHost: tracker.example\r\nAuthorization: Basic c2VjcmV0\r\nCookie: id=7\r\n\r\n"
+	writeExchanges(t, path, 3, func(int) ([]byte, []byte) { return []byte(request), []byte("HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n") })
+	for _, keep := range []bool{false, true} {
+		a, _ := analyseWith(t, []string{path}, capture.Options{}, dissect.Hints{})
+		p, err := replay.NewPlan(a, nil, replay.PlanOptions{Payloads: true, KeepSecrets: keep, Seed: 1})
+		if err != nil {
+			t.Fatal(err)
+		}
+		src, err := capture.Open([]string{path}, capture.Options{})
+		if err == nil {
+			err = p.Learn(src, false)
+			src.Close()
+		}
+		a.Close()
+		if err != nil || len(p.Nodes) != 1 || len(p.Nodes[0].Templates) != 1 {
+			t.Fatalf("%v: %+v", err, p.Nodes)
+		}
+		got := p.Nodes[0].Templates[0]
+		want := request
+		if !keep {
+			want = strings.NewReplacer("0123456789abcdef", strings.Repeat("x", 16), "Basic c2VjcmV0", strings.Repeat("x", 14), "id=7", "xxxx").Replace(request)
+		}
+		if string(got.First) != want || got.Blanked == keep || strings.Contains(p.Summary(), "blanked in 1") == keep {
+			t.Errorf("keep %v: %q\n%s", keep, got.First, p.Summary())
+		}
+	}
+}

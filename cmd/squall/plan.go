@@ -160,8 +160,9 @@ its time, whatever becomes of it: good for a load at a known rate, wrong for
 
 Requests are made anew from the protocol's rules, and nothing recorded is kept.
 --payloads keeps, for protocols that squall does not speak and whose requests may
-be said twice, up to eight first requests of each node as they were recorded:
-credentials in them, too, so keep such a plan as you keep the capture.
+be said twice, up to eight first requests of each node as they were recorded.
+Passwords, tokens and cookies in them are blanked, where the protocol is known;
+with --keep-secrets they stay: keep such a plan as you keep the capture.
 
 --round-trips keeps how long the clients' TCP handshakes took, for squall replay
 --netem.`,
@@ -202,7 +203,8 @@ credentials in them, too, so keep such a plan as you keep the capture.
 	p.flags(cmd)
 	cmd.Flags().StringVar(&p.mode, "mode", "intent", "intent or attempt")
 	cmd.Flags().BoolVar(&p.trips, "round-trips", false, "keep how long the clients' TCP handshakes took, for squall replay --netem")
-	cmd.Flags().BoolVar(&p.options.Payloads, "payloads", false, "keep what clients sent first at nodes whose protocol squall does not speak, to be sent again as it is; it may hold credentials")
+	cmd.Flags().BoolVar(&p.options.Payloads, "payloads", false, "keep what clients sent first at nodes whose protocol squall does not speak, to be sent again as it is")
+	cmd.Flags().BoolVar(&p.options.KeepSecrets, "keep-secrets", false, "of --payloads: passwords, tokens and cookies, too")
 	cmd.Flags().StringVarP(&out, "write", "w", "", "file for the plan, - for standard output")
 	return cmd
 }

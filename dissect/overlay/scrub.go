@@ -178,8 +178,34 @@ func (s *Scrubber) httpLine(name string, line []byte) {
 			}
 		}
 	}
+	secretsIn(line)
 	if i := bytes.Index(line, []byte("ip=")); i > 0 && (line[i-1] == '?' || line[i-1] == '&') {
 		s.quads(line[i:])
+	}
+}
+
+// urlSecrets are parameters of URLs that let their holder in: the pass keys of
+// private trackers, tokens of APIs.
+var urlSecrets = [][]byte{[]byte("passkey="), []byte("torrent_pass="), []byte("authkey="), []byte("access_token="), []byte("token="), []byte("api_key="), []byte("apikey="),
+	[]byte("password="), []byte("passwd="), []byte("secret=")}
+
+// secretsIn blanks the parameters of a URL that are secret.
+func secretsIn(line []byte) {
+	for _, key := range urlSecrets {
+		for rest := line; ; {
+			i := bytes.Index(rest, key)
+			if i < 0 {
+				break
+			}
+			known := i > 0 && (rest[i-1] == '?' || rest[i-1] == '&')
+			rest = rest[i+len(key):]
+			if v := rest; known {
+				if k := bytes.IndexAny(v, "& #\r\n"); k >= 0 {
+					v = v[:k]
+				}
+				blank(v)
+			}
+		}
 	}
 }
 
@@ -570,6 +596,8 @@ func (s *Scrubber) diameter(b []byte) {
 		switch code {
 		case 1, 263, 264, 283, 293, 296: // User-Name, Session-Id, Origin-Host, Destination-Realm, Destination-Host, Origin-Realm
 			s.Name(v)
+		case 2, 405: // User-Password, CHAP-Response (RFC 7155)
+			clear(v)
 		case 257:
 			if len(v) == 6 {
 				s.four(v[2:])

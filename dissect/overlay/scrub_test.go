@@ -39,6 +39,7 @@ func TestScrub(t *testing.T) {
 			"REGISTER sip:zzzzzzz.zzz SIP/2.0\r\nVia: SIP/2.0/UDP 192.0.2.11:5060;branch=z9hG4bKa\r\nFrom: zzzzz <sip:zzzzz@zzzzzzz.zzz>;tag=1\r\nCall-ID: zzz@192.0.2.11\r\n" +
 				"User-Agent: Phone/1.2.0.18\r\nAuthorization: Digest username=\"zzzzz\", response=\"xxxx\"\r\n\r\n"},
 		{"http", "GET / HTTP/1.1\r\nHost: login.example\r\nCookie: secret\r\n\r\n", "GET / HTTP/1.1\r\nHost: zzzzz.zzzzzzz\r\nCookie: xxxxxx\r\n\r\n"},
+		{"bt-tracker", "GET /announce?passkey=0123&info_hash=x&token=a HTTP/1.1\r\n\r\n", "GET /announce?passkey=xxxx&info_hash=x&token=x HTTP/1.1\r\n\r\n"},
 		{"gnutella", "GNUTELLA/0.6 503 Full\r\nUser-Agent: LimeWire/4.2.1.3\r\nX-Try: 10.0.0.1:6346,172.16.0.9:6347\r\n\r\n",
 			"GNUTELLA/0.6 503 Full\r\nUser-Agent: LimeWire/4.2.1.3\r\nX-Try: 10.0.0.1:6346,172.16.0.8:6347\r\n\r\n"},
 		{"stun", "\x01\x01\x00\x0c\x21\x12\xa4\x42............\x00\x20\x00\x08\x00\x01\x11\x11\xe1\x12\xa6\x48", "\x01\x01\x00\x0c\x21\x12\xa4\x42............\x00\x20\x00\x08\x00\x01\x11\x11\xe1\x12\xa6\x49"},
