@@ -78,7 +78,7 @@ browser:
 # Real nodes and outages on loopback: some five minutes. Servers that are not
 # installed are skipped, by name.
 integration:
-	go test -tags integration -run 'TestRealNodes|TestSkypeAgain|TestTableOfReplayOnSockets|TestPacketsOnWire' -v -timeout 40m ./replay
+	go test -tags integration -run 'TestRealNodes|TestStopsAtOnce|TestSkypeAgain|TestTableOfReplayOnSockets|TestPacketsOnWire' -v -timeout 40m ./replay
 	go test -tags integration -run "TestLive|TestCookbookSQL" -v -timeout 15m ./cmd/squall
 	go test -tags integration -run "TestOthersReadIt" -v -timeout 10m ./reports
 

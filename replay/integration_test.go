@@ -5,6 +5,7 @@ package replay_test
 import (
 	"bytes"
 	"cmp"
+	"context"
 	"encoding/binary"
 	"encoding/hex"
 	"fmt"
@@ -17,6 +18,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -617,6 +619,48 @@ func TestSkypeAgain(t *testing.T) {
 			}
 		}
 	}
+}
+
+// TestStopsAtOnce: a target hears nothing more 100 ms after a run is told to
+// stop, in the midst of retries. A machine that was busy just then may try again.
+func TestStopsAtOnce(t *testing.T) {
+	c, err := net.ListenUDP("udp4", net.UDPAddrFromAddrPort(anyPort))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	c.SetReadBuffer(8 << 20)
+	var last atomic.Int64
+	go func() {
+		b := make([]byte, 2048)
+		for {
+			if _, _, err := c.ReadFromUDPAddrPort(b); err != nil {
+				return
+			}
+			last.Store(time.Now().UnixNano())
+		}
+	}()
+	var items []replay.Item
+	for i := range 20000 {
+		items = append(items, replay.Item{At: time.Duration(i) * 100 * time.Microsecond, Client: int32(i)})
+	}
+	p := planOf(t, "udp", "fixed(50ms, timeout 100ms)", 1, time.Minute, items...)
+	for range 3 {
+		ctx, cancel := context.WithCancel(t.Context())
+		var at time.Time
+		time.AfterFunc(3*time.Second, func() { at = time.Now(); cancel() })
+		_, s, err := collect(t, ctx, &replay.Runner{Plan: p, Targets: []netip.AddrPort{c.LocalAddr().(*net.UDPAddr).AddrPort()}, Guard: guard(t), Caps: replay.Caps{MaxRate: 1e6}, UntilCollapse: true})
+		took := time.Since(at)
+		if err != nil || s.Stopped != "interrupted" || s.Attempts < 10000 {
+			t.Fatalf("%v, %+v", err, s)
+		}
+		time.Sleep(300 * time.Millisecond)
+		after := time.Unix(0, last.Load()).Sub(at)
+		if t.Logf("%d attempts; the last packet came %v after the order to stop, the run ended %v after it", s.Attempts, after, took); after < 100*time.Millisecond {
+			return
+		}
+	}
+	t.Error("packets came more than 100 ms after the order to stop")
 }
 
 // TestTableOfReplayOnSockets is the table of storms.md section 4.3 on

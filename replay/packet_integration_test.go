@@ -9,6 +9,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -41,6 +42,16 @@ func TestPacketsOnWire(t *testing.T) {
 		if n := decoded(t, got, func(*capture.Packet, *dissect.Datagram) {}); n != 0 {
 			t.Errorf("%v: %d packets on the wire", more, n)
 		}
+	}
+	// The hardware address of a router, as this machine knows it.
+	for _, line := range []string{"address add 10.98.0.2/24 dev sqv0", "neigh add 10.98.0.1 lladdr 02:00:00:00:00:99 dev sqv0", "route add default via 10.98.0.1 dev sqv0"} {
+		if out, err := inside("ip", strings.Fields(line)...).CombinedOutput(); err != nil {
+			t.Fatalf("ip %s: %v %s", line, err, out)
+		}
+	}
+	cmd := inside(squall, append([]string{"replay", "packets", in, "-i", "sqv0", "--send"}, append(slices.Clone(maps[:len(maps)-1]), "02:00:00:00:00:99")...)...)
+	if out, _ := cmd.CombinedOutput(); cmd.ProcessState.ExitCode() != 4 || !strings.Contains(string(out), "is the router 10.98.0.1") {
+		t.Errorf("to a router: exit %d\n%s", cmd.ProcessState.ExitCode(), out)
 	}
 	const want = 100_001
 	var report string
@@ -149,13 +160,17 @@ func listen(t *testing.T, inside func(string, ...string) *exec.Cmd, dir string, 
 		time.Sleep(50 * time.Millisecond)
 	}
 	do()
-	size := int64(-1)
-	for range 100 { // until nothing more is written
+	// Until nothing more is written: the kernel hands over what it has once a second.
+	size, same := int64(-1), 0
+	for range 100 {
 		time.Sleep(200 * time.Millisecond)
 		if s, err := os.Stat(file); err == nil && s.Size() == size {
-			break
+			same++
 		} else if err == nil {
-			size = s.Size()
+			size, same = s.Size(), 0
+		}
+		if same == 8 {
+			break
 		}
 	}
 	cmd.Process.Signal(os.Interrupt)

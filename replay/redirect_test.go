@@ -80,8 +80,21 @@ func TestRedirectsAreNotFollowed(t *testing.T) {
 			node := append([]byte("nodenodenodenodenode"), 127, 0, 0, 1, byte(at.Port>>8), byte(at.Port))
 			return append(append(append([]byte("d1:rd2:id20:squall-testnode-00015:nodes26:"), node...), "e1:t4:"...), append(b[i+5:i+9:i+9], "1:y1:re"...)...)
 		}, dissect.OutcomeAccepted},
+		{"bt-tracker", func(b []byte) []byte {
+			if len(b) == 16 { // connect
+				return append(append([]byte{0, 0, 0, 0}, b[12:16]...), 1, 2, 3, 4, 5, 6, 7, 8)
+			}
+			out := append(append([]byte{0, 0, 0, 1}, b[12:16]...), 0, 0, 7, 8, 0, 0, 0, 0, 0, 0, 0, 1)
+			return append(out, 127, 0, 0, 1, byte(at.Port>>8), byte(at.Port)) // a peer
+		}, dissect.OutcomeAccepted},
+		{"http", func([]byte) []byte {
+			return fmt.Appendf(nil, "HTTP/1.1 302 Found\r\nLocation: http://%v/\r\nContent-Length: 0\r\n\r\n", at)
+		}, dissect.OutcomeAccepted}, // the server answers; where it points to is another's affair
 	} {
-		d, _ := replay.FindDialect(tc.dialect)
+		d, spoken := replay.FindDialect(tc.dialect)
+		if !spoken { // asked with what was recorded
+			d, _ = replay.FindDialect("tcp")
+		}
 		var target netip.AddrPort
 		if d.Transport() == dissect.UDP {
 			c, err := net.ListenUDP("udp4", net.UDPAddrFromAddrPort(anyPort))
@@ -120,7 +133,11 @@ func TestRedirectsAreNotFollowed(t *testing.T) {
 				}
 			}()
 		}
-		p := planOf(t, tc.dialect, "fixed(50ms, timeout 500ms, limit 3, random)", 1, time.Second, replay.Item{})
+		p := planOf(t, d.Name(), "fixed(50ms, timeout 500ms, limit 3, random)", 1, 400*time.Millisecond, replay.Item{})
+		if !spoken {
+			p.Nodes[0].Protocol, p.Nodes[0].Recorded = tc.dialect, true
+			p.Nodes[0].Templates = []replay.Template{{First: []byte("GET / HTTP/1.1\r\nHost: a\r\n\r\n")}}
+		}
 		rows, s, err := collect(t, t.Context(), &replay.Runner{Plan: p, Targets: []netip.AddrPort{target}, Guard: guard(t)})
 		if err != nil || s.Outcomes[tc.want] == 0 {
 			t.Errorf("%s: %v, %+v", tc.dialect, err, s)

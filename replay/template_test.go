@@ -178,7 +178,9 @@ func TestTemplatesHoldNoSecrets(t *testing.T) {
 	t.Parallel()
 	path := t.TempDir() + "/web.pcap"
 	request := "GET /announce?passkey=0123456789abcdef&left=0 HTTP/1.1\r\nHost: tracker.example\r\nAuthorization: Basic c2VjcmV0\r\nCookie: id=7\r\n\r\n"
-	writeExchanges(t, path, 3, func(int) ([]byte, []byte) { return []byte(request), []byte("HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n") })
+	writeExchanges(t, path, 3, func(int) ([]byte, []byte) {
+		return []byte(request), []byte("HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n")
+	})
 	for _, keep := range []bool{false, true} {
 		a, _ := analyseWith(t, []string{path}, capture.Options{}, dissect.Hints{})
 		p, err := replay.NewPlan(a, nil, replay.PlanOptions{Payloads: true, KeepSecrets: keep, Seed: 1})

@@ -171,15 +171,15 @@ func (w *worker) begin() (more bool) {
 
 // finish ends everything that is under way when the run is over.
 func (w *worker) finish() {
+	for _, u := range w.shared { // at once: the rows take longer, and nothing is sent after them
+		u.Flush(nil)
+	}
 	for i := int(w.id); i < len(w.clients); i += len(w.workers) {
 		for t := w.clients[i].live; t != nil; {
 			after := t.next
 			t.abandon()
 			t = after
 		}
-	}
-	for _, u := range w.shared {
-		u.Flush(nil)
 	}
 	w.hand()
 }
@@ -331,7 +331,7 @@ func (w *worker) sift(i int) {
 
 // expire lets happen what is due.
 func (w *worker) expire() {
-	for len(w.timers) > 0 && w.timers[0].at <= w.now {
+	for len(w.timers) > 0 && w.timers[0].at <= w.now && !w.over.Load() {
 		m := w.timers[0]
 		w.unset(m)
 		if m.t != nil {

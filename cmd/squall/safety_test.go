@@ -12,6 +12,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"syscall"
 	"testing"
@@ -106,11 +107,14 @@ func TestDryRunSendsNothing(t *testing.T) {
 	_, flags := nodes(t, "sip", 3, replay.NodeConfig{})
 	w := listenWire(t)
 	w.packets()
-	for _, format := range []string{"text", "markdown"} {
+	hash := regexp.MustCompile(`sha256 [0-9a-f]{64}`)
+	told := ""
+	for _, format := range []string{"markdown", "text"} {
 		code, out, errs := squall(nil, append([]string{"replay", plan, "-T", format, "--speed", "60"}, flags...)...)
 		if code != 0 || errs != "" || !strings.Contains(out, "127.0.0.1:") || !strings.Contains(out, "sha256") && format == "text" {
 			t.Errorf("exit %d\n%s%s", code, out, errs)
 		}
+		told = hash.FindString(out)
 	}
 	squall(nil, append([]string{"replay", plan, "--send", "--target", "10.1.2.3:5060"}, flags...)...)
 	squall(nil, "replay", plan, "--send", "--target", "nowhere.example:5060")
@@ -120,6 +124,9 @@ func TestDryRunSendsNothing(t *testing.T) {
 	code, out, errs := squall(nil, append([]string{"replay", plan, "--speed", "120", "--max-rate", "20000", "--send", "-Z", "root"}, flags...)...)
 	if n := w.packets(); code != 0 || n < 120 {
 		t.Errorf("exit %d, %d packets of a run that sends\n%s%s", code, n, out, errs)
+	}
+	if sent := hash.FindString(out); sent == "" || sent != told {
+		t.Errorf("the dry run told of plan %q, what was sent is %q", told, sent)
 	}
 	// The packets of a run, as --pcap keeps them, are what the run says.
 	pcap := filepath.Join(t.TempDir(), "run.pcapng")
@@ -460,5 +467,50 @@ func TestInterrupt(t *testing.T) {
 	time.Sleep(100 * time.Millisecond)
 	if asked() != n {
 		t.Errorf("%d requests after the end", asked()-n)
+	}
+}
+
+// TestPacketModeRefusals: packet mode sends nothing without --send, nothing where
+// a rule refuses, and says why in one line with exit 4.
+func TestPacketModeRefusals(t *testing.T) {
+	if !inNamespace(t) {
+		return
+	}
+	pcap, _ := outagePlan(t)
+	w := listenWire(t)
+	w.packets()
+	every := []string{"--map", "0.0.0.0/0=127.0.0.0/8"}
+	for _, tc := range []struct {
+		want string
+		code int
+		args []string
+	}{
+		{"", 0, append([]string{"--keep-residual"}, every...)}, // a dry run
+		{"covered by no --map", exitRefused, []string{"--send", "--map", "198.51.100.0/24=127.0.0.0/24"}},
+		{"is public", exitRefused, []string{"--send", "--map", "0.0.0.0/0=8.8.8.0/24"}},
+		{"is private: allow its network", exitRefused, []string{"--send", "--map", "0.0.0.0/0=10.9.0.0/16"}},
+		{"wider than /24", exitRefused, []string{"--send", "--map", "0.0.0.0/0=10.9.0.0/16", "--allow", "10.9.0.0/16"}},
+		{"multicast", exitRefused, []string{"--send", "--map", "0.0.0.0/0=224.0.0.0/8"}},
+		{"occurs in the capture", exitRefused, []string{"--send", "--map", "10.1.0.0/24=127.0.1.0/24", "--map", "198.51.100.0/24=198.51.100.0/24", "--allow", "198.51.100.0/24"}},
+		{"makes one address of", exitRefused, []string{"--send", "--map", "10.1.0.0/24=127.0.1.0/24", "--map", "198.51.100.0/24=127.0.1.0/24"}},
+		{"name a recorded address in their payload", exitRefused, append([]string{"--send"}, every...)},
+		{"the cap is --max-rate", exitRefused, append([]string{"--send", "--keep-residual", "--pps", "5000"}, every...)},
+		{"the cap is --max-duration", exitRefused, append([]string{"--send", "--keep-residual", "--pps", "1"}, every...)},
+		{"--max-bytes", exitRefused, append([]string{"--send", "--keep-residual", "--max-bytes", "1000"}, every...)},
+		{"lift the cap with --max-rate", exitRefused, append([]string{"--send", "--keep-residual", "--top-speed"}, every...)},
+		{"nothing goes on for ever", exitUsage, append([]string{"--send", "--loop", "0"}, every...)},
+		{"--send wants -i", exitUsage, append([]string{"--send", "-w", filepath.Join(t.TempDir(), "x.pcap")}, every...)},
+	} {
+		args := []string{"replay", "packets", pcap}
+		if !strings.HasPrefix(tc.want, "--send wants") {
+			args = append(args, "-i", "lo", "-Z", "root")
+		}
+		code, out, errs := squall(nil, append(args, tc.args...)...)
+		if code != tc.code || !strings.Contains(errs, tc.want) || tc.want != "" && strings.Count(errs, "\n") != 1 || code == exitRefused && !strings.HasPrefix(errs, "squall: refused: ") {
+			t.Errorf("%v: exit %d, want %d and %q\n%s%s", tc.args, code, tc.code, tc.want, out, errs)
+		}
+		if n := w.packets(); n != 0 {
+			t.Errorf("%v: %d packets on the wire", tc.args, n)
+		}
 	}
 }
