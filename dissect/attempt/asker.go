@@ -2,6 +2,7 @@ package attempt
 
 import (
 	"slices"
+	"strings"
 
 	"squall/dissect"
 )
@@ -11,7 +12,17 @@ import (
 // nanosecond for each of a few, and no call.
 type asker struct {
 	protocols []dissect.Protocol // nil at those of other transports
-	first     [257][]gate        // by first byte; the last is that of an empty payload
+	// By first byte; the last is that of an empty payload. Most strangers are at
+	// ports that no gate names, and meet those of anywhere alone.
+	anywhere, everywhere [257][]gate
+	named                [portBits / 64]uint64 // ports that gates name, by their low bits
+}
+
+const portBits = 1024
+
+func (a *asker) names(port uint16) bool {
+	port %= portBits
+	return a.named[port/64]>>(port%64)&1 != 0
 }
 
 // gate is a dissect.Gate without its first bytes, made for comparing.
@@ -44,11 +55,13 @@ func newAsker(protocols []dissect.Protocol, transport dissect.Transport) *asker 
 		}
 	}
 	// Most first bytes have the same gates: one copy stays in the cache.
-	for i := range a.first {
-		for j := range i {
-			if slices.Equal(a.first[i], a.first[j]) {
-				a.first[i] = a.first[j]
-				break
+	for _, first := range []*[257][]gate{&a.anywhere, &a.everywhere} {
+		for i := range first {
+			for j := range i {
+				if slices.Equal(first[i], first[j]) {
+					first[i] = first[j]
+					break
+				}
 			}
 		}
 	}
@@ -66,30 +79,41 @@ func (a *asker) add(g dissect.Gate, proto int16) {
 		c.least = max(c.least, c.at+1)
 	}
 	if c.least == 0 && g.Starts == "" {
-		a.first[emptyPayload] = append(a.first[emptyPayload], c)
+		a.put(emptyPayload, c)
 	}
 	c.least = max(c.least, 1)
-	if g.Starts == "" {
-		for b := range emptyPayload {
-			a.first[b] = append(a.first[b], c)
+	firsts := c.mask != 0 && c.at == 0 // known by the first byte alone
+	for b := range emptyPayload {
+		if g.Starts != "" && strings.IndexByte(g.Starts, byte(b)) < 0 || firsts && byte(b)&g.Mask != g.Want {
+			continue
 		}
-		return
-	}
-	var done [emptyPayload]bool
-	for _, b := range []byte(g.Starts) {
-		if !done[b] {
-			done[b] = true
-			a.first[b] = append(a.first[b], c)
+		if firsts {
+			c.mask = 0
 		}
+		a.put(b, c)
 	}
+	for port := int(g.LoPort); g.HiPort != 0 && port <= int(g.HiPort); port++ {
+		a.named[port%portBits/64] |= 1 << (port % 64)
+	}
+}
+
+func (a *asker) put(first int, c gate) {
+	if c.hi == 0 {
+		a.anywhere[first] = append(a.anywhere[first], c)
+	}
+	a.everywhere[first] = append(a.everywhere[first], c)
 }
 
 // probe gives the first protocol that is sure, else the first that may be right.
 func (a *asker) probe(d *dissect.Datagram) int16 {
 	b := d.Payload
-	list := a.first[emptyPayload]
+	first := emptyPayload
 	if len(b) > 0 {
-		list = a.first[b[0]]
+		first = int(b[0])
+	}
+	list := a.anywhere[first]
+	if a.names(d.SrcPort) || a.names(d.DstPort) {
+		list = a.everywhere[first]
 	}
 	n := int32(len(b))
 	best, asked := unknown, unknown

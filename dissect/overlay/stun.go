@@ -117,10 +117,10 @@ func stunClassic(b []byte, n int) (ok, sure bool) {
 }
 
 func (stun) Gates(transport dissect.Transport) []dissect.Gate {
-	cookie := dissect.Gate{Least: stunHeader, At: 4, Mask: 0xff, Want: stunCookie >> 24}
+	cookie := dissect.Gate{Starts: fitting(0, 0xc0), Least: stunHeader, At: 4, Mask: 0xff, Want: stunCookie >> 24}
 	if transport == dissect.TCP {
 		framed := cookie
-		framed.Least, framed.At = stunFrame+stunHeader, stunFrame+4
+		framed.Starts, framed.Least, framed.At = "", stunFrame+stunHeader, stunFrame+4
 		return []dissect.Gate{cookie, framed}
 	}
 	return []dissect.Gate{cookie, {Starts: "\x00\x01", Least: stunHeader, At: 1, Mask: 0xec}} // classic: types 1 and 2
