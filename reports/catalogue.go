@@ -178,6 +178,7 @@ func catalogue() []entry {
 			return each(list), err
 		}},
 		source[pipeline.NAT]{NAT(), func(r *Results) (iter.Seq2[*pipeline.NAT, error], error) { return each(r.Analysis.Seen().NAT), nil }},
+		source[LossSecond]{Losses(), func(r *Results) (iter.Seq2[*LossSecond, error], error) { return each(lossSeconds(r.Analysis)), nil }},
 		source[GroupWindow]{GroupTimeline(), func(r *Results) (iter.Seq2[*GroupWindow, error], error) {
 			list, err := groupTimeline(r)
 			return each(list), err

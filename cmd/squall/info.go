@@ -32,7 +32,9 @@ connections went, makes them no attempts.
 
 Where captures are given a name, as east=FILE, the taps follow: the span of each,
 its clock against the others, its networks inside VXLAN, GENEVE, GRE and the like,
-how much of it was seen elsewhere too, and the SHA-256 of its files.
+how much of it was seen elsewhere too, what it missed of the bytes that TCP
+acknowledged with the worst seconds (squall report loss has all of them), and the
+SHA-256 of its files.
 
 FILE is a capture (pcap, pcapng, also in gzip, zstd, lz4, bzip2), a directory,
 a glob pattern, or - for standard input. Where files are missing in a rotation, of
@@ -129,11 +131,7 @@ func (s *source) describe(w io.Writer, c *pipeline.Capture) {
 	if c.Packets > 0 {
 		line("span", "%s to %s", s.stamp(c.First), s.stamp(c.Last))
 	}
-	drops := "not stated"
-	if c.Drops >= 0 {
-		drops = fmt.Sprint(c.Drops)
-	}
-	line("lost", "%s by the capturing side; %d cut by the snaplen", drops, c.Truncated)
+	line("lost", "%s by the capturing side; %d cut by the snaplen", drops(c), c.Truncated)
 	if c.Observer != "" {
 		line("tap", "%s", c.Observer)
 	}
@@ -157,6 +155,14 @@ func (s *source) describe(w io.Writer, c *pipeline.Capture) {
 		}
 	}
 	line("ledger", "%s", strings.Join(parts, ", "))
+}
+
+// drops are what the capturing side says it lost.
+func drops(c *pipeline.Capture) string {
+	if c.Drops < 0 {
+		return "not stated"
+	}
+	return fmt.Sprint(c.Drops)
 }
 
 func stamp(ns int64) string {

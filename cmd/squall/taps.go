@@ -1,17 +1,20 @@
 package main
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"io"
 	"os"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/spf13/cobra"
 
 	"squall/capture"
 	"squall/dissect"
+	"squall/dissect/attempt"
 	"squall/dissect/pipeline"
 	"squall/dissect/taps"
 )
@@ -115,6 +118,40 @@ func clockWords(c *capture.Clock) string {
 	return c.Source
 }
 
+// worstSeconds is how many seconds of loss are named.
+const worstSeconds = 5
+
+// describeLoss prints how much of what receivers acknowledged a tap has not, and
+// when it missed most.
+func (s *source) describeLoss(line func(name, format string, args ...any), t *pipeline.TapLoss) {
+	sum := t.Sum()
+	if sum.Segments == 0 {
+		line("loss", "not known: no TCP connection began while it listened")
+		return
+	}
+	var heavy int
+	var worst []attempt.Loss
+	for i := range t.Loss {
+		l := t.Loss[i]
+		if l.Heavy() {
+			heavy++
+		}
+		if l.Share() > 0 && l.Segments >= 10 { // of fewer a share says little
+			worst = append(worst, l)
+		}
+	}
+	line("loss", "%.1f %% of %d bytes that TCP acknowledged were not seen", 100*sum.Share(), sum.Seen+max(sum.Unseen, 0))
+	slices.SortStableFunc(worst, func(a, b attempt.Loss) int { return cmp.Compare(b.Share(), a.Share()) })
+	if len(worst) == 0 {
+		return
+	}
+	span := time.Duration(1e9 << t.Coarse)
+	line("", "%d x %v under heavy loss; worst (all: squall report loss):", heavy, span)
+	for _, l := range worst[:min(len(worst), worstSeconds)] {
+		line("", "%s  %4.1f %%, %d of %d bytes", s.stamp(l.At*1e9), 100*l.Share(), l.Unseen, l.Seen+l.Unseen)
+	}
+}
+
 // describeTaps prints what is known of each tap that has a name.
 func (s *source) describeTaps(w io.Writer, a *pipeline.Analysis) {
 	line := func(name, format string, args ...any) {
@@ -128,7 +165,7 @@ func (s *source) describeTaps(w io.Writer, a *pipeline.Analysis) {
 		}
 	}
 	for _, name := range names {
-		var sum pipeline.Capture
+		sum := pipeline.Capture{FileStats: capture.FileStats{Drops: -1}}
 		files := 0
 		for i := range all {
 			c := &all[i]
@@ -143,7 +180,9 @@ func (s *source) describeTaps(w io.Writer, a *pipeline.Analysis) {
 			}
 			sum.Packets += c.Packets
 			sum.Bytes += c.Bytes
-			sum.Drops += max(c.Drops, 0)
+			if c.Drops >= 0 {
+				sum.Drops = max(sum.Drops, 0) + c.Drops
+			}
 			sum.Truncated += c.Truncated
 			sum.Clock = c.Clock
 			sum.Ledger.Add(&c.Ledger)
@@ -155,7 +194,12 @@ func (s *source) describeTaps(w io.Writer, a *pipeline.Analysis) {
 			n := sum.Ledger[dissect.BucketCopy]
 			line("copies", "%d seen at another point before (%.1f %%)", n, 100*float64(n)/float64(sum.Packets))
 		}
-		line("lost", "%d by the capturing side's own count; %d cut by the snaplen", sum.Drops, sum.Truncated)
+		line("lost", "%s by the capturing side; %d cut by the snaplen", drops(&sum), sum.Truncated)
+		for _, t := range a.TapLosses() {
+			if t.Observer == name {
+				s.describeLoss(line, &t)
+			}
+		}
 		if sum.Clock.Source != "" {
 			_, words, _ := strings.Cut(taps.Words(name, &sum.Clock), ": ")
 			line("clock", "%s", words)

@@ -49,6 +49,9 @@ type Config struct {
 	// CopyWithin is how long after its first sighting a packet may be seen at
 	// another capture point; 0 = there is one point. See duplicates.
 	CopyWithin int64
+	// Taps gives the tap of each input, where there are several, so that the loss
+	// of each is measured; nil = there is one.
+	Taps []uint8
 	// MaxFlows bounds the flows held at a time; 0 = 262144. Over it idle flows
 	// are emitted early, undecided ones as unknown.
 	MaxFlows int
@@ -152,6 +155,7 @@ type Engine struct {
 
 	dups       duplicates
 	loss       lossMeter
+	taps       *tapMeters // nil = one
 	orphans    [orphanSlots]orphan
 	msg        dissect.Message
 	view       dissect.Datagram
@@ -168,7 +172,7 @@ func NewEngine(cfg Config, names *Names, emit func(*Record)) *Engine {
 		cfg.MaxFlows = defaultMaxFlows
 	}
 	e := &Engine{cfg: cfg, names: names, emit: emit, cache: map[string]Name{},
-		dups: newDuplicates(cfg.CopyWithin), index: newFlowIndex(), ledgers: map[uint32]*dissect.Ledger{}}
+		dups: newDuplicates(cfg.CopyWithin), taps: newTapMeters(cfg.Taps), index: newFlowIndex(), ledgers: map[uint32]*dissect.Ledger{}}
 	for i := range e.wheel {
 		e.wheel[i] = none
 	}
@@ -200,7 +204,11 @@ func (e *Engine) datagram(d *dissect.Datagram) dissect.Bucket {
 	default:
 		return dissect.BucketOther
 	}
-	switch e.dups.seen(d) {
+	sight := e.dups.seen(d)
+	if e.taps != nil && d.Class == dissect.ClassTCP && sight != again {
+		e.taps.segment(d)
+	}
+	switch sight {
 	case again:
 		e.stats.Duplicates++
 		if !e.cfg.KeepDuplicates {

@@ -2,6 +2,7 @@ package attempt
 
 import (
 	"cmp"
+	"math"
 	"slices"
 
 	"squall/dissect"
@@ -14,6 +15,13 @@ const (
 	// maxMissing is how many bytes a capture may miss of a connection at a time;
 	// more is no loss but a number that does not fit.
 	maxMissing = 1 << 22
+	// maxTapFlows is how many connections at a tap an engine remembers beside its
+	// flows, twice; the oldest are forgotten.
+	maxTapFlows = 1 << 13
+	// Under heavy loss, of at least lossySegments segments so much was
+	// acknowledged and not seen.
+	lossyShare    = 0.2
+	lossySegments = 20
 )
 
 // Loss is what a capture shows and does not show of the bytes that receivers
@@ -31,6 +39,13 @@ func (l *Loss) Share() float64 {
 		return 0
 	}
 	return float64(l.Unseen) / float64(l.Seen+l.Unseen)
+}
+
+// Heavy reports that a fifth and more is missing, with 95 % confidence, as if all
+// segments were of one length.
+func (l *Loss) Heavy() bool {
+	p := l.Share()
+	return l.Segments >= lossySegments && p-1.64*math.Sqrt(p*(1-p)/float64(l.Segments)) >= lossyShare
 }
 
 // heard is what was seen of one direction of a connection.
@@ -90,11 +105,11 @@ func coarser(list []Loss, shift uint) []Loss {
 }
 
 // measure takes a segment of a connection whose SYN was seen.
-func (e *Engine) measure(f *flow, d *dissect.Datagram, fromA bool) {
+func (m *lossMeter) measure(h *[2]heard, d *dissect.Datagram, fromA bool) {
 	if d.Flags&dissect.RST != 0 {
 		return
 	}
-	s, o := &f.heard[0], &f.heard[1]
+	s, o := &h[0], &h[1]
 	if fromA {
 		s, o = o, s
 	}
@@ -108,7 +123,7 @@ func (e *Engine) measure(f *flow, d *dissect.Datagram, fromA bool) {
 	seq := d.Seq
 	if d.Flags&dissect.SYN == 0 && s.any && !s.own && seq == s.next {
 		// The other side knew its SYN, and the capture does not.
-		l := e.loss.at(d.Time)
+		l := m.at(d.Time)
 		l.Unseen++
 		l.Segments++
 	}
@@ -132,17 +147,17 @@ func (e *Engine) measure(f *flow, d *dissect.Datagram, fromA bool) {
 			if d.Flags&(dissect.SYN|dissect.ACK) == dissect.SYN {
 				return // without it there is no flow, so it is no sample of what is lost
 			}
-			l := e.loss.at(d.Time)
+			l := m.at(d.Time)
 			l.Seen += int64(fresh)
 			l.Segments++
 		case s.hole > 0 && int32(seq-s.end) < 0:
-			l := e.loss.at(d.Time)
+			l := m.at(d.Time)
 			n := min(s.hole, size)
 			s.hole -= n
 			l.Seen += int64(n)
 			l.Segments++
 		case s.gone > 0 && int32(seq-s.next+s.gone) >= 0: // its acknowledgement was faster
-			l := e.loss.at(d.Time)
+			l := m.at(d.Time)
 			n := min(s.gone, size)
 			s.gone -= n
 			l.Unseen -= int64(n)
@@ -161,7 +176,7 @@ func (e *Engine) measure(f *flow, d *dissect.Datagram, fromA bool) {
 		return
 	}
 	if o.hole > 0 && int32(d.Ack-o.end) >= 0 {
-		l := e.loss.at(d.Time)
+		l := m.at(d.Time)
 		l.Unseen += int64(o.hole)
 		l.Segments++
 		o.hole = 0
@@ -169,7 +184,7 @@ func (e *Engine) measure(f *flow, d *dissect.Datagram, fromA bool) {
 	if missing > 0 {
 		o.next = d.Ack
 		if o.own {
-			l := e.loss.at(d.Time)
+			l := m.at(d.Time)
 			l.Unseen += int64(missing)
 			l.Segments++
 			o.gone = uint32(missing)
@@ -177,18 +192,87 @@ func (e *Engine) measure(f *flow, d *dissect.Datagram, fromA bool) {
 	}
 }
 
+// tapMeters measure what each of several taps missed, whatever the others saw.
+type tapMeters struct {
+	tap        []uint8 // of each input
+	of         []lossMeter
+	young, old map[uint64]*atTap
+}
+
+// atTap is a connection as one tap sees it.
+type atTap struct {
+	isn   uint32
+	heard [2]heard
+}
+
+func newTapMeters(tap []uint8) *tapMeters {
+	if len(tap) == 0 {
+		return nil
+	}
+	return &tapMeters{tap: tap, of: make([]lossMeter, int(slices.Max(tap))+1), young: map[uint64]*atTap{}}
+}
+
+// segment takes a TCP packet that its tap had not seen before.
+func (t *tapMeters) segment(d *dissect.Datagram) {
+	if int(d.File) >= len(t.tap) {
+		return
+	}
+	k := makeKey(d.Source(), d.Destination(), dissect.ProtoTCP, d)
+	tap := t.tap[d.File]
+	h := dissect.FoldBytes(dissect.Fold(uint64(tap)<<32|uint64(k.a.Port)<<16|uint64(k.b.Port), k.net), k.a.Addr[:])
+	h = dissect.FoldBytes(h, k.b.Addr[:])
+	f := t.young[h]
+	if f == nil {
+		if f = t.old[h]; f != nil {
+			t.add(h, f)
+		}
+	}
+	if d.Flags&(dissect.SYN|dissect.ACK|dissect.RST) == dissect.SYN && (f == nil || f.isn != d.Seq) {
+		f = &atTap{isn: d.Seq}
+		t.add(h, f)
+	}
+	if f != nil {
+		t.of[tap].measure(&f.heard, d, k.a == d.Source())
+	}
+}
+
+func (t *tapMeters) add(h uint64, f *atTap) {
+	if len(t.young) >= maxTapFlows {
+		t.old, t.young = t.young, map[uint64]*atTap{}
+	}
+	t.young[h] = f
+}
+
 // JoinLosses adds up lists of loss, in stretches of 1<<shift s.
 func JoinLosses(list []Loss, shift uint) []Loss { return coarser(list, shift) }
 
 // Losses gives the loss by time that the engines saw together, in stretches of
-// 1<<shift s.
+// 1<<shift s: of a packet that any tap has nothing is lost.
 func Losses(engines []*Engine) (list []Loss, shift uint) {
+	meters := make([]*lossMeter, len(engines))
+	for i, e := range engines {
+		meters[i] = &e.loss
+	}
+	return losses(meters)
+}
+
+// TapLosses is the same of one tap alone, by its number in Config.Taps.
+func TapLosses(engines []*Engine, tap int) (list []Loss, shift uint) {
+	var meters []*lossMeter
 	for _, e := range engines {
-		e.loss.turn()
-		e.loss.now = Loss{}
-		e.loss.begun = false
-		shift = max(shift, e.loss.shift)
-		list = append(list, e.loss.list...)
+		if e.taps != nil && tap < len(e.taps.of) {
+			meters = append(meters, &e.taps.of[tap])
+		}
+	}
+	return losses(meters)
+}
+
+func losses(meters []*lossMeter) (list []Loss, shift uint) {
+	for _, m := range meters {
+		m.turn()
+		m.now, m.begun = Loss{}, false
+		shift = max(shift, m.shift)
+		list = append(list, m.list...)
 	}
 	return coarser(list, shift), shift
 }

@@ -1,8 +1,10 @@
 package attempt
 
 import (
+	"cmp"
 	"encoding/binary"
 	"net/netip"
+	"slices"
 	"testing"
 
 	"squall/dissect"
@@ -138,6 +140,38 @@ func TestLoss(t *testing.T) {
 		}
 		if sum.Seen != c.seen || sum.Unseen != c.unseen || shift != 0 {
 			t.Errorf("%s: %d seen and %d unseen, want %d and %d", name, sum.Seen, sum.Unseen, c.seen, c.unseen)
+		}
+	}
+	// Two taps: one has all, the other misses a segment and the SYN-ACK; of a
+	// packet that one has nothing is lost.
+	both := with(up(30, 2, "abcde"), ack(40, 7), up(50, 7, "fgh"), ack(60, 10))
+	for i, d := range both {
+		if other := *d; i != 1 && i != 5 {
+			other.File, other.TTL, other.Time = 1, d.TTL-1, d.Time+1e6
+			both = append(both, &other)
+		}
+	}
+	slices.SortStableFunc(both, func(a, b *dissect.Datagram) int { return cmp.Compare(a.Time, b.Time) })
+	e := NewEngine(Config{CopyWithin: 200e6, Taps: []uint8{0, 1}}, NewNames(), func(*Record) {})
+	for _, d := range both {
+		e.Datagram(d)
+	}
+	total := func(list []Loss, _ uint) (sum Loss) {
+		for _, l := range list {
+			sum.Seen, sum.Unseen = sum.Seen+l.Seen, sum.Unseen+l.Unseen
+		}
+		return sum
+	}
+	for name, c := range map[string]struct {
+		got          Loss
+		seen, unseen int64
+	}{
+		"together":   {total(Losses([]*Engine{e})), 9, 0},
+		"the first":  {total(TapLosses([]*Engine{e}, 0)), 9, 0},
+		"the second": {total(TapLosses([]*Engine{e}, 1)), 5, 4},
+	} {
+		if c.got.Seen != c.seen || c.got.Unseen != c.unseen {
+			t.Errorf("two taps, %s: %d seen and %d unseen, want %d and %d", name, c.got.Seen, c.got.Unseen, c.seen, c.unseen)
 		}
 	}
 	var m lossMeter

@@ -33,7 +33,7 @@ func (e *Engine) tcpSegment(d *dissect.Datagram) dissect.Bucket {
 	f := e.flows.at(fi)
 	before := e.txns.at(f.head).state
 	e.note(f, d, fromA)
-	e.measure(f, d, fromA)
+	e.loss.measure(&f.heard, d, fromA)
 	changed := e.segment(f, d, fromA)
 	if d.PayloadLen > 0 && e.readable(f, d) {
 		changed = e.tcpPayload(fi, d, fromA) || changed
@@ -113,7 +113,7 @@ func (e *Engine) syn(fi int32, k *flowKey, d *dissect.Datagram, fromA bool) diss
 	}
 	t.history(d, true)
 	e.note(e.flows.at(fi), d, fromA)
-	e.measure(e.flows.at(fi), d, fromA)
+	e.loss.measure(&e.flows.at(fi).heard, d, fromA)
 	o := &e.orphans[k.slot()]
 	if o.key == *k && o.ack == d.Seq+1 && d.Time >= o.time && d.Time-o.time <= reorderHold {
 		t.peerISN = o.seq

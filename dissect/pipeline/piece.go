@@ -85,7 +85,7 @@ func Join(cfg Config, pieces []io.Reader) (*Analysis, error) {
 	for _, p := range all {
 		a.evicted += p.Evicted
 		a.unnamed += p.Unnamed
-		a.seen.join(&p.Seen, p.Shard.Count > 1)
+		a.seen.join(&p.Seen, p.Captures, p.Shard.Count > 1)
 		for _, c := range p.Captures {
 			k := keyOf(&c.FileStats)
 			n, ok := seen[k]

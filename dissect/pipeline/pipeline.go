@@ -171,7 +171,7 @@ func Run(ctx context.Context, cfg Config, src capture.Source) (*Analysis, error)
 	joiner := taps.NewJoiner(points.many)
 	engines := make([]*attempt.Engine, shards)
 	for i := range engines {
-		engines[i] = attempt.NewEngine(attempt.Config{Protocols: cfg.Protocols, KeepDuplicates: cfg.KeepDuplicates, MaxFlows: cfg.flowsByShard(), CopyWithin: points.within},
+		engines[i] = attempt.NewEngine(attempt.Config{Protocols: cfg.Protocols, KeepDuplicates: cfg.KeepDuplicates, MaxFlows: cfg.flowsByShard(), CopyWithin: points.within, Taps: points.taps()},
 			names, func(r *attempt.Record) { add(i, r) })
 	}
 	queues := make([]chan *work, n)
@@ -262,6 +262,13 @@ func Run(ctx context.Context, cfg Config, src capture.Source) (*Analysis, error)
 		n.InnerTap, n.OuterTap = files[n.InnerFile].Observer, files[n.OuterFile].Observer
 	}
 	a.seen.Loss, a.seen.Coarse = attempt.Losses(engines)
+	if len(points.names) > 1 {
+		for i, name := range points.names {
+			t := TapLoss{Observer: name}
+			t.Loss, t.Coarse = attempt.TapLosses(engines, i)
+			a.seen.Taps = append(a.seen.Taps, t)
+		}
+	}
 	a.seen.Tunnels = points.networks()
 	if cfg.Clocks != nil {
 		a.seen.Pairs = cfg.Clocks.Pairs

@@ -3,7 +3,6 @@ package pipeline
 import (
 	"cmp"
 	"fmt"
-	"math"
 	"slices"
 	"time"
 
@@ -24,10 +23,6 @@ const (
 	mostCopyWithin = int64(900e6)
 	// maxTunnels is how many network ids of a tap are listed.
 	maxTunnels = 64
-	// A second counts as lossy when of at least lossySegments segments so much
-	// was acknowledged and not seen.
-	lossyShare    = 0.2
-	lossySegments = 20
 )
 
 // Seen is how a flow was found at several points, or from behind a NAT.
@@ -39,9 +34,29 @@ type Seen struct {
 	// stretches of 1<<Coarse s.
 	Loss   []attempt.Loss
 	Coarse uint
+	// Taps is the same for each of several taps, as if the others did not
+	// exist; nil = there is one tap, and Loss is its own.
+	Taps []TapLoss `json:",omitempty"`
 
 	joined  bool
 	Tunnels []Network
+}
+
+// TapLoss is the loss of one tap, in stretches of 1<<Coarse s.
+type TapLoss struct {
+	Observer string
+	Loss     []attempt.Loss
+	Coarse   uint
+}
+
+// Sum is the loss of the tap over all its time.
+func (t *TapLoss) Sum() (sum attempt.Loss) {
+	for i := range t.Loss {
+		sum.Seen += t.Loss[i].Seen
+		sum.Unseen += t.Loss[i].Unseen
+		sum.Segments += t.Loss[i].Segments
+	}
+	return sum
 }
 
 // NAT is a pair of addresses that one packet bore.
@@ -90,6 +105,14 @@ func newPoints(files []capture.FileStats, found *taps.Clocks) *points {
 	return p
 }
 
+// taps is the tap of each input; nil = there is one.
+func (p *points) taps() []uint8 {
+	if len(p.names) < 2 {
+		return nil
+	}
+	return p.tap
+}
+
 // note says at which point a packet was seen.
 func (p *points) note(k *capture.Packet, d *dissect.Datagram) {
 	tap := uint8(0)
@@ -135,7 +158,17 @@ func (a *Analysis) Seen() *Seen { return &a.seen }
 
 // join adds what another piece saw. Every shard of the same inputs has seen
 // all of it.
-func (s *Seen) join(o *Seen, same bool) {
+func (s *Seen) join(o *Seen, captures []Capture, same bool) {
+	for _, t := range o.taps(captures) {
+		n := slices.IndexFunc(s.Taps, func(u TapLoss) bool { return u.Observer == t.Observer })
+		if n < 0 {
+			s.Taps = append(s.Taps, t)
+			continue
+		}
+		u := &s.Taps[n]
+		u.Coarse = max(u.Coarse, t.Coarse)
+		u.Loss = attempt.JoinLosses(append(u.Loss, t.Loss...), u.Coarse)
+	}
 	s.Loss, s.Coarse = attempt.JoinLosses(append(s.Loss, o.Loss...), max(s.Coarse, o.Coarse)), max(s.Coarse, o.Coarse)
 	if same && s.joined {
 		return
@@ -144,6 +177,21 @@ func (s *Seen) join(o *Seen, same bool) {
 	s.NAT, s.MoreNAT = append(s.NAT, o.NAT...), s.MoreNAT+o.MoreNAT
 	s.Pairs, s.Tunnels = append(s.Pairs, o.Pairs...), append(s.Tunnels, o.Tunnels...)
 }
+
+// taps gives the loss by tap, also where there is one.
+func (s *Seen) taps(captures []Capture) []TapLoss {
+	if s.Taps != nil || len(s.Loss) == 0 {
+		return s.Taps
+	}
+	name := ""
+	for i := range captures {
+		name = cmp.Or(name, captures[i].Observer)
+	}
+	return []TapLoss{{name, s.Loss, s.Coarse}}
+}
+
+// TapLosses gives what each tap missed of what receivers acknowledged, by time.
+func (a *Analysis) TapLosses() []TapLoss { return a.seen.taps(a.captures) }
 
 // observe says in a report what its taps and their clocks mean for it.
 func (a *Analysis) observe(r *storm.Report, zone *time.Location) {
@@ -181,7 +229,7 @@ func (a *Analysis) observe(r *storm.Report, zone *time.Location) {
 		var long int64
 		for i, s := range lossy {
 			if long += s.End - s.Start; i < 5 {
-				note("from %s to %s the capture lacks %.0f %% and more of what was acknowledged: the calm is not learned from it", at(s.Start, zone), at(s.End, zone), 100*lossyShare)
+				note("from %s to %s the capture lacks 20 %% and more of what was acknowledged: the calm is not learned from it", at(s.Start, zone), at(s.End, zone))
 			}
 		}
 		heavy := ""
@@ -257,8 +305,7 @@ func at(ns int64, zone *time.Location) string {
 func (a *Analysis) lossy() (out []storm.Span) {
 	for i := range a.seen.Loss {
 		l := &a.seen.Loss[i]
-		p := l.Share() // at least, with 95 % confidence, as if all segments were of one length
-		if l.Segments < lossySegments || p-1.64*math.Sqrt(p*(1-p)/float64(l.Segments)) < lossyShare {
+		if !l.Heavy() {
 			continue
 		}
 		s := storm.Span{Start: l.At * second, End: (l.At + 1<<a.seen.Coarse) * second}

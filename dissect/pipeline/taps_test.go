@@ -42,6 +42,7 @@ func writeTap(t *testing.T, path string, packets []capture.Packet) {
 type judged struct {
 	*storm.Report
 	seen   *pipeline.Seen
+	missed []pipeline.TapLoss
 	ledger dissect.Ledger
 }
 
@@ -73,7 +74,7 @@ func judge(t *testing.T, inputs []string, clocks *taps.Clocks) judged {
 	if l.Total() != read {
 		t.Errorf("the ledger holds %d packets, %d were read", l.Total(), read)
 	}
-	return judged{r, a.Seen(), l}
+	return judged{r, a.Seen(), a.TapLosses(), l}
 }
 
 // far lists by how much what a case says of an outage differs from what one
@@ -170,6 +171,16 @@ func threeTaps(t *testing.T, sc samples.Scenario, seed uint64) {
 		if n.Outer.String() != "203.0.113.77" || !samples.Branch(n.Inner.IP()) || n.InnerTap != "branch" {
 			t.Errorf("no pair of this NAT: %+v", n)
 		}
+	}
+	for _, l := range got.missed { // only the mirror loses; of nodes that refuse every SYN it leaves no trace
+		sum := l.Sum()
+		t.Logf("%s missed %.2f %% of %d bytes", l.Observer, 100*sum.Share(), sum.Seen+sum.Unseen)
+		if sum.Segments == 0 || l.Observer != samples.TapNames[1] && sum.Share() > 0.002 {
+			t.Errorf("%s: %+v", l.Observer, sum)
+		}
+	}
+	if len(got.missed) != len(samples.TapNames) || len(want.missed) != 1 {
+		t.Errorf("the loss of %d taps, and of %d", len(got.missed), len(want.missed))
 	}
 	// Without correction: the same packets, clocks as they are.
 	words, worst = far(judge(t, inputs, nil), want)
