@@ -1,15 +1,12 @@
 package reports
 
-import (
-	"squall/dissect/attempt"
-	"squall/dissect/pipeline"
-)
+import "squall/dissect/pipeline"
 
 // LossSecond is what a tap missed in a stretch of time.
 type LossSecond struct {
 	Observer string
 	Span     int64 // ns
-	attempt.Loss
+	pipeline.Loss
 }
 
 // Losses is the table of what each tap missed of what receivers acknowledged.

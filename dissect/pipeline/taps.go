@@ -42,6 +42,9 @@ type Seen struct {
 	Tunnels []Network
 }
 
+// Loss is what was missed in a stretch of time.
+type Loss = attempt.Loss
+
 // TapLoss is the loss of one tap, in stretches of 1<<Coarse s.
 type TapLoss struct {
 	Observer string
