@@ -3,6 +3,7 @@ package reports
 import (
 	"fmt"
 	"io"
+	"slices"
 	"strings"
 	"time"
 )
@@ -81,6 +82,9 @@ func Write(w io.Writer, f Format, t *Table, rows Rows, opt Options) (n int64, er
 	if err != nil {
 		return 0, fmt.Errorf("%s: %w", f.Name, err)
 	}
+	if t.Bulk {
+		rows = ahead(rows, len(t.Columns))
+	}
 	for row, err := range rows {
 		if err != nil {
 			sink.Close()
@@ -93,4 +97,55 @@ func Write(w io.Writer, f Format, t *Table, rows Rows, opt Options) (n int64, er
 		n++
 	}
 	return n, sink.Close()
+}
+
+// aheadRows is how many rows make a batch.
+const aheadRows = 256
+
+// ahead makes rows on one core while another writes those before: one costs
+// about as much as the other. Two batches are under way at most.
+func ahead(rows Rows, columns int) Rows {
+	type batch struct {
+		cells []Value
+		err   error // after the rows
+	}
+	return func(yield func([]Value, error) bool) {
+		full, free := make(chan batch), make(chan []Value, 2)
+		free <- make([]Value, 0, aheadRows*columns)
+		free <- make([]Value, 0, aheadRows*columns)
+		go func() {
+			defer close(full)
+			b := batch{cells: <-free}
+			for row, err := range rows {
+				if b.err = err; err == nil {
+					if b.cells = append(b.cells, row...); len(b.cells) < cap(b.cells) {
+						continue
+					}
+				}
+				full <- b
+				var more bool
+				if b.cells, more = <-free; err != nil || !more {
+					return
+				}
+			}
+			full <- b
+		}()
+		defer func() { // rows may hold files: nobody reads them after this
+			close(free)
+			for range full {
+			}
+		}()
+		for b := range full {
+			for row := range slices.Chunk(b.cells, columns) {
+				if !yield(row, nil) {
+					return
+				}
+			}
+			if b.err != nil {
+				yield(nil, b.err)
+				return
+			}
+			free <- b.cells[:0]
+		}
+	}
 }

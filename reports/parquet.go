@@ -3,7 +3,9 @@ package reports
 import (
 	"fmt"
 	"io"
+	"math"
 	"strings"
+	"unsafe"
 
 	"github.com/apache/arrow/go/v15/parquet"
 	"github.com/apache/arrow/go/v15/parquet/compress"
@@ -86,11 +88,14 @@ func openParquet(w io.Writer, t *Table, opt Options) (Sink, error) {
 		parquet.WithCompression(compress.Codecs.Zstd),
 		parquet.WithCompressionLevel(parquetLevel),
 		parquet.WithDictionaryDefault(true),
+		// A dictionary that is given up half way leaves two encodings in the
+		// column's statistics, whose order the library takes from a map.
+		parquet.WithDictionaryPageSizeLimit(math.MaxInt32),
 		parquet.WithEncoding(parquet.Encodings.Plain), // never DELTA_*: they panic on columns without values
 		parquet.WithCreatedBy("squall"),
 	}
 	for _, c := range t.Columns {
-		if c.Kind == Time || c.Name == t.Columns[0].Name && strings.HasSuffix(c.Name, "_id") { // hardly a value comes twice
+		if hardlyTwice(t, c) {
 			props = append(props, parquet.WithDictionaryFor(c.Name, false))
 		}
 	}
@@ -98,6 +103,11 @@ func openParquet(w io.Writer, t *Table, opt Options) (Sink, error) {
 		w: file.NewParquetWriter(keepOpen{w}, root, file.WithWriterProps(parquet.NewWriterProperties(props...))),
 		t: t, cols: make([]parquetColumn, len(t.Columns)), micros: opt.ParquetMicros,
 	}, nil
+}
+
+// hardlyTwice says whether most values of a column come once.
+func hardlyTwice(t *Table, c Column) bool {
+	return c.Kind == Time || c.Name == "network_community_id" || c.Name == t.Columns[0].Name && strings.HasSuffix(c.Name, "_id")
 }
 
 // keepOpen hides a Close method: the Parquet writer closes what it is given.
@@ -113,7 +123,7 @@ func (s *parquetSink) Write(row []Value) error {
 		c.levels = append(c.levels, 1)
 		switch s.t.Columns[i].Kind {
 		case String, List:
-			c.texts = append(c.texts, parquet.ByteArray(v.Str))
+			c.texts = append(c.texts, parquet.ByteArray(unsafe.Slice(unsafe.StringData(v.Str), len(v.Str)))) // only read
 		case Float:
 			c.floats = append(c.floats, v.Float)
 		case Bool:

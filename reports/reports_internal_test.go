@@ -4,7 +4,11 @@ import (
 	"bytes"
 	"encoding/csv"
 	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
 	"math/rand/v2"
+	"strconv"
 	"strings"
 	"testing"
 
@@ -186,3 +190,70 @@ func TestColumns(t *testing.T) {
 		}
 	}
 }
+
+// TestParquetIsTheSame: one table gives the same bytes each time, also where
+// hardly a text comes twice.
+func TestParquetIsTheSame(t *testing.T) {
+	texts := make([]string, 30000)
+	for i := range texts {
+		texts[i] = fmt.Sprintf("%060d", i)
+	}
+	table := define("texts", "a text", true, str("text", "itself", func(s *string) string { return *s }))
+	f, err := FindFormat("parquet")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var first []byte
+	for i := range 8 {
+		var b bytes.Buffer
+		if _, err := Write(&b, f, &table.Table, table.List(texts), Options{}); err != nil {
+			t.Fatal(err)
+		}
+		if i == 0 {
+			first = b.Bytes()
+		} else if !bytes.Equal(b.Bytes(), first) {
+			t.Fatalf("written the %dth time it is other bytes", i+1)
+		}
+	}
+}
+
+// TestRowsAhead: rows made ahead of the writer come whole and in order, up to an
+// error, and no more of them are asked for once the writer has failed.
+func TestRowsAhead(t *testing.T) {
+	table := define("numbers", "a number", true, num("number", "", "itself", func(n *int) int64 { return int64(*n) }))
+	made := 0
+	count := func(upTo int) Rows {
+		return table.Rows(&Env{}, func(yield func(*int, error) bool) {
+			for made = 0; made < upTo; made++ {
+				if n := made; !yield(&n, nil) {
+					return
+				}
+			}
+			yield(nil, errors.New("torn"))
+		})
+	}
+	for _, n := range []int{0, 1, aheadRows - 1, aheadRows, aheadRows + 1, 3*aheadRows + 7} {
+		var b bytes.Buffer
+		wrote, err := Write(&b, Format{Name: "csv", Open: openCSV}, &table.Table, count(n), Options{})
+		if err == nil || err.Error() != "torn" || wrote != int64(n) {
+			t.Errorf("of %d rows %d were written: %v", n, wrote, err)
+		}
+		want := "number\n"
+		for i := range n {
+			want += strconv.Itoa(i) + "\n"
+		}
+		if b.String() != want {
+			t.Errorf("%d rows: wrote %q", n, b.String())
+		}
+	}
+	full := Format{Name: "full", Open: func(io.Writer, *Table, Options) (Sink, error) { return fullSink{}, nil }}
+	if _, err := Write(nil, full, &table.Table, count(1e6), Options{}); err == nil || made > 4*aheadRows {
+		t.Errorf("%v after %d rows", err, made)
+	}
+}
+
+// fullSink has no room for a row.
+type fullSink struct{}
+
+func (fullSink) Write([]Value) error { return io.ErrShortWrite }
+func (fullSink) Close() error        { return nil }

@@ -2,10 +2,10 @@ package reports
 
 import (
 	"cmp"
-	"fmt"
 	"iter"
 	"math"
 	"slices"
+	"strconv"
 	"strings"
 
 	"squall/dissect/pipeline"
@@ -208,7 +208,10 @@ func span[T any](name, doc string, get func(*T) int64) field[T] {
 }
 
 // id prints a content hash.
-func id(h uint64) string { return fmt.Sprintf("%016x", h) }
+func id(h uint64) string {
+	s := strconv.FormatUint(h, 16)
+	return "0000000000000000"[len(s):] + s
+}
 
 // nearest is the candidate most like name, for "did you mean"; empty where
 // nothing is alike: more than half of the letters would be others.
