@@ -23,6 +23,7 @@ type Results struct {
 	cfg    storm.Config
 	read   bool            // by people
 	hits   map[found][]hit // once they were counted
+	harmed *impactSum      // once it was counted
 	judge  func() (*storm.Report, error)
 }
 
@@ -184,7 +185,7 @@ func catalogue() []entry {
 			return each(list), err
 		}},
 		source[Impact]{Impacts(), func(r *Results) (iter.Seq2[*Impact, error], error) {
-			list, err := impactOf(r)
+			list, _, err := impactOf(r)
 			return each(list), err
 		}},
 		judged(Policies(), func(r *storm.Report) []storm.Policy { return r.Policies }),

@@ -99,8 +99,27 @@ const (
 	maxCountedFrames = 16
 )
 
+// counting are counts in the order of their begin; those before next are over.
+type counting struct {
+	list []*count
+	next int
+}
+
+// take counts an attempt; they come in the order of their starts.
+func (c *counting) take(a *dissect.Attempt) {
+	for c.next < len(c.list) && c.list[c.next].to <= a.Start {
+		c.next++
+	}
+	for _, n := range c.list[c.next:] {
+		if n.from > a.Start {
+			return
+		}
+		n.take(a)
+	}
+}
+
 func (c *count) take(a *dissect.Attempt) {
-	if a.Start < c.from || a.Start >= c.to || a.Service != c.service || !slices.Contains(c.nodes, a.Destination) {
+	if a.Start >= c.to || a.Service != c.service {
 		return
 	}
 	c.all++
@@ -114,6 +133,17 @@ func (c *count) take(a *dissect.Attempt) {
 	if a.FirstFrame > 0 && len(at.frames) <= maxCountedFrames {
 		at.frames = append(at.frames, a.FirstFrame)
 	}
+}
+
+func (c *counting) sort() {
+	slices.SortStableFunc(c.list, func(a, b *count) int { return cmp.Compare(a.from, b.from) })
+}
+
+func put[K comparable](m map[K]*counting, k K, c *count) {
+	if m[k] == nil {
+		m[k] = &counting{}
+	}
+	m[k].list = append(m[k].list, c)
 }
 
 // filter is the display filter whose frames are the attempts of a capture; empty
@@ -157,9 +187,15 @@ func eventsOf(a *pipeline.Analysis, r *storm.Report) ([]Event, error) {
 	}
 	services, nodes := map[string][]*pin{}, map[dissect.Endpoint][]*pin{}
 	var counts []*count
-	members := map[string][]dissect.Endpoint{}
+	type member struct {
+		service string
+		at      dissect.Endpoint
+	}
+	members, known := map[string][]dissect.Endpoint{}, map[member]bool{}
+	ofService, ofNode := map[string]*counting{}, map[dissect.Endpoint]*counting{}
 	for i := range r.Nodes {
 		members[r.Nodes[i].Service] = append(members[r.Nodes[i].Service], r.Nodes[i].At)
+		known[member{r.Nodes[i].Service, r.Nodes[i].At}] = true
 	}
 	add := func(e Event) int {
 		list = append(list, e)
@@ -178,7 +214,9 @@ func eventsOf(a *pipeline.Analysis, r *storm.Report) ([]Event, error) {
 				what += ", clients are served again"
 			}
 			n := add(Event{Time: f.End, What: what, Service: f.Service})
-			counts = append(counts, &count{event: n, from: f.Onset, to: f.End + 1, service: f.Service, nodes: members[f.Service], by: map[uint32]*counted{}})
+			c := &count{event: n, from: f.Onset, to: f.End + 1, service: f.Service, nodes: members[f.Service], by: map[uint32]*counted{}}
+			counts = append(counts, c)
+			put(ofService, f.Service, c)
 			services[f.Service] = append(services[f.Service], &pin{event: n, at: f.End + 1, before: true, fits: func(a *dissect.Attempt) bool { return a.Outcome.Failed() }})
 		}
 	}
@@ -195,7 +233,9 @@ func eventsOf(a *pipeline.Analysis, r *storm.Report) ([]Event, error) {
 			}
 			if p.End != 0 {
 				at := add(Event{Time: p.End, What: fmt.Sprintf("%v is no longer %s", n.At, kind), Service: n.Service, File: p.EndFile, Frame: p.EndFrame})
-				counts = append(counts, &count{event: at, from: p.Start, to: p.End, service: n.Service, nodes: []dissect.Endpoint{n.At}, by: map[uint32]*counted{}})
+				c := &count{event: at, from: p.Start, to: p.End, service: n.Service, nodes: []dissect.Endpoint{n.At}, by: map[uint32]*counted{}}
+				counts = append(counts, c)
+				put(ofNode, n.At, c)
 				if p.EndFrame > 0 {
 					continue
 				}
@@ -209,12 +249,21 @@ func eventsOf(a *pipeline.Analysis, r *storm.Report) ([]Event, error) {
 			nodes[m.To] = append(nodes[m.To], &pin{event: at, at: m.First, fits: func(*dissect.Attempt) bool { return true }})
 		}
 	}
+	for _, c := range ofService {
+		c.sort()
+	}
+	for _, c := range ofNode {
+		c.sort()
+	}
 	if len(services)+len(nodes)+len(counts) > 0 {
 		for t, err := range a.Attempts() {
 			if err != nil {
 				return nil, err
 			}
-			for _, c := range counts {
+			if c := ofService[t.Service]; c != nil && known[member{t.Service, t.Destination}] {
+				c.take(t)
+			}
+			if c := ofNode[t.Destination]; c != nil {
 				c.take(t)
 			}
 			if t.FirstFrame == 0 {

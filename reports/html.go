@@ -25,7 +25,7 @@ const MaxHTML = 2 << 20
 type budget struct {
 	bins       int // of all charts together
 	services   int // with charts of their own
-	rows       int // of a table
+	rows       int // of a table; a quarter as many notes
 	tableBytes int
 	lanes      int // nodes
 	spells     int // periods of a lane
@@ -93,6 +93,8 @@ type page struct {
 	Odds       []oddsChart
 	Data       *chartData
 	Still      *still
+	Told       []noteView // of --events
+	ToldCut    string
 
 	Hypotheses []hypothesis
 	Tables     []htmlTable
@@ -163,7 +165,11 @@ func newPage(r *Results, report *storm.Report, rows *firstRows, opt HTMLOptions,
 		}
 	}
 	p.verdict(report)
-	p.charts(report, r.Analysis.Quality().Gaps)
+	_, locked, err := impactOf(r)
+	if err != nil {
+		return nil, err
+	}
+	p.charts(report, r.Analysis.Quality().Gaps, locked, r.Told)
 	p.lanes(report)
 	p.Flow = newFlow(report, b.flows, p.zone)
 	p.policies(report)
@@ -178,7 +184,6 @@ func newPage(r *Results, report *storm.Report, rows *firstRows, opt HTMLOptions,
 	}
 	p.blind(r, report)
 	p.commands(r, report, source)
-	var err error
 	p.Style, p.Script, p.Policy, err = dress()
 	return p, err
 }

@@ -256,6 +256,97 @@ func chartsAddUp(t *testing.T, report *storm.Report, text string) {
 	}
 }
 
+// TestHTMLNotes: what people noted stands on the time axis, in a list that the
+// keyboard reaches, and in the pictures that need no script; what lies outside is
+// listed alone. No text becomes markup, and too many are said.
+func TestHTMLNotes(t *testing.T) {
+	r := analysed(t, "outage")
+	report, err := r.Report()
+	if err != nil {
+		t.Fatal(err)
+	}
+	onset := report.Verdict.Onset
+	r.Told = []Event{{Time: onset + 3e9, What: "pager <b>rings</b>"}, {Time: onset - 4e9, What: "deploy of 2.1"}, {Time: report.Begin - 3600e9, What: "the day before"}}
+	page := written(t, r)
+	plain := written(t, analysed(t, "outage"))
+	buttons, marks, lanes, outside := []string{}, []string{}, 0, 0
+	var d chartData
+	for _, e := range harmless(t, page) {
+		switch {
+		case e.tag == "button" && e.attr["data-at"] != "":
+			buttons = append(buttons, e.attr["data-at"])
+		case e.tag == "g" && e.attr["data-at"] != "":
+			marks = append(marks, e.attr["data-at"])
+		case e.tag == "path" && e.attr["class"] == "noted":
+			if lanes++; strings.Count(e.attr["d"], "M") != 2 {
+				t.Errorf("lines %q, want two", e.attr["d"])
+			}
+		case e.tag == "small" && strings.Contains(e.text, "before the charts begin"):
+			outside++
+		case e.attr["id"] == "data":
+			if err := json.Unmarshal([]byte(e.text), &d); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	at := func(ns int64) string { return trim(float64(ns)/1e9 - d.Begin) }
+	if want := []string{at(onset - 4e9), at(onset + 3e9)}; !slices.Equal(buttons, want) || !slices.Equal(marks, want) || outside != 1 {
+		t.Errorf("buttons at %v, marks at %v, want %v; %d outside", buttons, marks, want, outside)
+	}
+	if want := bytes.Count(page, []byte(`class="still"`)) + bytes.Count(page, []byte(`class="lane"`)); lanes != want {
+		t.Errorf("%d pictures and lanes have the lines, want %d", lanes, want)
+	}
+	if !bytes.Contains(page, []byte("pager &lt;b&gt;rings")) || bytes.Contains(plain, []byte(`id="marks"`)) || bytes.Contains(plain, []byte(`"noted"`)) {
+		t.Error("notes are missing, or stand where there are none")
+	}
+	// Too many: the nearest to the onset stay.
+	r.Told = nil
+	for i := range 5000 {
+		r.Told = append(r.Told, Event{Time: onset + int64(i)*1e6, What: fmt.Sprint("note ", i)})
+	}
+	page = written(t, r)
+	if n := bytes.Count(page, []byte("<button type=\"button\" data-at=")); n != fullBudget.rows/4 || !bytes.Contains(page, []byte(thousands(5000-int64(n))+" more are in the table events")) || !bytes.Contains(page, []byte("<span>note 0</span>")) {
+		t.Errorf("%d of 5000 notes", n)
+	}
+}
+
+// TestHTMLLockedOut: the area of the line is the client time of the table impact,
+// whatever the columns.
+func TestHTMLLockedOut(t *testing.T) {
+	r := analysed(t, "outage")
+	report, err := r.Report()
+	if err != nil {
+		t.Fatal(err)
+	}
+	rows, locked, err := impactOf(r)
+	if err != nil {
+		t.Fatal(err)
+	}
+	checked := 0
+	for _, i := range rows {
+		for _, limit := range []int{7, 40, 6000} {
+			a := newAxis(report.Begin, report.End, limit)
+			lost, most := 0.0, 0.0
+			for _, v := range locked[i.Service].mean(&a) {
+				lost, most = lost+v*float64(a.step), max(most, v)
+			}
+			if checked++; math.Abs(lost-float64(i.Locked)) > 1e6 || most > float64(i.Hit) {
+				t.Errorf("%s in %d columns: %.3f client-s, %.1f at most; the table says %.3f of %d", i.Service, a.n, lost/1e9, most, float64(i.Locked)/1e9, i.Hit)
+			}
+		}
+	}
+	if checked == 0 || rows[0].Locked == 0 {
+		t.Error("nobody was locked out")
+	}
+	// Two clients by hand: 5 s to 25 s, 12 s to 15 s.
+	l, a := lockouts{}, newAxis(0, 29e9, 10)
+	l.add(5e9, 25e9)
+	l.add(12e9, 15e9)
+	if got := l.mean(&a); !slices.Equal(got, []float64{0.5, 1.3, 0.5}) {
+		t.Errorf("%v", got)
+	}
+}
+
 // TestHTMLOfHostileNames: what stands in packets cannot become markup.
 func TestHTMLOfHostileNames(t *testing.T) {
 	r := analysed(t, "outage")

@@ -13,7 +13,7 @@ const stillColumns = 200
 
 // still are the lines over time as pictures: the script draws them anew, with zoom
 // and values; without it they remain.
-type still struct{ Outcomes, Intents, Late, Attached template.HTML }
+type still struct{ Outcomes, Intents, Late, Attached, Locked template.HTML }
 
 // layer is a line of a picture, or the area under it.
 type layer struct {
@@ -73,17 +73,29 @@ func newStill(s *series, a *axis) *still {
 		}
 		p.Attached = a.picture([]layer{{class: "l-attached", values: attached}}, 0)
 	}
+	if s.Locked != nil {
+		locked := make([]float64, columns)
+		for i, v := range s.Locked {
+			locked[i/fold] += v / float64(fold)
+		}
+		p.Locked = a.picture([]layer{{class: "l-locked", name: "locked out", values: locked}}, 0)
+	}
 	return p
 }
 
 // picture draws layers over the axis, from 0 to top, or to their highest.
 func (a *axis) picture(layers []layer, top float64) template.HTML {
 	at := func(ns int64) string { return a.zone.in(ns).Format("15:04:05") }
-	return picture(layers, top, at(a.begin), at(a.begin+int64(a.n)*a.step))
+	var marks []float64
+	for _, x := range a.told {
+		marks = append(marks, x/float64(a.n))
+	}
+	return picture(layers, top, at(a.begin), at(a.begin+int64(a.n)*a.step), marks...)
 }
 
-// picture draws layers from 0 to top, or to their highest, between two times.
-func picture(layers []layer, top float64, begin, end string) template.HTML {
+// picture draws layers from 0 to top, or to their highest, between two times, and
+// lines at the marks, parts of the width.
+func picture(layers []layer, top float64, begin, end string, marks ...float64) template.HTML {
 	const width, height = 800, 150
 	if top == 0 {
 		for _, l := range layers {
@@ -112,6 +124,13 @@ func picture(layers []layer, top float64, begin, end string) template.HTML {
 		}
 		if l.area {
 			fmt.Fprintf(&b, "V%dZ", height)
+		}
+		b.WriteString(`"/>`)
+	}
+	if len(marks) > 0 {
+		b.WriteString(`<path class="noted" d="`)
+		for _, x := range marks {
+			fmt.Fprintf(&b, "M%s 0V%d", trim(width*x), height)
 		}
 		b.WriteString(`"/>`)
 	}

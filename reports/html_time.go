@@ -18,7 +18,8 @@ import (
 type axis struct {
 	begin, step int64
 	n           int
-	zone        zone // of its times
+	zone        zone      // of its times
+	told        []float64 // what was noted, in bins
 }
 
 // x is a moment in bins.
@@ -64,6 +65,7 @@ type series struct {
 	Late     []int64   `json:"late"`
 	Answers  []int64   `json:"answers"`
 	Attached []int64   `json:"attached"`
+	Locked   []float64 `json:"locked"` // clients locked out, the mean of the bin
 	Findings []stretch `json:"findings"`
 	Knee     float64   `json:"knee"` // accepted a second, 0 = not known
 
@@ -108,7 +110,7 @@ type serviceView struct {
 }
 
 // charts gathers everything that is drawn over time.
-func (p *page) charts(report *storm.Report, gaps []storm.Span) {
+func (p *page) charts(report *storm.Report, gaps []storm.Span, locked map[string]lockouts, told []Event) {
 	first, last := int64(math.MaxInt64), int64(math.MinInt64)
 	cover := func(from, to int64) { first, last = min(first, from), max(last, to) }
 	if report.End > report.Begin {
@@ -136,6 +138,7 @@ func (p *page) charts(report *storm.Report, gaps []storm.Span) {
 	}
 	a := newAxis(first, last, p.budget.bins/drawn)
 	a.zone = p.zone
+	p.told(told, &a, report.Verdict.Onset)
 	p.axis = a
 	p.Column = plainSpan(a.step)
 	if a.step > storm.WindowLength {
@@ -168,6 +171,20 @@ func (p *page) charts(report *storm.Report, gaps []storm.Span) {
 		}
 		if sum != nil {
 			sum.add(b, w)
+		}
+	}
+	for service, l := range locked {
+		mean := l.mean(&a)
+		for _, s := range []*series{index[service], sum} {
+			if s == nil || highest(mean) == 0 {
+				continue
+			}
+			if s.Locked == nil {
+				s.Locked = make([]float64, a.n)
+			}
+			for i, v := range mean {
+				s.Locked[i] += v
+			}
 		}
 	}
 	seconds := func(t int64) float64 { return math.Round(float64(t-a.begin)/1e6) / 1e3 }
@@ -210,6 +227,9 @@ func (p *page) charts(report *storm.Report, gaps []storm.Span) {
 	for _, s := range data.Services { // what never happened is not sent
 		for i, o := range s.Outcomes {
 			s.Outcomes[i] = orNone(o)
+		}
+		for i, v := range s.Locked {
+			s.Locked[i] = math.Round(v*100) / 100
 		}
 		s.Late, s.Answers, s.Attached = orNone(s.Late), orNone(s.Answers), orNone(s.Attached)
 	}
@@ -462,11 +482,18 @@ func (p *page) lane(n *storm.Node, end int64) template.HTML {
 	if n.Last > at {
 		bar(state, at, n.Last)
 	}
+	if len(a.told) > 0 {
+		b.WriteString(`<path class="noted" d="`)
+		for _, x := range a.told {
+			fmt.Fprintf(&b, "M%s 0V%d", trim(x), laneHeight)
+		}
+		b.WriteString(`"/>`)
+	}
 	return template.HTML(fmt.Sprintf(`<svg class="lane" viewBox="0 0 %d %d" preserveAspectRatio="none" role="img" aria-label="%s">%s</svg>`,
 		a.n, laneHeight, html.EscapeString(strings.Join(words, ", ")), b.String()))
 }
 
-func highest(values []int64) (top int64) {
+func highest[N int64 | float64](values []N) (top N) {
 	for _, v := range values {
 		top = max(top, v)
 	}

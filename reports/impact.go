@@ -2,6 +2,7 @@ package reports
 
 import (
 	"cmp"
+	"maps"
 	"math"
 	"math/bits"
 	"slices"
@@ -86,14 +87,63 @@ type impacts struct {
 	end    int64
 	by     map[impactKey]*Impact
 
+	locked map[string]lockouts // by service
+
 	client *dissect.Client
 	stands map[string]*stand // of the client in hand, by service
 	whole  *impactSum
 }
 
 type impactSum struct {
-	mu sync.Mutex
-	by map[impactKey]*Impact
+	mu     sync.Mutex
+	by     map[impactKey]*Impact
+	locked map[string]lockouts
+}
+
+// lockouts are the changes of how many clients are locked out of a service, by
+// window: none where nothing changes.
+type lockouts map[int64]change
+
+type change struct {
+	clients int64 // more at the end of the window than before it
+	within  int64 // client-ns of them in the window itself
+}
+
+// add counts one client from a time to another.
+func (l lockouts) add(from, to int64) {
+	const w = storm.WindowLength
+	for _, edge := range [...]struct{ at, n int64 }{{from, 1}, {to, -1}} {
+		k := edge.at / w
+		c := l[k]
+		c.clients += edge.n
+		c.within += edge.n * ((k+1)*w - edge.at)
+		l[k] = c
+	}
+}
+
+// mean is how many clients are locked out in each bin of an axis: over the bin's
+// time, so that the area under the line is the client time that was lost.
+func (l lockouts) mean(a *axis) []float64 {
+	const w = storm.WindowLength
+	out := make([]float64, a.n)
+	level, next := int64(0), 0
+	fill := func(until int) {
+		for ; next < until; next++ {
+			out[next] += float64(level)
+		}
+	}
+	for _, k := range slices.Sorted(maps.Keys(l)) {
+		c := l[k]
+		if b := a.bin(k * w); b >= 0 {
+			fill(b + 1)
+			out[b] += (float64(c.within) + float64(c.clients)*float64(a.begin+int64(b+1)*a.step-(k+1)*w)) / float64(a.step)
+		} else if k*w > a.begin {
+			break
+		}
+		level += c.clients
+	}
+	fill(a.n)
+	return out
 }
 
 // stand is how the client in hand stands at a service.
@@ -142,7 +192,7 @@ func (m *impacts) Attempt(a *dissect.Attempt) {
 			s.durations = append(s.durations, at-s.began)
 		}
 		if s.lock != 0 {
-			s.locked += max(a.End-s.lock, 0)
+			m.unlock(a.Service, s, a.End)
 			s.lock = 0
 		}
 	case a.Relation.Counted() && a.Event() == "failure" && (m.client.Attempts > 1 || a.Transmissions > 1 || a.SourcePackets > int64(a.Transmissions) || a.Protocol != ""):
@@ -164,7 +214,7 @@ func (m *impacts) leave() {
 		}
 		never := s.lock != 0
 		if never {
-			s.locked += max(m.end-s.lock, 0)
+			m.unlock(service, s, m.end)
 		}
 		for _, k := range keys {
 			i := m.by[k]
@@ -185,6 +235,20 @@ func (m *impacts) leave() {
 	clear(m.stands)
 }
 
+// unlock ends the time that the client in hand was locked out of a service.
+func (m *impacts) unlock(service string, s *stand, at int64) {
+	if at <= s.lock {
+		return
+	}
+	s.locked += at - s.lock
+	l := m.locked[service]
+	if l == nil {
+		l = lockouts{}
+		m.locked[service] = l
+	}
+	l.add(s.lock, at)
+}
+
 func tally(yes bool) int64 {
 	if yes {
 		return 1
@@ -196,6 +260,19 @@ func (m *impacts) Done() {
 	m.leave()
 	m.whole.mu.Lock()
 	defer m.whole.mu.Unlock()
+	for service, l := range m.locked {
+		all := m.whole.locked[service]
+		if all == nil {
+			m.whole.locked[service] = l
+			continue
+		}
+		for k, c := range l {
+			sum := all[k]
+			sum.clients += c.clients
+			sum.within += c.within
+			all[k] = sum
+		}
+	}
 	for k, i := range m.by {
 		w := m.whole.by[k]
 		if w == nil {
@@ -214,15 +291,19 @@ func (m *impacts) Done() {
 }
 
 // impactOf gives the rows: services by the harm done, each with its groups.
-// A kind of group that the file says nothing of has no rows.
-func impactOf(r *Results) ([]Impact, error) {
-	whole := &impactSum{by: map[impactKey]*Impact{}}
-	_, end := r.Analysis.Span()
-	err := r.Analysis.Visit(func(int) dissect.Visitor {
-		return &impacts{groups: r.Groups, end: end, by: map[impactKey]*Impact{}, stands: map[string]*stand{}, whole: whole}
-	})
-	if err != nil {
-		return nil, err
+// A kind of group that the file says nothing of has no rows. It counts once.
+func impactOf(r *Results) ([]Impact, map[string]lockouts, error) {
+	whole := r.harmed
+	if whole == nil {
+		whole = &impactSum{by: map[impactKey]*Impact{}, locked: map[string]lockouts{}}
+		_, end := r.Analysis.Span()
+		err := r.Analysis.Visit(func(int) dissect.Visitor {
+			return &impacts{groups: r.Groups, end: end, by: map[impactKey]*Impact{}, locked: map[string]lockouts{}, stands: map[string]*stand{}, whole: whole}
+		})
+		if err != nil {
+			return nil, nil, err
+		}
+		r.harmed = whole
 	}
 	said := map[string]bool{"": true}
 	for k := range whole.by {
@@ -242,5 +323,5 @@ func impactOf(r *Results) ([]Impact, error) {
 	slices.SortFunc(out, func(a, b Impact) int {
 		return cmp.Or(cmp.Compare(total(&b), total(&a)), strings.Compare(a.Service, b.Service), strings.Compare(a.By, b.By), cmp.Compare(b.Locked, a.Locked), strings.Compare(a.Group, b.Group))
 	})
-	return out, nil
+	return out, whole.locked, nil
 }

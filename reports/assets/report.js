@@ -70,6 +70,8 @@ const begin = D.begin, step = D.step, n = D.bins, end = begin + n * step;
 const xs = Array.from({ length: n + 1 }, (_, i) => begin + i * step);
 const view = { min: begin, max: end };
 let service = 0, plots = [], printing = false;
+// What people noted: marks over the charts, and a list.
+const marks = all('#marks g'), notes = all('.told button'), noted = marks.map(g => begin + +g.dataset.at);
 // A comparison has sides instead of services, and times from their begin.
 const sides = D.sides, findings = () => sides ? [] : D.services[service].findings || [];
 
@@ -112,6 +114,7 @@ function show() {
       ticks.append(e);
     }
   }
+  placeMarks();
   if (sides) return;
   const s = D.services[service], load = document.querySelector('.loads:not([hidden]) svg.load');
   if (load) {
@@ -119,6 +122,38 @@ function show() {
     if (zoomed) for (let i = Math.max(0, Math.floor(from)); i < Math.min(n, Math.ceil(from + wide)); i++) if (s.attempts[i]) d += dot(load, i);
     load.querySelector('.chosen').setAttribute('d', d);
   }
+}
+// placeMarks puts the marks over the charts, and numbers where there is room.
+function placeMarks() {
+  if (!marks.length || !plots.length) return;
+  const svg = $('marks'), box = plots[0].u.bbox, wide = box.width / devicePixelRatio;
+  svg.style.marginLeft = box.left / devicePixelRatio + 'px';
+  svg.style.width = wide + 'px';
+  let free = -1e9;
+  marks.forEach((g, i) => {
+    const at = (noted[i] - view.min) / (view.max - view.min), text = g.querySelector('text'), out = at < 0 || at > 1;
+    g.toggleAttribute('hidden', out);
+    if (out) return;
+    for (const line of all('line', g)) { line.setAttribute('x1', 100 * at + '%'); line.setAttribute('x2', 100 * at + '%'); }
+    text.setAttribute('x', 100 * at + '%');
+    const room = at * wide >= free;
+    text.textContent = room ? notes[i].firstChild.textContent : '';
+    if (room) free = at * wide + 18;
+  });
+}
+// tell shows the notes that the line is at.
+function tell(t) {
+  if (!marks.length || !plots.length) return;
+  const tip = $('tip'), near = 6 * (view.max - view.min) / plots[0].u.over.clientWidth;
+  const at = noted.map((v, i) => i).filter(i => t !== null && Math.abs(noted[i] - t) <= near);
+  marks.forEach((g, i) => g.classList.toggle('on', at.includes(i)));
+  notes.forEach((b, i) => b.classList.toggle('on', at.includes(i)));
+  tip.hidden = !at.length;
+  if (!at.length) return;
+  tip.replaceChildren(...at.slice(0, 4).map(i => make('div', '', notes[i].children[1].textContent.slice(11) + ' ' + notes[i].children[2].textContent)));
+  if (at.length > 4) tip.append(make('div', '', 'and ' + (at.length - 4) + ' more'));
+  const track = tip.parentElement.clientWidth, x = parseFloat($('marks').style.marginLeft) + plots[0].u.over.clientWidth * (noted[at[0]] - view.min) / (view.max - view.min);
+  tip.style.left = Math.max(0, Math.min(x - tip.offsetWidth / 2, track - tip.offsetWidth)) + 'px';
 }
 function dot(load, i) {
   const s = D.services[service], ok = s.outcomes[0] ? s.outcomes[0][i] : 0;
@@ -138,6 +173,7 @@ function hover(t) {
     line.hidden = i < 0 || at < 0 || at > 1;
     line.style.left = box.left - $('lanes').getBoundingClientRect().left + at * box.width + 'px';
   }
+  tell(t);
   const load = document.querySelector('.loads:not([hidden]) svg.load');
   if (load) load.querySelector('.spot').setAttribute('d', i < 0 || !D.services[service].attempts[i] ? '' : dot(load, i));
 }
@@ -166,8 +202,20 @@ function plot(id, height, series, data, more = {}) {
     c.restore();
   };
   const mark = u => {
-    if (id !== 'outcomes') return;
     const c = u.ctx, px = devicePixelRatio;
+    c.save();
+    c.strokeStyle = colour('noted');
+    c.lineWidth = px;
+    c.setLineDash([3 * px, 3 * px]);
+    c.beginPath();
+    for (const t of noted) if (t >= view.min && t <= view.max) {
+      const x = Math.round(u.valToPos(t, 'x', true)) + px / 2;
+      c.moveTo(x, id === 'outcomes' ? 0 : u.bbox.top);
+      c.lineTo(x, u.bbox.top + u.bbox.height);
+    }
+    c.stroke();
+    c.restore();
+    if (id !== 'outcomes') return;
     let free = -1e9;
     c.save();
     c.font = '600 ' + 11.5 * px + 'px system-ui, sans-serif';
@@ -267,6 +315,11 @@ function draw() {
     plots.push(plot('attached', 120, [{ stroke: colour('attached'), width: 2, fill: colour('attached') + '30' }], [[...s.attached, s.attached[n - 1]]], {
       legend: [['attached', colour('attached'), i => s.attached[i].toLocaleString('en'), true]] }));
   }
+  $('row-locked').hidden = !s.locked;
+  if (s.locked) {
+    plots.push(plot('locked', 120, [{ stroke: colour('locked'), width: 2, fill: colour('locked') + '30' }], [[...s.locked, s.locked[n - 1]]], {
+      legend: [['locked out', colour('locked'), i => amount(s.locked[i]), true]] }));
+  }
   for (const row of all('.loads')) row.hidden = +row.dataset.service !== service;
   show();
   hover(null);
@@ -301,6 +354,21 @@ for (const box of all('.plot')) {
   });
   box.addEventListener('blur', () => point(null));
 }
+notes.forEach((b, i) => {
+  b.addEventListener('focus', () => {
+    const half = (view.max - view.min) / 2;
+    if (noted[i] < view.min || noted[i] > view.max) zoom(noted[i] - half, noted[i] + half);
+    point(noted[i]);
+  });
+  b.addEventListener('mouseenter', () => point(noted[i]));
+  for (const gone of ['blur', 'mouseleave']) b.addEventListener(gone, () => point(null));
+  b.onclick = () => { const around = Math.max((end - begin) / 20, 3 * step); zoom(noted[i] - around, noted[i] + around); point(noted[i]); };
+});
+marks.forEach((g, i) => {
+  g.addEventListener('mouseenter', () => point(noted[i]));
+  g.addEventListener('mouseleave', () => point(null));
+  g.addEventListener('click', () => notes[i].focus());
+});
 const lanes = $('lanes');
 if (lanes) {
   lanes.addEventListener('mousemove', e => {

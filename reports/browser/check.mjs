@@ -2,7 +2,7 @@
 // filter, sort, switch the theme, turn the phone, print.
 import { execFileSync } from 'node:child_process';
 import { createHash } from 'node:crypto';
-import { existsSync, statSync } from 'node:fs';
+import { existsSync, statSync, writeFileSync } from 'node:fs';
 import { resolve } from 'node:path';
 import { chromium } from 'playwright-core';
 
@@ -143,13 +143,46 @@ async function keyboard(page) {
   for (const want of ['theme', 'plot-outcomes', 'plot-intents']) expect(seen.has(want), `the tab key never comes to ${want}`);
 }
 
+// What people noted: marks on the axis, told where the line is, by mouse and by key.
+async function notes(page) {
+  const marks = page.locator('#marks g:not([hidden])'), n = await marks.count();
+  expect(n === 3, `${n} marks of 3`);
+  await page.locator('#marks').scrollIntoViewIfNeeded();
+  const box = await marks.nth(1).locator('line').last().boundingBox();
+  const chart = await page.locator('#plot-outcomes .u-over').boundingBox();
+  expect(box.x > chart.x && box.x < chart.x + chart.width, 'a mark stands beside the chart');
+  await page.mouse.move(box.x + box.width / 2, box.y + 2);
+  expect((await page.textContent('#tip')).includes('pager rings') && await page.isVisible('#tip'), 'a mark does not say what it is');
+  const tip = await page.locator('#tip').boundingBox();
+  expect(tip.x >= 0 && tip.x + tip.width <= page.viewportSize().width, 'the label leaves the page');
+  await page.mouse.move(5, 5);
+  expect(!await page.isVisible('#tip'), 'the label stays');
+  const range = await page.textContent('#range');
+  await page.focus('.told button >> nth=0');
+  expect((await page.textContent('#tip')).includes('deploy of 2.1') && await page.textContent('#at') !== '', 'a note in the list does not move the line');
+  await page.keyboard.press('Tab');
+  expect((await page.textContent('#tip')).includes('pager rings'), 'the tab key does not go on to the next note');
+  await page.keyboard.press('Enter');
+  expect(await page.textContent('#range') !== range, 'a note does not zoom');
+  await page.click('[data-zoom=whole]');
+  await page.evaluate(() => document.activeElement.blur());
+}
+
 const paper = page => page.evaluate(() => getComputedStyle(document.body).backgroundColor);
+
+// noted writes what people might have noted around the onset of a capture.
+function noted(capture) {
+  const onset = JSON.parse(execFileSync(`${out}/squall`, ['analyze', capture, '-q', '-T', 'json'])).verdict.onset, at = s => new Date(Date.parse(onset) + s * 1e3).toISOString();
+  writeFileSync(`${out}/notes.csv`, `time,text,node\n${at(-8)},deploy of 2.1,198.51.100.1\n${at(20)},pager rings,\n${at(45)},"on call restarts the login servers of the second site by hand, one after the other",\n${at(-7200)},backup ends,\n`);
+  return 'notes.csv';
+}
 
 for (const name of samples) {
   where = name;
   const capture = `${out}/${name}.pcap`, file = `${out}/${name}.html`;
   if (!existsSync(capture)) execFileSync(`${out}/squall`, ['sample', name, '-w', capture]);
-  execFileSync(`${out}/squall`, ['analyze', `${name}.pcap`, '-q', '-T', 'html', '-w', file], { cwd: out });
+  const flags = name === 'outage' ? ['--events', noted(capture)] : [];
+  execFileSync(`${out}/squall`, ['analyze', `${name}.pcap`, '-q', ...flags, '-T', 'html', '-w', file], { cwd: out });
   const size = statSync(file).size;
   expect(size < 2 << 20, `${size} bytes`);
   let charts = 0, took = 0, light;
@@ -164,6 +197,7 @@ for (const name of samples) {
     if (scheme === 'light' && charts) {
       await zoomAndHover(page);
       await filterAndSort(page);
+      if (flags.length) await notes(page);
     }
     if (width === 1400 && scheme === 'light') {
       if (charts) await keyboard(page);
