@@ -126,16 +126,25 @@ func (s *source) describe(w io.Writer, c *pipeline.Capture) {
 	for _, l := range c.LinkTypes {
 		links = append(links, fmt.Sprint(l))
 	}
-	line("format", "%s, link type %s, snaplen %d", kind, strings.Join(links, " "), c.Snaplen)
-	line("packets", "%d, %d bytes on the wire, in %.3f s", c.Packets, c.Bytes, float64(c.Last-c.First)/1e9)
+	if c.TransportOnly() {
+		line("format", "%s", kind)
+		line("connections", "%d, %d bytes of text, in %.3f s", c.Packets, c.Bytes, float64(c.Last-c.First)/1e9)
+	} else {
+		line("format", "%s, link type %s, snaplen %d", kind, strings.Join(links, " "), c.Snaplen)
+		line("packets", "%d, %d bytes on the wire, in %.3f s", c.Packets, c.Bytes, float64(c.Last-c.First)/1e9)
+	}
 	if c.Packets > 0 {
 		line("span", "%s to %s", s.stamp(c.First), s.stamp(c.Last))
 	}
-	line("lost", "%s by the capturing side; %d cut by the snaplen", drops(c), c.Truncated)
+	if !c.TransportOnly() {
+		line("lost", "%s by the capturing side; %d cut by the snaplen", drops(c), c.Truncated)
+	}
 	if c.Observer != "" {
 		line("tap", "%s", c.Observer)
 	}
-	line("clock", "%d out of order, %d steps back, %d gaps of more than 30 s", c.OutOfOrder, c.ClockSteps, c.Gaps)
+	if !c.TransportOnly() {
+		line("clock", "%d out of order, %d steps back, %d gaps of more than 30 s", c.OutOfOrder, c.ClockSteps, c.Gaps)
+	}
 	if d := c.Damage; d != nil {
 		note := "DAMAGED"
 		if d.Tail {

@@ -7,9 +7,11 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"maps"
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 
 	"squall/capture"
 	"squall/dissect"
@@ -22,47 +24,57 @@ import (
 // written is an input that holds no packets: a log, or a table of attempts.
 type written struct {
 	path   string
+	tap    string // what it was named, as a tap is
+	clock  capture.Clock
 	format flowlog.Format // None: a table of attempts
 	table  string         // the format of that
 	first  int64
 	stdin  io.Reader
 }
 
+// logger tells apart who wrote things down.
+func (w *written) logger() string {
+	kind, _, _ := strings.Cut(w.format.String(), " ")
+	return w.tap + "=" + kind
+}
+
 // sortInputs takes the logs and tables out of what was named. Directories that
 // hold some are named again by their files.
 func sortInputs(inputs []string, stdin io.Reader) (captures []string, logs []written, in io.Reader, err error) {
 	in = stdin
-	for _, path := range inputs {
+	for _, named := range spread(inputs) {
+		tap, path := capture.SplitInput(named)
 		if path == "-" {
 			r, head, _, _, err := capture.Plain(stdin, flowlog.HeadBytes)
 			if err != nil {
-				captures = append(captures, path)
+				captures = append(captures, named)
 				continue
 			}
 			if w, ok := recognise(path, head); ok && w.table != "parquet" {
-				w.stdin = r
+				w.stdin, w.tap = r, tap
 				logs = append(logs, w)
 				continue
 			}
 			in = r
-			captures = append(captures, path)
+			captures = append(captures, named)
 			continue
 		}
 		info, err := os.Stat(path)
 		if err != nil || !info.IsDir() && !info.Mode().IsRegular() {
-			captures = append(captures, path)
+			captures = append(captures, named)
 			continue
 		}
 		if !info.IsDir() {
 			if w, ok := look(path); ok {
+				w.tap = tap
 				logs = append(logs, w)
 			} else {
-				captures = append(captures, path)
+				captures = append(captures, named)
 			}
 			continue
 		}
 		if _, err := os.Stat(filepath.Join(path, summaryName)); err == nil {
-			captures = append(captures, path)
+			captures = append(captures, named)
 			continue
 		}
 		before := len(logs)
@@ -72,8 +84,12 @@ func sortInputs(inputs []string, stdin io.Reader) (captures []string, logs []wri
 				return err
 			}
 			if w, ok := look(p); ok {
+				w.tap = tap
 				logs = append(logs, w)
 			} else if isCapture(p) {
+				if tap != "" {
+					p = tap + "=" + p
+				}
 				others = append(others, p)
 			}
 			return nil
@@ -82,12 +98,35 @@ func sortInputs(inputs []string, stdin io.Reader) (captures []string, logs []wri
 			return nil, nil, nil, err
 		}
 		if len(logs) == before {
-			captures = append(captures, path)
+			captures = append(captures, named)
 		} else {
 			captures = append(captures, others...)
 		}
 	}
 	return captures, logs, in, nil
+}
+
+// spread takes patterns apart that match logs; capture.Open knows the others.
+func spread(inputs []string) (out []string) {
+	for _, named := range inputs {
+		tap, path := capture.SplitInput(named)
+		if _, err := os.Stat(path); err == nil || path == "-" {
+			out = append(out, named)
+			continue
+		}
+		all, _ := filepath.Glob(path)
+		if !slices.ContainsFunc(all, func(p string) bool { _, ok := look(p); return ok }) {
+			out = append(out, named)
+			continue
+		}
+		for _, p := range all {
+			if tap != "" {
+				p = tap + "=" + p
+			}
+			out = append(out, p)
+		}
+	}
+	return out
 }
 
 // isCapture opens a file of a directory that holds logs, too.
@@ -172,6 +211,10 @@ func (w *written) begins() int64 {
 
 // records reads the logs and tables.
 func records(logs []written, cfg *pipeline.Config) func(*attempt.Names, uint32, func(*attempt.Record)) ([]pipeline.Capture, int64, int64, error) {
+	now := ""
+	if slices.ContainsFunc(logs, func(w written) bool { return w.logger() != logs[0].logger() }) {
+		cfg.Logger = func() string { return now }
+	}
 	return func(names *attempt.Names, number uint32, add func(*attempt.Record)) (out []pipeline.Capture, from, to int64, err error) {
 		for i := range logs {
 			logs[i].first = logs[i].begins()
@@ -184,22 +227,30 @@ func records(logs []written, cfg *pipeline.Config) func(*attempt.Names, uint32, 
 				break
 			}
 		}
-		reader := flowlog.NewReader(window.After, window.Before, add)
+		readers := map[string]*flowlog.Reader{} // by logger
 		tables := taken{names: names, add: add, next: number, known: map[string]uint32{}, window: window}
 		for i := range logs {
 			w := &logs[i]
+			now = w.logger()
 			in, compression, done, err := w.open()
 			if err != nil {
 				return nil, 0, 0, err
 			}
 			at := uint32(len(out)) + number
-			c := pipeline.Capture{FileStats: capture.FileStats{Path: w.path, Format: w.format.String(), Compression: compression, Drops: -1}}
+			c := pipeline.Capture{FileStats: capture.FileStats{Path: w.path, Observer: w.tap, Clock: w.clock, Format: w.format.String(), Compression: compression, Drops: -1}}
 			if w.format == flowlog.None {
 				tables.out = append(out, c)
 				err = tables.read(w, in)
 				out = tables.out
 			} else {
 				var s flowlog.Stats
+				reader := readers[now]
+				if reader == nil {
+					reader = flowlog.NewReader(window.After, window.Before, add)
+					if readers[now] = reader; w.clock.Source != "" {
+						reader.True = w.clock.True
+					}
+				}
 				if s, err = reader.Read(at, w.format, in); err == nil {
 					account(&c, &s)
 				}
@@ -210,12 +261,14 @@ func records(logs []written, cfg *pipeline.Config) func(*attempt.Names, uint32, 
 				return nil, 0, 0, fmt.Errorf("%s: %w", w.path, err)
 			}
 		}
-		from, to = reader.Finish()
-		if tables.to != 0 {
-			if from == 0 {
-				from = tables.from
+		from, to = tables.from, tables.to
+		for _, now = range slices.Sorted(maps.Keys(readers)) {
+			if f, t := readers[now].Finish(); t != 0 {
+				if to == 0 {
+					from = f
+				}
+				from, to = min(from, f), max(to, t)
 			}
-			from, to = min(from, tables.from), max(to, tables.to)
 		}
 		return out, from, to, nil
 	}

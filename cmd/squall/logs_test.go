@@ -5,6 +5,8 @@ import (
 	"encoding/json"
 	"os"
 	"path/filepath"
+	"regexp"
+	"strconv"
 	"strings"
 	"testing"
 )
@@ -108,5 +110,76 @@ func TestLogsAreInputs(t *testing.T) {
 	}
 	if _, err := runLine(t, "analyze", filepath.Join(dir, "nf.csv")); err == nil || !strings.Contains(err.Error(), "no attempts") {
 		t.Errorf("flow records: %v", err)
+	}
+}
+
+// TestLogBesideCapture: a connection in a capture and in logs counts once, whoever
+// began when; what only a log has counts, too.
+func TestLogBesideCapture(t *testing.T) {
+	dir := t.TempDir()
+	in := func(name string) string { return filepath.Join(dir, name) }
+	run := func(args ...string) string {
+		t.Helper()
+		text, err := runLine(t, args...)
+		if err != nil {
+			t.Fatalf("%v: %v", args, err)
+		}
+		return text
+	}
+	run("sample", "s1", "--clients", "100", "-w", in("all.pcap"))
+	run("report", "attempts", in("all.pcap"), "-T", "zeek", "-w", in("conn.log"))
+	run("extract", "-q", in("all.pcap"), "--to", "2010-12-22T16:05:06Z", "-w", in("begin.pcap"))
+	attempts := func(args ...string) (n int, text string) {
+		text = run(append([]string{"analyze", "-q", "-T", "json"}, args...)...)
+		var o struct{ Totals struct{ Attempts int } }
+		if err := json.Unmarshal([]byte(text), &o); err != nil {
+			t.Fatal(err)
+		}
+		return o.Totals.Attempts, text
+	}
+	packets, _ := attempts(in("all.pcap"))
+	part, _ := attempts(in("begin.pcap"))
+	logged, _ := attempts(in("conn.log"))
+	if part >= packets-20 || logged < packets*9/10 {
+		t.Fatalf("%d attempts, %d in the begin, %d in the log", packets, part, logged)
+	}
+	both, text := attempts("east="+in("all.pcap"), "zeek="+in("conn.log"))
+	if both != packets || !strings.Contains(text, "(100.0 %), and count there") {
+		t.Errorf("%d attempts with the log, %d without", both, packets)
+	}
+	if n, text := attempts("east="+in("begin.pcap"), "zeek="+in("conn.log")); n < packets-3 || n > packets+3 || !strings.Contains(text, "connections were seen in packets") {
+		t.Errorf("%d attempts of the begin with the log of all, %d in the packets of all", n, packets)
+	}
+	// Two loggers; the clock of one is an hour off, and then it is said.
+	log, err := os.ReadFile(in("conn.log"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	late := regexp.MustCompile(`(?m)^129303\d{4}`).ReplaceAllStringFunc(string(log), func(at string) string {
+		n, _ := strconv.Atoi(at)
+		return strconv.Itoa(n + 3600)
+	})
+	if err := os.WriteFile(in("late.log"), []byte(late), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	one, _ := attempts("a=" + in("conn.log"))
+	if n, _ := attempts("a="+in("conn.log"), "b="+in("conn.log")); n != one {
+		t.Errorf("%d attempts of two loggers that saw the same, %d of one", n, one)
+	}
+	if n, _ := attempts("a="+in("conn.log"), "b="+in("late.log")); n <= one {
+		t.Errorf("%d attempts of loggers an hour apart, %d of one", n, one)
+	}
+	if n, _ := attempts("a="+in("conn.log"), "b="+in("late.log"), "--clock", "b=+1h"); n != one {
+		t.Errorf("%d attempts once the clock is set right, %d of one", n, one)
+	}
+	// The case stands: it is read back, its names too, and verify knows the log.
+	run("analyze", "-q", "east="+in("all.pcap"), "zeek="+in("conn.log"), "-o", in("kept"))
+	if a, b := run("report", "attempts", in("kept"), "-T", "csv", "-e", "attempt_id"), run("report", "attempts", in("all.pcap"), "-T", "csv", "-e", "attempt_id"); a != b {
+		t.Errorf("the kept case has other attempts than the capture")
+	}
+	run("verify", in("kept"))
+	info := run("info", "-q", "east="+in("all.pcap"), "zeek="+in("conn.log"))
+	if _, of, _ := strings.Cut(info, "tap zeek"); !strings.Contains(of, "(100.0 %)") || !strings.Contains(of, "sha256") {
+		t.Errorf("%s", info)
 	}
 }

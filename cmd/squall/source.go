@@ -40,6 +40,7 @@ type source struct {
 	flows          []written      // that it found
 	keepDuplicates bool
 	clocks         []string                 // of --clock
+	loggers        []string                 // names of logs
 	set            map[string]capture.Clock // once they are known
 	found          *taps.Clocks             // what a first pass over several taps found
 	maxFlows       int
@@ -229,6 +230,9 @@ func (s *source) analyse(cmd *cobra.Command, args []string) (*reports.Results, e
 			}
 			return w.format.Counted()
 		})
+		if err := s.clockLogs(logs, inputs); err != nil {
+			return nil, err
+		}
 		cfg.Records = records(logs, &cfg)
 	}
 	var src capture.Source = noPackets{}

@@ -15,6 +15,7 @@ import (
 	"squall/capture"
 	"squall/dissect"
 	"squall/dissect/attempt"
+	"squall/dissect/flowlog"
 	"squall/dissect/pipeline"
 	"squall/dissect/taps"
 )
@@ -50,6 +51,9 @@ func (s *source) clocksOf(cmd *cobra.Command, inputs []string) (map[string]captu
 			return nil, exitError{exitUsage, fmt.Errorf("--clock %w", err)}
 		}
 		n := slices.IndexFunc(list, func(t taps.Tap) bool { return t.Name == name })
+		if n < 0 && slices.Contains(s.loggers, name) {
+			continue
+		}
 		if n < 0 {
 			return nil, exitError{exitUsage, fmt.Errorf("--clock %s: no input is called %s; name it: %s=FILE", text, name, name)}
 		}
@@ -77,6 +81,37 @@ func (s *source) clocksOf(cmd *cobra.Command, inputs []string) (map[string]captu
 	}
 	s.found = found
 	return found.Of, nil
+}
+
+// clockLogs sets the clocks of logs that --clock names; those of captures are
+// left to clocksOf.
+func (s *source) clockLogs(logs []written, captures []string) error {
+	list, _ := tapsOf(captures)
+	s.loggers = nil
+	for i := range logs {
+		w := &logs[i]
+		s.loggers = append(s.loggers, w.tap)
+		for _, text := range s.clocks {
+			name, c, err := capture.ParseClock(text)
+			switch {
+			case err != nil:
+				return exitError{exitUsage, fmt.Errorf("--clock %w", err)}
+			case name != w.tap:
+			case w.format == flowlog.None:
+				return exitError{exitUsage, fmt.Errorf("--clock %s: %s is a table of attempts, whose times were set right when it was made", text, w.path)}
+			default:
+				c.At = w.begins()
+				w.clock = c
+			}
+		}
+	}
+	for _, text := range s.clocks {
+		name, _, _ := capture.ParseClock(text)
+		if !slices.Contains(s.loggers, name) && !slices.ContainsFunc(list, func(t taps.Tap) bool { return t.Name == name }) {
+			return exitError{exitUsage, fmt.Errorf("--clock %s: no input is called %s; name it: %s=FILE", text, name, name)}
+		}
+	}
+	return nil
 }
 
 // asGiven takes the clocks that were given; others stay as they are.
@@ -166,7 +201,7 @@ func (s *source) describeTaps(w io.Writer, a *pipeline.Analysis) {
 	}
 	for _, name := range names {
 		sum := pipeline.Capture{FileStats: capture.FileStats{Drops: -1}}
-		files := 0
+		files, logged := 0, true
 		for i := range all {
 			c := &all[i]
 			if c.Observer != name {
@@ -178,6 +213,7 @@ func (s *source) describeTaps(w io.Writer, a *pipeline.Analysis) {
 				}
 				sum.Last = max(sum.Last, c.Last)
 			}
+			logged = logged && c.TransportOnly()
 			sum.Packets += c.Packets
 			sum.Bytes += c.Bytes
 			if c.Drops >= 0 {
@@ -188,13 +224,19 @@ func (s *source) describeTaps(w io.Writer, a *pipeline.Analysis) {
 			sum.Ledger.Add(&c.Ledger)
 		}
 		fmt.Fprintf(w, "tap %s\n", name)
-		line("packets", "%d, %d bytes on the wire, in %d files", sum.Packets, sum.Bytes, files)
+		if logged {
+			line("connections", "%d, in %d logs", sum.Packets, files)
+		} else {
+			line("packets", "%d, %d bytes on the wire, in %d files", sum.Packets, sum.Bytes, files)
+		}
 		if sum.Packets > 0 {
 			line("span", "%s to %s", s.stamp(sum.First), s.stamp(sum.Last))
 			n := sum.Ledger[dissect.BucketCopy]
 			line("copies", "%d seen at another point before (%.1f %%)", n, 100*float64(n)/float64(sum.Packets))
 		}
-		line("lost", "%s by the capturing side; %d cut by the snaplen", drops(&sum), sum.Truncated)
+		if !logged {
+			line("lost", "%s by the capturing side; %d cut by the snaplen", drops(&sum), sum.Truncated)
+		}
 		for _, t := range a.TapLosses() {
 			if t.Observer == name {
 				s.describeLoss(line, &t)

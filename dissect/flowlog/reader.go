@@ -100,6 +100,10 @@ type Stats struct {
 // Reader turns logs into attempts. Logs of one observer are read in the order
 // of their times, so that what one leaves open the next may go on with.
 type Reader struct {
+	// True gives the time of the common clock when the logger's showed t; nil =
+	// its clock is that one.
+	True func(t int64) int64
+
 	add           func(*attempt.Record)
 	after, before int64
 
@@ -192,6 +196,9 @@ func (r *Reader) Read(file uint32, f Format, in io.Reader) (Stats, error) {
 				s.Bad, s.BadLine, s.BadOffset, s.Cut = err.Error(), number, offset, !whole
 			}
 			return
+		}
+		if r.True != nil {
+			c.start, c.last = r.True(c.start), r.True(c.last)
 		}
 		c.line, c.offset, c.file = number, offset, file
 		if s.First == 0 || c.start < s.First {

@@ -49,7 +49,10 @@ type Config struct {
 	// Records adds attempts that others have written down, whose inputs are
 	// numbered from first; nil = none. It says what the inputs were, and the time
 	// they span.
-	Records      func(names *attempt.Names, first uint32, add func(*attempt.Record)) (inputs []Capture, from, to int64, err error)
+	Records func(names *attempt.Names, first uint32, add func(*attempt.Record)) (inputs []Capture, from, to int64, err error)
+	// Logger says who wrote down what Records adds just now, where there are
+	// several; what two of them saw counts once. nil = there is one.
+	Logger       func() string
 	RecordMemory int64 // bytes of attempts kept in memory before the rest goes to a temporary file; 0 = 40 MiB
 	RecordTemp   int64 // ceiling of that file, bytes; 0 = none
 }
@@ -166,6 +169,12 @@ func Run(ctx context.Context, cfg Config, src capture.Source) (*Analysis, error)
 	add := store.Add
 	if cfg.CountOnly {
 		add = func(int, *attempt.Record) {}
+	}
+	var seenBy *witnesses
+	if cfg.Records != nil {
+		seenBy = &witnesses{of: cfg.Logger, shard: make([][]witnessed, shards), logged: map[uint64][]loggedBy{}, both: map[uint32]int64{}}
+		to := add
+		add = func(shard int, r *attempt.Record) { seenBy.packet(shard, r); to(shard, r) }
 	}
 	points := newPoints(src.Files(), cfg.Clocks)
 	joiner := taps.NewJoiner(points.many)
@@ -285,9 +294,16 @@ func Run(ctx context.Context, cfg Config, src capture.Source) (*Analysis, error)
 	store.Deaf(a.holes())
 	var err error
 	if cfg.Records != nil {
-		if err = a.records(&cfg, names, func(r *attempt.Record) { add(0, r) }, packets > 0); err != nil {
+		seenBy.settle()
+		number := uint32(len(a.captures))
+		if err = a.records(&cfg, names, func(r *attempt.Record) {
+			if seenBy.fresh(r) && !cfg.CountOnly {
+				store.Add(0, r)
+			}
+		}, packets > 0); err != nil {
 			return nil, err
 		}
+		seenBy.account(a.captures[number:], number)
 	}
 	if a.result, err = store.Finalise(names, cfg.Hints, a.first, a.last); err != nil {
 		return nil, err

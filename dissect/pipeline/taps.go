@@ -217,8 +217,16 @@ func (a *Analysis) observe(r *storm.Report, zone *time.Location) {
 	for i := range a.seen.Pairs {
 		note("%s", a.seen.Pairs[i].Words())
 	}
-	if l := a.Ledger(); l[dissect.BucketCopy] > 0 {
-		note("%d packets were seen at a second point too, and count where they were seen first, under the addresses nearest to the client", l[dissect.BucketCopy])
+	var copies int64
+	for i := range a.captures {
+		if c := &a.captures[i]; c.Dataset() == "packets" {
+			copies += c.Ledger[dissect.BucketCopy]
+		} else if words := c.BothWords(); words != "" {
+			note("%s", words)
+		}
+	}
+	if copies > 0 {
+		note("%d packets were seen at a second point too, and count where they were seen first, under the addresses nearest to the client", copies)
 	}
 	if n := len(a.seen.NAT); n > 0 {
 		note("%d pairs of addresses before and behind NAT or a balancer (squall report nat)", n)

@@ -1,0 +1,110 @@
+package pipeline
+
+import (
+	"cmp"
+	"fmt"
+	"slices"
+
+	"squall/dissect"
+	"squall/dissect/attempt"
+)
+
+// witnessWithin is how far the clocks of a logger and of a capture may be apart
+// for a connection in both to be known as one, ns. A port is not used again for
+// the same node so soon.
+const witnessWithin = int64(1e9)
+
+// witnessed is a connection that somebody saw.
+type witnessed struct {
+	key         uint64
+	first, last int64 // packet, ns
+}
+
+// witnesses find what several have seen: packets and logs, or logs of several
+// loggers. What came first counts; packets come before logs.
+type witnesses struct {
+	of      func() string // whose log is read; nil = there is one
+	shard   [][]witnessed // of packets, while they are read
+	packets []witnessed
+	logged  map[uint64][]loggedBy
+	both    map[uint32]int64 // records of each log that another had
+}
+
+type loggedBy struct {
+	witnessed
+	who string
+}
+
+// saw makes the entry of a record. Who began is left out: a capture that began
+// in the middle may have it the other way round.
+func saw(r *attempt.Record) witnessed {
+	a, b := r.Source, r.Destination
+	if b.Compare(a) < 0 {
+		a, b = b, a
+	}
+	h := dissect.FoldBytes(uint64(r.Proto)<<32|uint64(a.Port)<<16|uint64(b.Port), a.Addr[:])
+	return witnessed{dissect.FoldBytes(h, b.Addr[:]), r.Start, max(r.LastSeen, r.Start)}
+}
+
+func (w *witnessed) meets(o *witnessed) bool {
+	return w.first-witnessWithin <= o.last && o.first <= w.last+witnessWithin
+}
+
+// packet takes a record of a shard.
+func (w *witnesses) packet(shard int, r *attempt.Record) {
+	w.shard[shard] = append(w.shard[shard], saw(r))
+}
+
+// settle is called when all packets were read.
+func (w *witnesses) settle() {
+	w.packets, w.shard = slices.Concat(w.shard...), nil
+	slices.SortFunc(w.packets, func(a, b witnessed) int { return cmp.Or(cmp.Compare(a.key, b.key), cmp.Compare(a.first, b.first)) })
+}
+
+// fresh takes a record of a log; false: another saw it, too.
+func (w *witnesses) fresh(r *attempt.Record) bool {
+	x := saw(r)
+	n, _ := slices.BinarySearchFunc(w.packets, x.key, func(p witnessed, key uint64) int { return cmp.Compare(p.key, key) })
+	for ; n < len(w.packets) && w.packets[n].key == x.key; n++ {
+		if x.meets(&w.packets[n]) {
+			w.both[r.File]++
+			return false
+		}
+	}
+	if w.of == nil {
+		return true
+	}
+	who := w.of()
+	for _, l := range w.logged[x.key] {
+		if l.who != who && x.meets(&l.witnessed) {
+			w.both[r.File]++
+			return false
+		}
+	}
+	w.logged[x.key] = append(w.logged[x.key], loggedBy{x, who})
+	return true
+}
+
+// account moves what another had to the copies of its log.
+func (w *witnesses) account(inputs []Capture, first uint32) {
+	for i := range inputs {
+		l := &inputs[i].Ledger
+		n := min(w.both[first+uint32(i)], l[dissect.BucketAttempt])
+		l[dissect.BucketAttempt] -= n
+		l[dissect.BucketCopy] += n
+	}
+}
+
+// BothWords says how many connections of a log others saw, too; empty for
+// captures, and where there are none.
+func (c *Capture) BothWords() string {
+	n, rest := c.Ledger[dissect.BucketCopy], c.Ledger[dissect.BucketAttempt]
+	if n == 0 || c.Dataset() == "packets" {
+		return ""
+	}
+	name := c.Path
+	if c.Observer != "" {
+		name = c.Observer + ": " + c.Path
+	}
+	return fmt.Sprintf("%s: %d of %d connections were seen in packets or by another logger, too (%.1f %%), and count there", name, n, n+rest, 100*float64(n)/float64(n+rest))
+}
