@@ -45,5 +45,16 @@ func localPorts() (low, high int) {
 	return low, high
 }
 
-// finer makes the naps of this thread as short as they are asked for.
-func finer() { unix.Prctl(unix.PR_SET_TIMERSLACK, 1, 0, 0, 0) }
+// finer makes the naps of this thread as short as they are asked for, and asks
+// for the processor in short turns, which come sooner (Linux 6.12; an earlier
+// one ignores it).
+func finer() {
+	unix.Prctl(unix.PR_SET_TIMERSLACK, 1, 0, 0, 0)
+	if a, err := unix.SchedGetAttr(0, 0); err == nil && a.Policy == unix.SCHED_NORMAL {
+		a.Runtime = uint64(schedulerTurn)
+		unix.SchedSetAttr(0, a, 0)
+	}
+}
+
+// schedulerTurn is the shortest slice that the kernel gives.
+const schedulerTurn = 100 * time.Microsecond
