@@ -311,7 +311,7 @@ func readGroups(paths []string) (*reports.Groups, error) {
 func (s *source) open(cmd *cobra.Command, inputs []string, opt capture.Options) (capture.Source, error) {
 	if s.set == nil {
 		var err error
-		if s.set, err = s.clocksOf(cmd, inputs); err != nil {
+		if s.set, err = s.clocksOf(cmd, inputs, opt.Window); err != nil {
 			return nil, err
 		}
 	}

@@ -41,7 +41,7 @@ func tapsOf(inputs []string) (list []taps.Tap, whole bool) {
 
 // clocksOf finds how far the clocks of the taps are apart: what --clock says,
 // else what a first pass over the captures tells. One tap needs neither.
-func (s *source) clocksOf(cmd *cobra.Command, inputs []string) (map[string]capture.Clock, error) {
+func (s *source) clocksOf(cmd *cobra.Command, inputs []string, window capture.Window) (map[string]capture.Clock, error) {
 	s.found = nil
 	list, whole := tapsOf(inputs)
 	given := 0
@@ -72,7 +72,7 @@ func (s *source) clocksOf(cmd *cobra.Command, inputs []string) (map[string]captu
 		}
 		return s.asGiven(list)
 	}
-	found, err := taps.Survey(cmd.Context(), list)
+	found, err := taps.Survey(cmd.Context(), list, window)
 	if err != nil {
 		if cmd.Context().Err() != nil {
 			return nil, exitError{exitSignal, errors.New("interrupted while the clocks of the taps were compared")}

@@ -1,10 +1,15 @@
 package main
 
 import (
+	"os"
 	"path/filepath"
 	"strconv"
 	"strings"
 	"testing"
+	"time"
+
+	"squall/capture"
+	"squall/dissect/taps"
 )
 
 // TestLossByTap: one tap sees all, the other misses 40 % from the fourth minute on.
@@ -50,5 +55,60 @@ func TestLossByTap(t *testing.T) {
 	_, of, _ := strings.Cut(out, "tap west")
 	if code != 0 || !strings.Contains(out, "0.0 % of") || !strings.Contains(of, "under heavy loss; worst") || !strings.Contains(of, "2010-12-22T16:0") {
 		t.Errorf("exit %d: %s%s", code, errs, out)
+	}
+}
+
+// TestSurveyOfWindow: of thousands of files the clocks of two taps are compared by
+// those around the window; where a clock is so far off that they lie elsewhere, by all.
+func TestSurveyOfWindow(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "s1.pcap")
+	if code, _, errs := squall(nil, "sample", "s1", "--clients", "100", "-w", file); code != 0 {
+		t.Fatal(errs)
+	}
+	packets, _ := packetsIn(t, file)
+	first := packets[0].Time
+	names := rotated(t, file, 100, ".pcap")
+	var size int64
+	for _, name := range names {
+		info, err := os.Stat(name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		size += info.Size()
+	}
+	for _, offset := range []time.Duration{0, 2 * time.Second, -time.Hour} {
+		west := filepath.Join(t.TempDir(), "west")
+		if err := os.Mkdir(west, 0o700); err != nil {
+			t.Fatal(err)
+		}
+		for i := range 20 {
+			w, err := capture.Create(filepath.Join(west, "w"+strconv.Itoa(1000+i)+".pcap"), capture.WriterOptions{})
+			if err != nil {
+				t.Fatal(err)
+			}
+			for _, p := range packets[i*len(packets)/20 : (i+1)*len(packets)/20] {
+				p.Time += int64(offset)
+				if err := w.WritePacket(&p, ""); err != nil {
+					t.Fatal(err)
+				}
+			}
+			if err := w.Close(); err != nil {
+				t.Fatal(err)
+			}
+		}
+		list := []taps.Tap{{Name: "east", Inputs: names}, {Name: "west", Inputs: []string{west}}}
+		for _, window := range []capture.Window{{After: first + 300e9, Before: first + 310e9}, {AfterFirst: 300e9, BeforeFirst: 310e9}} {
+			found, err := taps.Survey(t.Context(), list, window)
+			if err != nil {
+				t.Fatal(err)
+			}
+			k := found.Of["west"]
+			if off := k.Offset - int64(offset); k.Source != "estimated" || max(off, -off) > max(k.Bound, 0)+1 {
+				t.Errorf("%v: %+v", offset, k)
+			}
+			if far := offset < -time.Minute; far != (found.Read >= 2*size) || !far && found.Read > size {
+				t.Errorf("%v: %d bytes read of %d", offset, found.Read, 2*size)
+			}
+		}
 	}
 }

@@ -138,7 +138,7 @@ func threeTaps(t *testing.T, sc samples.Scenario, seed uint64) {
 		inputs = append(inputs, name+"="+path)
 		list = append(list, taps.Tap{Name: name, Inputs: []string{path}})
 	}
-	clocks, err := taps.Survey(t.Context(), list)
+	clocks, err := taps.Survey(t.Context(), list, capture.Window{})
 	if err != nil {
 		t.Fatal(err)
 	}

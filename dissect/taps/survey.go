@@ -24,6 +24,9 @@ const (
 	sameWithin = 5e6
 	// leastCommon is how few packets may connect two clocks.
 	leastCommon = 3
+	// windowMargin is how far a clock may be off so that a survey of the files
+	// around a window finds what is common; of clocks farther apart it reads all.
+	windowMargin = int64(30e9)
 )
 
 // Tap is a capture point and what it wrote.
@@ -60,6 +63,8 @@ type Clocks struct {
 	Pairs []Pair
 	// Apart is the longest that a packet took between two taps, ns; 0 = not known.
 	Apart int64
+	// Read is how many bytes of the files the survey took.
+	Read int64
 }
 
 // Words say what was found, a line for each tap and each pair.
@@ -133,39 +138,105 @@ type view struct {
 
 // Survey reads all taps, one after the other, and compares their clocks. The
 // first of which the user says nothing is the one that the others are compared
-// with. Memory is bounded:
-// over a ceiling a sample is kept, of packets chosen by their content, so that
-// all taps sample the same.
-func Survey(ctx context.Context, taps []Tap) (*Clocks, error) {
-	views := make([]*view, len(taps))
-	for i, t := range taps {
-		v := &view{limit: max(maxSamples/len(taps), 1024), above: math.MaxUint64, handsAbove: math.MaxUint64}
-		if err := v.read(ctx, t); err != nil {
+// with. Memory is bounded: over a ceiling a sample is kept, of packets chosen by
+// their content, so that all taps sample the same.
+//
+// Of a window, in the time of the common clock, only files around it are read,
+// unless that leaves a clock unknown or shows it far off: then what the window
+// is in the time of that clock was not known, and all files are read.
+func Survey(ctx context.Context, taps []Tap, window capture.Window) (*Clocks, error) {
+	if window == (capture.Window{}) {
+		return survey(ctx, taps, window)
+	}
+	if window.AfterFirst != 0 || window.BeforeFirst != 0 {
+		first, err := firstOf(taps)
+		if err != nil {
 			return nil, err
 		}
+		window = window.From(first)
+	}
+	out, err := survey(ctx, taps, window)
+	if err != nil {
+		return nil, err
+	}
+	for _, t := range taps {
+		k := out.Of[t.Name]
+		if t.Clock.Source == "" && (k.Source == "assumed" || max(k.Offset, -k.Offset) > windowMargin) {
+			read := out.Read
+			if out, err = survey(ctx, taps, capture.Window{}); err == nil {
+				out.Read += read
+			}
+			return out, err
+		}
+	}
+	return out, nil
+}
+
+// firstOf is the time of the first packet of all, by the clocks as they are.
+func firstOf(taps []Tap) (first int64, err error) {
+	for _, t := range taps {
+		src, err := capture.Open(t.Inputs, capture.Options{})
+		if err != nil {
+			return 0, err
+		}
+		if b, err := src.Next(); err == nil {
+			if at := t.Clock.True(b.Packets[0].Time); first == 0 || at < first {
+				first = at
+			}
+			b.Release()
+		}
+		src.Close()
+	}
+	return first, nil
+}
+
+func survey(ctx context.Context, taps []Tap, window capture.Window) (*Clocks, error) {
+	views := make([]*view, len(taps))
+	var read int64
+	for i, t := range taps {
+		v := &view{limit: max(maxSamples/len(taps), 1024), above: math.MaxUint64, handsAbove: math.MaxUint64}
+		of := window
+		if of.After != 0 {
+			of.After += t.Clock.Offset - windowMargin
+		}
+		if of.Before != 0 {
+			of.Before += t.Clock.Offset + windowMargin
+		}
+		n, err := v.read(ctx, t, of)
+		if err != nil {
+			return nil, err
+		}
+		read += n
 		v.settle()
 		views[i] = v
 	}
-	return compare(taps, views), nil
+	out := compare(taps, views)
+	out.Read = read
+	return out, nil
 }
 
-func (v *view) read(ctx context.Context, t Tap) error {
-	src, err := capture.Open(t.Inputs, capture.Options{})
+// read takes a tap's packets in the files around a window by its own clock, and
+// says how many bytes of them it took.
+func (v *view) read(ctx context.Context, t Tap, window capture.Window) (bytes int64, err error) {
+	src, err := capture.Open(t.Inputs, capture.Options{Window: window})
 	if err != nil {
-		return err
+		return 0, err
 	}
 	defer src.Close()
 	var dec headers.Decoder
 	var d dissect.Datagram
 	for {
 		if err := ctx.Err(); err != nil {
-			return err
+			return 0, err
 		}
 		b, err := src.Next()
 		if errors.Is(err, io.EOF) {
-			return nil
+			for _, f := range src.Files() {
+				bytes += f.ReadOnDisk
+			}
+			return bytes, nil
 		} else if err != nil {
-			return err
+			return 0, err
 		}
 		for i := range b.Packets {
 			dec.Decode(&b.Packets[i], &d)
