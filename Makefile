@@ -34,19 +34,8 @@ test:
 race:
 	CGO_ENABLED=1 go test -race -short -timeout 40m ./...
 
-# go test may end a target that found nothing with "context deadline exceeded", when
-# the time is up while a worker is busy; it is then run again.
 fuzz:
-	@mkdir -p build
-	@for p in $$(go list ./...); do \
-	  for f in $$(go test -list '^Fuzz' $$p | grep '^Fuzz'); do \
-	    echo "$$p $$f"; \
-	    for try in 1 2 3; do \
-	      go test -run '^$$' -fuzz "^$$f\$$" -fuzztime $(FUZZTIME) -fuzzminimizetime 1x $$p >build/fuzz.log 2>&1 && break; \
-	      grep -q 'context deadline exceeded' build/fuzz.log && ! grep -q 'Failing input' build/fuzz.log && [ $$try -lt 3 ] || { cat build/fuzz.log; exit 1; }; \
-	    done; tail -n 2 build/fuzz.log; \
-	  done; \
-	done
+	.ci/fuzz $(FUZZTIME)
 
 # The budgets first: ratios to tcpdump on the two captures that squall makes.
 bench:
