@@ -59,7 +59,8 @@ xargs can run the analysis on many machines.
 --anonymize KEYFILE writes the packets of all attempts into DIR/packets.pcapng, as
 squall extract --anonymize does, and makes everything in DIR of them: tables, pages,
 events, filters and frames show what the packets show, under the same key
-everywhere, and no other file has to be handed on. What is kept is searched for
+everywhere, and no other file has to be handed on. Of several taps it writes a file
+each, packets-tap1.pcapng and so on; of --hints a hints.yaml for the other addresses. What is kept is searched for
 original addresses; if there is one, it is refused.
 
 Exit status: 0 done, 2 unreadable input, 3 done but an input was damaged,

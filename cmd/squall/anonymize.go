@@ -6,12 +6,15 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"github.com/spf13/cobra"
 
 	"squall/capture"
+	"squall/dissect/overlay"
 	"squall/dissect/pipeline"
+	"squall/dissect/taps"
 	"squall/reports"
 )
 
@@ -22,13 +25,10 @@ const anonymousName = "packets.pcapng"
 // the directory of a case, and makes them the source: every table, page and line
 // of the case comes from them, so that one key covers all.
 func (s *source) anonymise(cmd *cobra.Command, args []string, dir string, anon *pipeline.Anonymizer) ([]string, error) {
-	if s.hints != "" || len(s.clocks)+len(s.groups)+len(s.baselines) > 0 || s.shard.Count > 1 {
-		return nil, exitError{exitUsage, errors.New("--anonymize goes without --hints, --groups, --baseline, --clock and --shard, which name what is to be hidden: squall extract --anonymize writes a capture to go on with")}
+	if len(s.groups)+len(s.baselines) > 0 || s.shard.Count > 1 {
+		return nil, exitError{exitUsage, errors.New("--anonymize goes without --groups, --baseline and --shard, which name what is to be hidden: squall extract --anonymize writes a capture to go on with")}
 	}
 	for _, in := range append(append([]string{}, s.files...), args...) {
-		if tap, _ := capture.SplitInput(in); tap != "" {
-			return nil, exitError{exitUsage, fmt.Errorf("--anonymize takes one tap, and %s names one of several", in)}
-		}
 		if in == "-" {
 			return nil, exitError{exitUsage, errors.New("--anonymize reads its captures three times, and standard input can be read once: keep it in a file first")}
 		}
@@ -37,11 +37,59 @@ func (s *source) anonymise(cmd *cobra.Command, args []string, dir string, anon *
 		return nil, exitError{exitFailed, err}
 	}
 	out := filepath.Join(dir, anonymousName)
-	if err := extract(cmd, s, args, &selection{where: "true"}, out, anon); err != nil {
+	made, err := extract(cmd, s, args, &selection{where: "true"}, out, anon)
+	if err != nil {
 		return nil, err
 	}
-	s.files, s.filter, s.after, s.before = nil, "", "", ""
-	return []string{out}, nil
+	if s.hints != "" {
+		if err := s.hideHints(filepath.Join(dir, "hints.yaml"), anon); err != nil {
+			return nil, err
+		}
+	}
+	s.files, s.filter, s.after, s.before, s.hide = nil, "", "", "", anon
+	s.hideClocks(made)
+	return inputsOf(made), nil
+}
+
+// hideClocks says of the taps that were written what is known of their clocks: they
+// are right now, as far as they could be set right.
+func (s *source) hideClocks(made []tapFile) {
+	set, names := map[string]capture.Clock{}, map[string]string{}
+	for _, f := range made {
+		names[f.tap] = f.name
+		if c, ok := s.set[f.tap]; ok {
+			c.Offset, c.Drift = 0, 0
+			set[f.name] = c
+		}
+	}
+	s.set, s.clocks = set, nil
+	if s.found == nil {
+		return
+	}
+	found := &taps.Clocks{Of: set, Apart: s.found.Apart, Pairs: slices.Clone(s.found.Pairs)}
+	for i := range found.Pairs {
+		p := &found.Pairs[i]
+		p.A, p.B = names[p.A], names[p.B]
+	}
+	s.found = found
+}
+
+// hideHints writes the hints again: nodes under their other addresses, services that
+// squall does not know under numbers, protocols as they are.
+func (s *source) hideHints(path string, anon *pipeline.Anonymizer) error {
+	b, err := os.ReadFile(s.hints)
+	if err != nil {
+		return exitError{exitUsage, err}
+	}
+	out, err := overlay.HideHints(b, s.hints, anon.Addr)
+	if err == nil {
+		err = os.WriteFile(path, out, 0o600)
+	}
+	if err != nil {
+		return exitError{exitFailed, err}
+	}
+	s.hints = path
+	return nil
 }
 
 // proveAnonymous looks for original addresses in what was made: every text of every
@@ -84,7 +132,7 @@ func proveAnonymous(r *reports.Results, dir string, page reports.HTMLOptions, an
 	}
 	entries, _ := os.ReadDir(dir)
 	for _, e := range entries {
-		if e.Name() == anonymousName || strings.HasSuffix(e.Name(), ".parquet") {
+		if e.Name() == "hints.yaml" || strings.HasPrefix(e.Name(), "packets") || strings.HasSuffix(e.Name(), ".parquet") {
 			os.Remove(filepath.Join(dir, e.Name()))
 		}
 	}

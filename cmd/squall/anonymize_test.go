@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
 )
@@ -91,11 +92,184 @@ func TestAnonymousCase(t *testing.T) {
 	}{
 		{[]string{"analyze", file, "--anonymize", key}, "-o DIR"},
 		{[]string{"analyze", "-", "--anonymize", key, "-o", kept}, "three times"},
-		{[]string{"analyze", "a=" + file, "--anonymize", key, "-o", kept}, "one tap"},
+		{[]string{"analyze", file, "--anonymize", key, "-o", kept, "--groups", key}, "--groups"},
 		{[]string{"analyze", file, "--anonymize", file + "x", "-o", kept}, "no such file"},
 	} {
 		if code, _, errs := squall(nil, c.args...); code != 2 || !strings.Contains(errs, c.says) {
 			t.Errorf("%v: exit %d: %s", c.args, code, errs)
 		}
+	}
+}
+
+// TestAnonymousTaps: several taps under one key, with clocks that were found or given:
+// the numbers stand, taps have numbers, and nothing kept or printed tells an address.
+func TestAnonymousTaps(t *testing.T) {
+	dir := t.TempDir()
+	key, taps := filepath.Join(dir, "key"), filepath.Join(dir, "taps")
+	if err := os.WriteFile(key, []byte("correct horse battery staple 17"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if code, _, errs := squall(nil, "sample", "outage", "--taps", "-w", taps); code != 0 {
+		t.Fatal(errs)
+	}
+	names := []string{"siteparis", "sitelyon", "sitelille"}
+	var inputs []string
+	for i, n := range []string{"east", "west", "branch"} {
+		inputs = append(inputs, names[i]+"="+filepath.Join(taps, n+".pcapng"))
+	}
+	rows := func(args ...string) []string {
+		code, out, errs := squall(nil, append([]string{"report", "attempts", "-q", "-T", "csv", "-e", "event_start,network_protocol,attempt_outcome,outcome_evidence,relation,transmissions"}, args...)...)
+		if code != 0 {
+			t.Fatalf("%v: exit %d: %s", args, code, errs)
+		}
+		lines := strings.Split(out, "\n")
+		slices.Sort(lines)
+		return lines
+	}
+	clocks := [][]string{{"--clock", "siteparis=0s", "--clock", "sitelyon=-2.5s,-20ppm", "--clock", "sitelille=+137ms,+12ppm"}}
+	if !testing.Short() {
+		clocks = append(clocks, nil)
+	}
+	for _, clock := range clocks {
+		kept := filepath.Join(dir, fmt.Sprint("case", len(clock)))
+		code, text, errs := squall(nil, append(append([]string{"analyze", "--anonymize", key, "-o", kept}, clock...), inputs...)...)
+		if code != 0 || !strings.Contains(errs, " 0 original addresses left") {
+			t.Fatalf("%v: exit %d: %s", clock, code, errs)
+		}
+		want := rows(append(clock, inputs...)...)
+		if got := rows(kept); len(want) < 1000 || !slices.Equal(got, want) {
+			t.Errorf("%v: %d rows, want %d, or others", clock, len(got), len(want))
+		}
+		search(t, kept, text, []string{"siteparis", "sitelyon", "sitelille", taps, key})
+	}
+	// extract: a file for each tap, with the same attempts.
+	part := filepath.Join(dir, "part.pcapng")
+	code, _, errs := squall(nil, append([]string{"extract", "--where", "true", "-w", part}, inputs...)...)
+	if code != 0 || !strings.Contains(errs, "siteparis="+filepath.Join(dir, "part-siteparis.pcapng")) {
+		t.Fatalf("exit %d: %s", code, errs)
+	}
+	var again []string
+	for _, n := range names {
+		again = append(again, n+"="+filepath.Join(dir, "part-"+n+".pcapng"))
+	}
+	outcomes := func(list []string) (out []string) { // the clocks were compared anew: times differ by microseconds
+		for _, l := range list {
+			_, rest, _ := strings.Cut(l, ",")
+			out = append(out, rest)
+		}
+		slices.Sort(out)
+		return out
+	}
+	if got, want := outcomes(rows(again...)), outcomes(rows(inputs...)); !slices.Equal(got, want) {
+		t.Errorf("%d attempts in the extract, want %d, or they end otherwise", len(got), len(want))
+	}
+}
+
+// search goes through a case, what was printed of it and what other verbs print, for
+// words that must not be there, and for the addresses of the sample.
+func search(t *testing.T, kept, printed string, words []string) {
+	t.Helper()
+	all := []byte(printed)
+	for _, args := range [][]string{{"events"}, {"sources"}, {"explain"}, {"report", "attempts"}, {"report", "clients"}, {"report", "captures"}, {"analyze", "-T", "html"}, {"analyze", "-T", "markdown"}} {
+		code, out, errs := squall(nil, append(args, "-q", kept)...)
+		if code != 0 {
+			t.Fatalf("%v: exit %d: %s", args, code, errs)
+		}
+		all = append(all, out...)
+	}
+	entries, err := os.ReadDir(kept)
+	if err != nil || len(entries) < 15 {
+		t.Fatal(err, len(entries))
+	}
+	for _, e := range entries {
+		b, err := os.ReadFile(filepath.Join(kept, e.Name()))
+		if err != nil {
+			t.Fatal(err)
+		}
+		all = append(all, b...)
+	}
+	for _, word := range words {
+		if bytes.Contains(all, []byte(word)) {
+			t.Errorf("%q is in what was kept or printed", word)
+		}
+	}
+	// Nodes are in 198.51.100.0/24, clients in 10.0.0.0/8.
+	if m := regexp.MustCompile(`\b(198\.51\.100\.\d+|10\.[0-3]\.\d+\.\d+)\b`).Find(all); m != nil {
+		t.Errorf("%s is in what was kept or printed", m)
+	}
+	if code, out, _ := squall(nil, "verify", kept); code != 0 {
+		t.Errorf("verify: exit %d\n%s", code, out)
+	}
+}
+
+// TestAnonymousHints: a protocol of one's own keeps its attempts and loses the names of
+// its clients; nodes that the hints name are found under their other addresses; what
+// was noted loses its addresses.
+func TestAnonymousHints(t *testing.T) {
+	dir := t.TempDir()
+	key, file, hints, notes, kept := filepath.Join(dir, "key"), filepath.Join(dir, "o.pcap"), filepath.Join(dir, "mine.yaml"), filepath.Join(dir, "notes.csv"), filepath.Join(dir, "case")
+	if err := os.WriteFile(key, []byte("correct horse battery staple 17"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if code, _, errs := squall(nil, "sample", "s2", "--clients", "60", "-w", file); code != 0 {
+		t.Fatal(errs)
+	}
+	page, err := os.ReadFile("../../docs/hints.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	// The first worked example is the protocol of this sample.
+	_, mine, _ := strings.Cut(string(page), "### First example")
+	_, mine, _ = strings.Cut(mine, "```yaml\n")
+	mine, _, _ = strings.Cut(mine, "```")
+	mine = strings.Replace(mine, "    transport: tcp", "    about: the login of Example Inc.\n    transport: tcp", 1)
+	nodes := mapsOf(t, "report", "nodes", file, "-q")
+	node := nodes[0]["destination_ip"] + ":" + nodes[0]["destination_port"]
+	mine += "nodes:\n  " + node + ": {role: login, service: lutetia}\nservices:\n  attach/supernode: lutetia\n"
+	if err := os.WriteFile(hints, []byte(mine), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	begin := mapsOf(t, "report", "captures", file, "-q")[0]["first_time"]
+	if err := os.WriteFile(notes, []byte("time,text,node\n"+begin+",restarted by hand,"+node+"\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	rows := func(args ...string) (lines []string, ids map[string]bool) {
+		code, out, errs := squall(nil, append([]string{"report", "attempts", "-q", "-T", "csv", "-e", "event_start,network_protocol,destination_role,role_source,attempt_outcome,outcome_evidence,relation,client_id_level,client_id"}, args...)...)
+		if code != 0 {
+			t.Fatalf("%v: exit %d: %s", args, code, errs)
+		}
+		ids = map[string]bool{}
+		for _, l := range strings.Split(strings.TrimSpace(out), "\n")[1:] {
+			i := strings.LastIndexByte(l, ',')
+			lines, ids[l[i+1:]] = append(lines, l[:i]), true
+		}
+		slices.Sort(lines)
+		return lines, ids
+	}
+	want, ids := rows(file, "--hints", hints)
+	if len(want) < 200 || len(ids) < 30 || !strings.Contains(strings.Join(want, "\n"), ",attach,login,user,") || !strings.Contains(want[len(want)-1], "protocol") {
+		t.Fatalf("%d rows, %d clients, %v: the test proves nothing", len(want), len(ids), want[len(want)-1])
+	}
+	code, text, errs := squall(nil, "analyze", file, "--hints", hints, "--events", notes, "--anonymize", key, "-o", kept)
+	if code != 0 || !strings.Contains(errs, " 0 original addresses left") {
+		t.Fatalf("exit %d: %s", code, errs)
+	}
+	got, others := rows(kept)
+	if !slices.Equal(got, want) || len(others) != len(ids) {
+		t.Errorf("%d rows of %d clients, want %d of %d, or others", len(got), len(others), len(want), len(ids))
+	}
+	words := []string{key, file, hints, notes, "Example Inc", "lutetia"}
+	for id := range ids {
+		if !others[id] {
+			words = append(words, "ATTACH "+id)
+		}
+	}
+	search(t, kept, text, words)
+	again, _ := rows(filepath.Join(kept, "packets.pcapng"), "--hints", filepath.Join(kept, "hints.yaml"))
+	if !slices.Equal(again, want) {
+		t.Error("the kept packets with the kept hints give other attempts")
+	}
+	if code, out, _ := squall(nil, "events", kept, "-q", "--events", notes); code != 0 || !strings.Contains(out, "restarted by hand") {
+		t.Errorf("exit %d: %s", code, out)
 	}
 }

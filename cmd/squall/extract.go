@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -8,6 +9,7 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -64,7 +66,11 @@ all of a TCP stream behind its first 4096 bytes. The same key gives the same
 names, so keep it or throw it away. Packets that cannot be followed to their end
 are left out and counted. At the end the original addresses that still stand
 where they stood are counted; if there is one, the file is removed. What a
-protocol encrypts stays as it is, and so does the timing.`,
+protocol encrypts stays as it is, and so does the timing. Protocols of --hints keep
+their payload, without what their clients call themselves.
+
+Of several taps (NAME=FILE) each gets a file of its own, OUT-NAME.pcapng, with the
+clocks set right; with --anonymize they are called tap1, tap2 and so on.`,
 		Example: `  squall extract outage.pcapng.gz --finding 1 --from onset-60s --to onset+60s -w onset.pcapng
   squall extract outage.pcap --where 'attempt_outcome == "throttled"' -w busy.pcapng
   squall extract outage.pcap --node 198.51.100.2:5060 --clients 10% -w sample.pcapng.zst
@@ -94,7 +100,8 @@ protocol encrypts stays as it is, and so does the timing.`,
 					return err
 				}
 			}
-			return extract(cmd, &in, args, &sel, out, anon)
+			_, err := extract(cmd, &in, args, &sel, out, anon)
+			return err
 		},
 	}
 	in.flags(cmd)
@@ -138,15 +145,16 @@ func (s *selection) empty() bool { return !s.rows() && s.from == "" && s.to == "
 // tables gives the rows of a table, of a run or of a kept directory.
 type tables func(name string) (*reports.Table, reports.Rows, error)
 
-// extract finds the attempts, then reads the captures again for their packets.
-func extract(cmd *cobra.Command, in *source, args []string, sel *selection, out string, anon *pipeline.Anonymizer) error {
+// extract finds the attempts, then reads the captures again for their packets. Of
+// several taps it writes a file each.
+func extract(cmd *cobra.Command, in *source, args []string, sel *selection, out string, anon *pipeline.Anonymizer) (made []tapFile, err error) {
 	cfg, err := in.config()
 	if err != nil {
-		return err
+		return nil, err
 	}
 	inputs := append(append([]string{}, in.files...), args...)
 	if _, _, err := (reports.Query{Where: sel.where}).Apply(schema("attempts"), nil); err != nil {
-		return exitError{exitUsage, err}
+		return nil, exitError{exitUsage, err}
 	}
 	var open tables
 	var last int64
@@ -160,32 +168,41 @@ func extract(cmd *cobra.Command, in *source, args []string, sel *selection, out 
 			return t, closing(h, reports.ReadParquet(h, t)), nil
 		}
 		if inputs, in.set, last, err = keptInputs(open); err != nil {
-			return exitError{exitFailed, err}
+			return nil, exitError{exitFailed, err}
 		}
 	} else {
 		for _, name := range inputs {
 			if name == "-" {
-				return exitError{exitUsage, errors.New("extract reads its captures twice, and standard input can be read once: keep it in a file first")}
+				return nil, exitError{exitUsage, errors.New("extract reads its captures twice, and standard input can be read once: keep it in a file first")}
 			}
 		}
 		results, err := in.analyse(cmd, args)
 		if err != nil {
-			return err
+			return nil, err
 		}
 		defer results.Analysis.Close()
 		if err := interrupted(cmd); err != nil {
-			return err
+			return nil, err
 		}
 		open = results.Table
 		_, last = results.Analysis.Span()
 	}
 	sel.in = in
+	if anon != nil && in.hints != "" {
+		_, own, err := readHints(in.hints)
+		if err != nil {
+			return nil, err
+		}
+		if err := learn(open, own, anon); err != nil {
+			return nil, exitError{exitFailed, err}
+		}
+	}
 	picker, n, begin, end, err := sel.pick(open)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	if sel.rows() && n == 0 {
-		return exitError{exitFailed, errors.New("no attempt fits; squall report attempts SOURCE shows what there is")}
+		return nil, exitError{exitFailed, errors.New("no attempt fits; squall report attempts SOURCE shows what there is")}
 	}
 	want := picker.Overlaps
 	if !sel.rows() {
@@ -194,11 +211,14 @@ func extract(cmd *cobra.Command, in *source, args []string, sel *selection, out 
 	opt := capture.Options{Parts: parts(args, want)}
 	src, err := in.open(cmd, inputs, opt)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	defer src.Close()
-	if err := notRead(src, out); err != nil {
-		return err
+	made, of := byTap(src.Files(), out, anon != nil)
+	for _, f := range made {
+		if err := notRead(src, f.path); err != nil {
+			return nil, err
+		}
 	}
 	form := capture.WriterOptionsFor(out)
 	form.Comment = fmt.Sprintf("squall extract: packets of %d attempts", n)
@@ -217,7 +237,7 @@ func extract(cmd *cobra.Command, in *source, args []string, sel *selection, out 
 	omitted := 0
 	if anon != nil {
 		if omitted, err = lookFirst(cmd, in, inputs, opt, anon, keep); err != nil {
-			return exitError{exitFailed, err}
+			return nil, exitError{exitFailed, err}
 		}
 		pick := keep
 		keep = func(p *capture.Packet, file string) (string, bool) {
@@ -236,7 +256,7 @@ func extract(cmd *cobra.Command, in *source, args []string, sel *selection, out 
 	if anon == nil && form.Format != "pcap" {
 		lines, err := parents(src.Files(), args)
 		if err != nil {
-			return exitError{exitFailed, err}
+			return nil, exitError{exitFailed, err}
 		}
 		form.Comment += lines
 		pick := keep
@@ -255,23 +275,17 @@ func extract(cmd *cobra.Command, in *source, args []string, sel *selection, out 
 		last = min(last, end)
 	}
 	var packets int64
-	if err := emit(cmd, out, func(to io.Writer) error {
-		w, err := capture.NewWriter(to, form)
-		if err != nil {
-			return err
-		}
-		packets, err = copyPackets(cmd, src, w, keep)
-		w.Ended(last)
-		if e := w.Close(); err == nil {
-			err = e
-		}
-		return err
+	if err := emitAll(cmd, made, form, last, nil, func(to []*capture.Writer) (failed error) {
+		packets, failed = copyPackets(cmd, src, func(p *capture.Packet) *capture.Writer { return to[of[p.File]] }, keep)
+		return failed
 	}); err != nil {
-		return err
+		return nil, err
 	}
 	if anon != nil && anon.Residual > 0 {
-		os.Remove(out)
-		return exitError{exitFailed, fmt.Errorf("%d original addresses and names are left in payloads: %s is not written", anon.Residual, out)}
+		for _, f := range made {
+			os.Remove(f.path)
+		}
+		return nil, exitError{exitFailed, fmt.Errorf("%d original addresses and names are left in payloads: %s is not written", anon.Residual, out)}
 	}
 	if !in.quiet {
 		var read, size int64
@@ -283,10 +297,100 @@ func extract(cmd *cobra.Command, in *source, args []string, sel *selection, out 
 			fmt.Fprintf(cmd.ErrOrStderr(), "squall: 0 original addresses left, and no server's name; %d packets that cannot be followed to their end were left out\n", omitted)
 		}
 	}
+	if len(made) > 1 && !in.quiet {
+		fmt.Fprintf(cmd.ErrOrStderr(), "squall: a file for each tap, clocks set right: squall analyze %s\n", strings.Join(inputsOf(made), " "))
+	}
 	if err := interrupted(cmd); err != nil {
+		return nil, err
+	}
+	return made, brokenOff(src.Files(), "what came before is in "+out)
+}
+
+// learn tells the anonymizer what the clients of protocols of --hints call themselves.
+func learn(open tables, own []dissect.Protocol, anon *pipeline.Anonymizer) error {
+	table, rows, err := open("attempts")
+	if err != nil {
 		return err
 	}
-	return brokenOff(src.Files(), "what came before is in "+out)
+	if _, rows, err = (reports.Query{Where: `client_id_level == "protocol"`, Columns: []string{"network_protocol", "client_id"}}).Apply(table, rows); err != nil {
+		return err
+	}
+	for row, err := range rows {
+		if err != nil {
+			return err
+		}
+		if slices.ContainsFunc(own, func(p dissect.Protocol) bool { return p.Name() == row[0].Str }) {
+			anon.Learn(row[0].Str, row[1].Str)
+		}
+	}
+	return nil
+}
+
+// tapFile is where the packets of a tap are written.
+type tapFile struct {
+	tap        string // that they are from
+	name, path string // how the file is named as an input
+}
+
+// inputsOf are the files as arguments.
+func inputsOf(made []tapFile) (out []string) {
+	for _, f := range made {
+		if f.name != "" {
+			f.path = f.name + "=" + f.path
+		}
+		out = append(out, f.path)
+	}
+	return out
+}
+
+// byTap gives the files to write and which of them each input goes to: one for each
+// tap, for packets that several saw are told by it; one for all on standard output.
+// Names of taps may say where they stand: hide numbers them.
+func byTap(files []capture.FileStats, out string, hide bool) (list []tapFile, of []int) {
+	for _, f := range files {
+		n := slices.IndexFunc(list, func(t tapFile) bool { return t.tap == f.Observer })
+		if n < 0 {
+			n = len(list)
+			list = append(list, tapFile{tap: f.Observer, path: out})
+		}
+		of = append(of, n)
+	}
+	if len(list) < 2 || out == "-" {
+		return list[:1], make([]int, len(of))
+	}
+	stem, ending := filepath.Base(out), ""
+	if i := strings.IndexByte(stem, '.'); i > 0 {
+		stem, ending = stem[:i], stem[i:]
+	}
+	for i := range list {
+		f := &list[i]
+		if f.name = f.tap; hide {
+			f.name = fmt.Sprintf("tap%d", i+1)
+		}
+		if f.name != "" {
+			f.path = filepath.Join(filepath.Dir(out), stem+"-"+strings.ReplaceAll(f.name, "/", "_")+ending)
+		}
+	}
+	return list, of
+}
+
+// emitAll writes several captures at a time.
+func emitAll(cmd *cobra.Command, outs []tapFile, form capture.WriterOptions, last int64, open []*capture.Writer, write func([]*capture.Writer) error) error {
+	if len(open) == len(outs) {
+		return write(open)
+	}
+	return emit(cmd, outs[len(open)].path, func(to io.Writer) error {
+		w, err := capture.NewWriter(to, form)
+		if err != nil {
+			return err
+		}
+		err = emitAll(cmd, outs, form, last, append(open, w), write)
+		w.Ended(last)
+		if e := w.Close(); err == nil {
+			err = e
+		}
+		return err
+	})
 }
 
 // indexName is the file of a kept directory that says where packets lie.
@@ -350,7 +454,7 @@ func lookFirst(cmd *cobra.Command, in *source, inputs []string, opt capture.Opti
 	if err != nil {
 		return 0, err
 	}
-	_, err = copyPackets(cmd, src, w, func(p *capture.Packet, file string) (string, bool) {
+	_, err = copyPackets(cmd, src, func(*capture.Packet) *capture.Writer { return w }, func(p *capture.Packet, file string) (string, bool) {
 		if _, ok := keep(p, file); ok && !anon.Look(p) {
 			omitted++
 		}
@@ -359,7 +463,7 @@ func lookFirst(cmd *cobra.Command, in *source, inputs []string, opt capture.Opti
 	return omitted, err
 }
 
-func copyPackets(cmd *cobra.Command, src capture.Source, w *capture.Writer, keep func(*capture.Packet, string) (string, bool)) (n int64, err error) {
+func copyPackets(cmd *cobra.Command, src capture.Source, to func(*capture.Packet) *capture.Writer, keep func(*capture.Packet, string) (string, bool)) (n int64, err error) {
 	var names []string
 	for _, f := range src.Files() {
 		names = append(names, f.Path)
@@ -376,7 +480,7 @@ func copyPackets(cmd *cobra.Command, src capture.Source, w *capture.Writer, keep
 			p := &b.Packets[i]
 			if comment, ok := keep(p, names[p.File]); ok {
 				n++
-				if err := w.WritePacket(p, comment); err != nil {
+				if err := to(p).WritePacket(p, comment); err != nil {
 					b.Release()
 					return n, err
 				}
@@ -412,6 +516,13 @@ func (s *selection) pick(open tables) (k *pipeline.Picker, n int, begin, end int
 	if err != nil {
 		return k, 0, 0, 0, exitError{exitFailed, err}
 	}
+	pairs, points, err := translations(open)
+	if err != nil {
+		return k, 0, 0, 0, exitError{exitFailed, err}
+	}
+	if points > 1 || len(pairs) > 0 {
+		k.Points(pairs)
+	}
 	query := reports.Query{Where: strings.Join(terms, " && "), Columns: []string{"attempt_id", "source_ip", "source_port", "destination_ip", "destination_port",
 		"network_transport", "event_start", "last_seen", "event_end", "capture_file", "first_frame", "attempt_outcome", "relation", "client_id", "attempt_number", "intent_id",
 		"network_protocol"}}
@@ -438,6 +549,33 @@ func (s *selection) pick(open tables) (k *pipeline.Picker, n int, begin, end int
 		n++
 	}
 	return k, n, begin, end, nil
+}
+
+// translations are the addresses that packets bore at both sides of NAT or of a
+// balancer, and how many taps there were.
+func translations(open tables) (pairs []pipeline.NAT, taps int, err error) {
+	each := func(table string, columns []string, see func([]reports.Value)) {
+		t, rows, e := open(table)
+		if e == nil {
+			_, rows, e = reports.Query{Columns: columns}.Apply(t, rows)
+		}
+		if err = cmp.Or(err, e); err != nil {
+			return
+		}
+		for row, e := range rows {
+			if e != nil {
+				err = e
+				return
+			}
+			see(row)
+		}
+	}
+	each("nat", []string{"inner_ip", "outer_ip"}, func(row []reports.Value) {
+		pairs = append(pairs, pipeline.NAT{Inner: endpoint(row[0].Str, 0).Addr, Outer: endpoint(row[1].Str, 0).Addr})
+	})
+	names := map[string]bool{}
+	each("captures", []string{"observer_name"}, func(row []reports.Value) { names[row[0].Str] = true })
+	return pairs, len(names), err
 }
 
 // terms are the conditions on the rows of attempts, and the edges of the

@@ -31,8 +31,9 @@ type source struct {
 	hints          string
 	groups         []string
 	events         string
-	placed         *reports.Groups // of groups
-	noted          []reports.Event // of events
+	hide           *pipeline.Anonymizer // of what is noted; nil = nothing
+	placed         *reports.Groups      // of groups
+	noted          []reports.Event      // of events
 	tz             string
 	zone           *time.Location // of tz; nil = UTC
 	baselines      []string       // inputs of a calm day
@@ -283,6 +284,11 @@ func (s *source) beside() (err error) {
 	defer h.Close()
 	if s.noted, err = reports.ReadEvents(h, s.events, s.at()); err != nil {
 		return exitError{exitUsage, fmt.Errorf("--events %s: %w", s.events, err)}
+	}
+	for i := range s.noted {
+		if e := &s.noted[i]; s.hide != nil {
+			e.What, e.Told = s.hide.Text(e.What), "notes"
+		}
 	}
 	return nil
 }

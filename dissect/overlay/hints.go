@@ -1,11 +1,15 @@
 package overlay
 
 import (
+	"bytes"
+	"cmp"
 	"encoding/hex"
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"net/netip"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -336,6 +340,102 @@ func (h *hintsReader) document(n ast.Node) {
 		}
 		return true
 	})
+}
+
+// HideHints writes hints for packets whose addresses were mapped: nodes under their
+// other addresses; services under numbers, unless they are called after a protocol
+// and a role; protocols without the words about them.
+func HideHints(data []byte, name string, addr func(dissect.Addr) dissect.Addr) ([]byte, error) {
+	hints, own, err := LoadHints(bytes.NewReader(data), name)
+	if err != nil {
+		return nil, err
+	}
+	plain := map[string]bool{}
+	for _, p := range append(own, All()...) {
+		for r := dissect.RoleUnknown; r <= dissect.RolePeer; r++ {
+			plain[p.Name()+"/"+r.String()] = true
+		}
+	}
+	var wanted []string
+	for _, s := range hints.Services {
+		wanted = append(wanted, s)
+	}
+	for _, n := range hints.Nodes {
+		wanted = append(wanted, n.Service)
+	}
+	slices.Sort(wanted)
+	numbers := map[string]string{"": ""}
+	for _, s := range slices.Compact(wanted) {
+		switch {
+		case plain[s]:
+			numbers[s] = s
+		case s != "":
+			numbers[s] = fmt.Sprintf("service-%d", len(numbers))
+		}
+	}
+	var b bytes.Buffer
+	if len(hints.Nodes) > 0 {
+		b.WriteString("nodes:\n")
+	}
+	nodes := map[string]string{}
+	for at, n := range hints.Nodes {
+		var words []string
+		if n.Role != dissect.RoleUnknown {
+			words = append(words, "role: "+n.Role.String())
+		}
+		if n.Service != "" {
+			words = append(words, "service: "+strconv.Quote(numbers[n.Service]))
+		}
+		nodes[dissect.Endpoint{Addr: addr(at.Addr), Port: at.Port}.String()] = strings.Join(words, ", ")
+	}
+	for _, at := range slices.Sorted(maps.Keys(nodes)) {
+		fmt.Fprintf(&b, "  %q: {%s}\n", at, nodes[at])
+	}
+	if len(hints.Services) > 0 {
+		b.WriteString("services:\n")
+	}
+	for _, s := range slices.Sorted(maps.Keys(hints.Services)) {
+		from := s
+		if n, ok := numbers[s]; ok {
+			from = n
+		}
+		fmt.Fprintf(&b, "  %q: %q\n", from, numbers[hints.Services[s]])
+	}
+	file, err := parseYAML(data)
+	if err != nil {
+		return nil, err
+	}
+	for _, doc := range file.Docs {
+		for _, e := range entries(doc.Body) {
+			if e.Key.GetToken().Value != "protocols" {
+				continue
+			}
+			if list, ok := e.Value.(*ast.SequenceNode); ok {
+				for _, p := range list.Values {
+					if m, ok := p.(*ast.MappingNode); ok {
+						m.Values = slices.DeleteFunc(m.Values, func(v *ast.MappingValueNode) bool { return v.Key.GetToken().Value == "about" })
+					}
+				}
+			}
+			b.WriteString(e.String() + "\n")
+		}
+	}
+	again, same, err := LoadHints(bytes.NewReader(b.Bytes()), name)
+	if err != nil || len(again.Nodes) != len(hints.Nodes) || len(same) != len(own) {
+		return nil, fmt.Errorf("%s: cannot be written for other addresses: %w", name, cmp.Or(err, errors.New("it would say something else")))
+	}
+	return b.Bytes(), nil
+}
+
+// entries are those of a mapping.
+func entries(n ast.Node) []*ast.MappingValueNode {
+	switch v := n.(type) {
+	case *ast.MappingNode:
+		return v.Values
+	case *ast.MappingValueNode:
+		return []*ast.MappingValueNode{v}
+	}
+	return nil
 }
 
 func (h *hintsReader) node(k, path string, v ast.Node) bool {

@@ -310,31 +310,30 @@ func (s *Scrubber) mark(b []byte) bool {
 	return true
 }
 
-// rename writes the address that stands for a in as many letters: the digits
-// of each part follow the mapped address, their number stays.
+// rename writes another address for a in as many letters. Each part keeps its number
+// of digits and is shifted among those that have as many, by what the parts before
+// it are mapped to: two addresses never become one, and common prefixes stay.
 func (s *Scrubber) rename(b []byte, a netip.Addr) {
-	is := s.Addr(dissect.AddrFrom(a))
-	if is == dissect.AddrFrom(a) || !s.mark(b) {
+	if x := dissect.AddrFrom(a); s.Addr(x) == x || !s.mark(b) {
 		return
 	}
+	prefix := [4]byte{1, 1, 1, 1}
 	part, from := 0, 0
 	for i := 0; i <= len(b); i++ {
 		if i < len(b) && b[i] != '.' {
 			continue
 		}
-		v := int(is[12+part])
-		switch n := i - from; n {
-		case 1:
-			v %= 10
+		least, most := 0, 9
+		switch i - from {
 		case 2:
-			if v < 10 || v > 99 {
-				v = 10 + v%90
-			}
-		default:
-			if v < 100 {
-				v += 100
-			}
+			least, most = 10, 99
+		case 3:
+			least, most = 100, 255
 		}
+		prefix[part] = 1
+		shift := int(s.Addr(dissect.AddrFrom(netip.AddrFrom4(prefix)))[12+part])
+		prefix[part] = a.As4()[part]
+		v := least + (int(prefix[part])-least+shift)%(most-least+1)
 		copy(b[from:i], strconv.Itoa(v))
 		part, from = part+1, i+1
 	}

@@ -2,6 +2,7 @@ package overlay
 
 import (
 	"bytes"
+	"strconv"
 	"strings"
 	"testing"
 
@@ -36,12 +37,12 @@ func TestScrub(t *testing.T) {
 	for _, c := range []struct{ protocol, in, out string }{
 		{"sip", "REGISTER sip:example.net SIP/2.0\r\nVia: SIP/2.0/UDP 192.0.2.10:5060;branch=z9hG4bKa\r\nFrom: alice <sip:alice@example.net>;tag=1\r\nCall-ID: abc@192.0.2.10\r\n" +
 			"User-Agent: Phone/1.2.0.18\r\nAuthorization: Digest username=\"alice\", response=\"0123\"\r\n\r\n",
-			"REGISTER sip:zzzzzzz.zzz SIP/2.0\r\nVia: SIP/2.0/UDP 192.0.2.11:5060;branch=z9hG4bKa\r\nFrom: zzzzz <sip:zzzzz@zzzzzzz.zzz>;tag=1\r\nCall-ID: zzz@192.0.2.11\r\n" +
+			"REGISTER sip:zzzzzzz.zzz SIP/2.0\r\nVia: SIP/2.0/UDP 193.1.3.10:5060;branch=z9hG4bKa\r\nFrom: zzzzz <sip:zzzzz@zzzzzzz.zzz>;tag=1\r\nCall-ID: zzz@193.1.3.10\r\n" +
 				"User-Agent: Phone/1.2.0.18\r\nAuthorization: Digest username=\"zzzzz\", response=\"xxxx\"\r\n\r\n"},
 		{"http", "GET / HTTP/1.1\r\nHost: login.example\r\nCookie: secret\r\n\r\n", "GET / HTTP/1.1\r\nHost: zzzzz.zzzzzzz\r\nCookie: xxxxxx\r\n\r\n"},
 		{"bt-tracker", "GET /announce?passkey=0123&info_hash=x&token=a HTTP/1.1\r\n\r\n", "GET /announce?passkey=xxxx&info_hash=x&token=x HTTP/1.1\r\n\r\n"},
 		{"gnutella", "GNUTELLA/0.6 503 Full\r\nUser-Agent: LimeWire/4.2.1.3\r\nX-Try: 10.0.0.1:6346,172.16.0.9:6347\r\n\r\n",
-			"GNUTELLA/0.6 503 Full\r\nUser-Agent: LimeWire/4.2.1.3\r\nX-Try: 10.0.0.1:6346,172.16.0.8:6347\r\n\r\n"},
+			"GNUTELLA/0.6 503 Full\r\nUser-Agent: LimeWire/4.2.1.3\r\nX-Try: 11.1.1.1:6346,173.17.1.9:6347\r\n\r\n"},
 		{"stun", "\x01\x01\x00\x0c\x21\x12\xa4\x42............\x00\x20\x00\x08\x00\x01\x11\x11\xe1\x12\xa6\x48", "\x01\x01\x00\x0c\x21\x12\xa4\x42............\x00\x20\x00\x08\x00\x01\x11\x11\xe1\x12\xa6\x49"},
 		{"bt-dht", "d1:rd2:id20:aaaaaaaaaaaaaaaaaaaa5:nodes26:bbbbbbbbbbbbbbbbbbbb\x0a\x01\x02\x04\x1a\xe1e1:t2:aa1:y1:re",
 			"d1:rd2:id20:aaaaaaaaaaaaaaaaaaaa5:nodes26:bbbbbbbbbbbbbbbbbbbb\x0a\x01\x02\x05\x1a\xe1e1:t2:aa1:y1:re"},
@@ -82,4 +83,31 @@ func FuzzScrub(f *testing.F) {
 			t.Fatalf("a known address is left at %d of %q", i, b)
 		}
 	})
+}
+
+// TestScrubbedTextsStayApart: addresses in text keep their length, and no two become
+// one, or clients whose Contact is all that differs would be taken for one.
+func TestScrubbedTextsStayApart(t *testing.T) {
+	s := &Scrubber{Name: func([]byte) {}, Known: func(dissect.Addr) bool { return true }, Addr: func(x dissect.Addr) dissect.Addr {
+		for i := 12; i < 16; i++ { // prefixes are kept
+			x[i] ^= byte(37*i) + x[i-1]
+		}
+		return x
+	}}
+	seen := map[string]string{}
+	for _, prefix := range []string{"10.1.0.", "10.1.10.", "198.51.100."} {
+		for last := range 256 {
+			was := prefix + strconv.Itoa(last)
+			d := &dissect.Datagram{Proto: dissect.ProtoUDP, SrcPort: 5060, DstPort: 5060, Payload: []byte("Via: SIP/2.0/UDP " + was + ":5060\r\n\r\n")}
+			s.Scrub("sip", d)
+			is := string(d.Payload[17 : 17+len(was)])
+			if other := seen[is]; other != "" || is == was {
+				t.Fatalf("%s becomes %s, as %q", was, is, other)
+			}
+			if _, n := quad([]byte(is)); n != len(is) {
+				t.Fatalf("%s becomes %s", was, is)
+			}
+			seen[is] = was
+		}
+	}
 }

@@ -7,6 +7,7 @@ import (
 	"crypto/hmac"
 	"crypto/sha256"
 	"encoding/binary"
+	"encoding/hex"
 	"math/rand/v2"
 	"net/netip"
 	"slices"
@@ -37,8 +38,11 @@ type Anonymizer struct {
 	short   [1 << 16]bool         // of present: the last two bytes, to ask quickly
 	look    headers.Rewriter
 	write   headers.Rewriter
-	named   map[string]bool     // that packets told before they were changed
-	flows   map[anonFlow]uint32 // first sequence number of a direction
+	names   map[string]string     // that were made of others
+	named   map[string]bool       // that packets told before they were changed
+	ids     map[string]*clientIDs // by protocol
+	madeIDs map[string]bool       // what stands for them
+	flows   map[anonFlow]uint32   // first sequence number of a direction
 	proto   string
 	before  []byte
 	// Scrub cleans the payload of a protocol with Addr, Name and Known; it must
@@ -61,7 +65,7 @@ const keepStream = 4096
 // NewAnonymizer makes one from a secret of any length.
 func NewAnonymizer(secret []byte) *Anonymizer {
 	sum := sha256.Sum256(append([]byte("squall anonymize 1:"), secret...))
-	a := &Anonymizer{key: sum[:], made: map[dissect.Addr]dissect.Addr{}, present: map[dissect.Addr]bool{}, named: map[string]bool{}, flows: map[anonFlow]uint32{}}
+	a := &Anonymizer{key: sum[:], made: map[dissect.Addr]dissect.Addr{}, present: map[dissect.Addr]bool{}, names: map[string]string{}, named: map[string]bool{}, ids: map[string]*clientIDs{}, madeIDs: map[string]bool{}, flows: map[anonFlow]uint32{}}
 	a.block, _ = aes.NewCipher(sum[:16]) // 16 bytes are a valid key
 	a.block.Encrypt(a.pad[:], sum[16:])
 	rng := rand.New(rand.NewChaCha8(sum))
@@ -180,25 +184,69 @@ func (a *Anonymizer) flip(is, x *dissect.Addr, from int) {
 }
 
 // Name overwrites a text in place: letters become letters, digits digits.
-// Everything else stays, so that what is parsed still parses.
+// Everything else stays, so that what is parsed still parses. No two texts become
+// the same: short ones, such as extensions of four digits, would be taken for one
+// another.
 func (a *Anonymizer) Name(b []byte) {
-	h := hmac.New(sha256.New, a.key)
-	h.Write(b)
-	stream := h.Sum(nil)
-	for i, c := range b {
-		if i > 0 && i%len(stream) == 0 {
-			h.Reset()
-			h.Write(stream)
-			stream = h.Sum(nil)
-		}
-		r := stream[i%len(stream)]
+	if is, ok := a.names[string(b)]; ok {
+		copy(b, is)
+		return
+	}
+	was := string(b)
+	a.permute(b, 0)
+	if len(a.names) >= 1<<16 { // it can be made again
+		clear(a.names)
+	}
+	a.names[was] = string(b)
+}
+
+// permute is a Feistel network over the letters and digits of a text: each half is
+// shifted, symbol by symbol, by what a keyed hash makes of the other one, which can
+// be undone, and so two texts stay two. Texts of other shapes have other shifts.
+func (a *Anonymizer) permute(b []byte, tweak byte) {
+	const rounds = 8
+	kind := func(c byte) (first, size byte) {
 		switch {
 		case c >= 'a' && c <= 'z':
-			b[i] = 'a' + r%26
+			return 'a', 26
 		case c >= 'A' && c <= 'Z':
-			b[i] = 'A' + r%26
+			return 'A', 26
 		case c >= '0' && c <= '9':
-			b[i] = '0' + r%10
+			return '0', 10
+		}
+		return 0, 0
+	}
+	shape := bytes.Clone(b)
+	var at []int
+	for i, c := range b {
+		if first, size := kind(c); size > 0 {
+			shape[i] = first
+			at = append(at, i)
+		}
+	}
+	half := len(at) / 2
+	var other []byte
+	for round := range byte(rounds) {
+		to, from := at[:half], at[half:]
+		if round%2 == 1 || half == 0 {
+			to, from = from, to
+		}
+		other = append(other[:0], round, tweak)
+		for _, i := range from {
+			other = append(other, b[i])
+		}
+		h := hmac.New(sha256.New, a.key)
+		h.Write(other)
+		h.Write(shape)
+		stream := h.Sum(nil)
+		for k, i := range to {
+			if k > 0 && k%len(stream) == 0 {
+				h.Reset()
+				h.Write(stream)
+				stream = h.Sum(nil)
+			}
+			first, size := kind(b[i])
+			b[i] = first + (b[i]-first+stream[k%len(stream)]%size)%size
 		}
 	}
 }
@@ -246,6 +294,9 @@ func (a *Anonymizer) payload(d *dissect.Datagram) {
 		names = a.Names(d)
 	}
 	a.Scrub(a.proto, d)
+	if ids := a.ids[a.proto]; ids != nil {
+		a.rename(ids, keep)
+	}
 	a.prove(keep)
 	if len(names) > 0 {
 		a.proveNames(names, a.Names(d))
@@ -316,11 +367,137 @@ func (a *Anonymizer) NamesLeft(text []byte) (n int) {
 	for _, w := range bytes.FieldsFunc(text, func(c rune) bool {
 		return !(c == '.' || c == '-' || c == '_' || c >= '0' && c <= '9' || c|0x20 >= 'a' && c|0x20 <= 'z')
 	}) {
-		if a.named[string(bytes.Trim(w, "."))] {
+		if w := bytes.Trim(w, "."); a.named[string(w)] && !a.madeIDs[string(w)] {
 			n++
 		}
 	}
 	return n
+}
+
+// clientIDs are what the clients of a protocol call themselves.
+type clientIDs struct {
+	lengths []int // longest first
+	is      map[string]bool
+	done    []bool // bytes of a payload
+}
+
+// leastID is the shortest identity that is looked for: two bytes stand everywhere.
+const leastID = 3
+
+// Learn takes note of what a client of a protocol calls itself, as the column
+// client_id has it; it is then replaced wherever it stands in payloads of the
+// protocol. What stands in two segments, half in each, is not found.
+func (a *Anonymizer) Learn(protocol, id string) {
+	b := []byte(id)
+	// Identities that are no text are shown in hex.
+	if raw, err := hex.DecodeString(id); err == nil && bytes.ContainsFunc(raw, func(c rune) bool { return c < 0x20 || c > 0x7e }) {
+		b = raw
+	}
+	if len(b) < leastID {
+		return
+	}
+	ids := a.ids[protocol]
+	if ids == nil {
+		ids = &clientIDs{is: map[string]bool{}}
+		a.ids[protocol] = ids
+	}
+	ids.is[string(b)] = true
+	if !slices.Contains(ids.lengths, len(b)) {
+		ids.lengths = append(ids.lengths, len(b))
+		slices.SortFunc(ids.lengths, func(x, y int) int { return y - x })
+	}
+	// A number in a table is no name.
+	if len(id) >= 5 && strings.ContainsFunc(id, func(c rune) bool { return c|0x20 >= 'a' && c|0x20 <= 'z' }) {
+		a.named[id] = true
+	}
+}
+
+// rename replaces identities where the payload had them, and counts those that
+// are left.
+func (a *Anonymizer) rename(ids *clientIDs, after []byte) {
+	ids.done = slices.Grow(ids.done[:0], len(after))[:len(after)]
+	clear(ids.done)
+	for _, n := range ids.lengths {
+		for i := 0; i+n <= len(after); i++ {
+			if was := a.before[i : i+n]; !ids.done[i] && !ids.done[i+n-1] && ids.is[string(was)] {
+				copy(after[i:], a.other(was))
+				for k := range n {
+					ids.done[i+k] = true
+				}
+				i += n - 1
+			}
+		}
+	}
+	for _, n := range ids.lengths {
+		for i := 0; i+n <= len(after); i++ {
+			if ids.is[string(a.before[i:i+n])] && bytes.Equal(a.before[i:i+n], after[i:i+n]) {
+				a.Residual++
+			}
+		}
+	}
+}
+
+// other is what stands for an identity: of the same length, text for text.
+func (a *Anonymizer) other(id []byte) []byte {
+	is := bytes.Clone(id)
+	text := !bytes.ContainsFunc(id, func(c rune) bool { return c < 0x20 || c > 0x7e })
+	for tweak := range byte(8) { // short ones may come out as they were
+		if text {
+			copy(is, id)
+			a.permute(is, tweak)
+		} else {
+			h := hmac.New(sha256.New, a.key)
+			h.Write(id)
+			h.Write([]byte{tweak})
+			for rest := is; len(rest) > 0; {
+				rest = rest[copy(rest, h.Sum(nil)):]
+				h.Write([]byte{0})
+			}
+			is[0] |= 0x80 // no text, as before
+		}
+		if !bytes.Equal(is, id) {
+			break
+		}
+	}
+	if text {
+		a.madeIDs[string(is)] = true
+	} else {
+		a.madeIDs[hex.EncodeToString(is)] = true
+	}
+	return is
+}
+
+// Text replaces the addresses in a text.
+func (a *Anonymizer) Text(text string) string {
+	var out strings.Builder
+	part := func(c byte) bool {
+		return c >= '0' && c <= '9' || c >= 'a' && c <= 'f' || c >= 'A' && c <= 'F' || c == '.' || c == ':'
+	}
+	for i := 0; i < len(text); {
+		end := i
+		for end < len(text) && part(text[end]) {
+			end++
+		}
+		if end == i {
+			out.WriteByte(text[i])
+			i++
+			continue
+		}
+		word := text[i:end]
+		i = end
+		stem := strings.TrimRight(word, ".:")
+		tail := word[len(stem):]
+		port := strings.LastIndexByte(stem, ':')
+		if ip, err := netip.ParseAddr(stem); err == nil {
+			stem = a.Addr(dissect.AddrFrom(ip)).String()
+		} else if port > 0 {
+			if ip, err := netip.ParseAddr(stem[:port]); err == nil {
+				stem = a.Addr(dissect.AddrFrom(ip)).String() + stem[port:]
+			}
+		}
+		out.WriteString(stem + tail)
+	}
+	return out.String()
 }
 
 // dotted reads an address in text.

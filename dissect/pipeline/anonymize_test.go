@@ -1,6 +1,7 @@
 package pipeline_test
 
 import (
+	"fmt"
 	"math/bits"
 	"math/rand/v2"
 	"net/netip"
@@ -61,5 +62,37 @@ func TestPrefixesAreKept(t *testing.T) {
 		if x := a.Addr(dissect.Addr4([]byte{byte(i), 2, 3, 4})); x.Multicast() {
 			t.Errorf("%d.2.3.4 became the multicast address %v", i, x)
 		}
+	}
+}
+
+// TestNamesStayApart: all extensions of four digits, and users of any shape, keep their
+// length and kind and become others, each its own.
+func TestNamesStayApart(t *testing.T) {
+	a := pipeline.NewAnonymizer([]byte("0123456789abcdef"))
+	seen, same := map[string]bool{}, 0
+	take := func(name string) {
+		b := []byte(name)
+		a.Name(b)
+		if seen[string(b)] {
+			t.Fatalf("%q becomes %q, as another did", name, b)
+		}
+		seen[string(b)] = true
+		if string(b) == name {
+			same++
+		}
+		for i, c := range b {
+			digit := func(c byte) bool { return c >= '0' && c <= '9' }
+			if digit(c) != digit(name[i]) || (name[i] == '-') != (c == '-') {
+				t.Fatalf("%q becomes %q", name, b)
+			}
+		}
+	}
+	for i := range 10_000 {
+		take(fmt.Sprintf("%04d", i))
+		take(fmt.Sprintf("u%d-x", i))
+		take(fmt.Sprintf("user-of-a-long-name-beyond-one-block-of-a-hash-%07d-and-so-on-and-on", i))
+	}
+	if same > 50 {
+		t.Errorf("%d names stay what they are", same)
 	}
 }

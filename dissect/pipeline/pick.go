@@ -31,13 +31,23 @@ type Picker struct {
 	speaks  map[picking]string
 	pieces  map[piecing]int64
 	dec     headers.Decoder
-	times   []span // of all flows, disjoint and in order
-	spoken  string // by the flow of the last packet that was wanted
+	times   []span                          // of all flows, disjoint and in order
+	slack   int64                           // that packets may be off, ns
+	also    map[dissect.Addr][]dissect.Addr // what the same packets bore elsewhere
+	facing  map[facing][]picking            // flows of such addresses by the other side
+	spoken  string                          // by the flow of the last packet that was wanted
 	sorted  bool
 }
 
 type picking struct {
 	a, b  dissect.Endpoint
+	proto uint8
+}
+
+// facing is an address and whom it talks to.
+type facing struct {
+	addr  dissect.Addr
+	to    dissect.Endpoint
 	proto uint8
 }
 
@@ -58,7 +68,23 @@ const maxPieces = 1 << 12
 
 // NewPicker makes a picker of nothing.
 func NewPicker() *Picker {
-	return &Picker{flows: map[picking][]span{}, remarks: map[remark]string{}, speaks: map[picking]string{}, pieces: map[piecing]int64{}}
+	return &Picker{flows: map[picking][]span{}, remarks: map[remark]string{}, speaks: map[picking]string{}, pieces: map[piecing]int64{}, also: map[dissect.Addr][]dissect.Addr{}, facing: map[facing][]picking{}}
+}
+
+// pointsApart is how far the times of one packet at two points may be apart, ns: the
+// way between them, and what is left of their clocks' difference.
+const pointsApart = 200 * int64(1e6)
+
+// Points says that packets were captured at several points, and which addresses they
+// bore at either side of a translation. It is called before Add. The port at the
+// other side is not known: of an address that many share, all flows to the same
+// endpoint are wanted.
+func (k *Picker) Points(pairs []NAT) {
+	k.slack = pointsApart
+	for _, n := range pairs {
+		k.also[n.Inner] = append(k.also[n.Inner], n.Outer)
+		k.also[n.Outer] = append(k.also[n.Outer], n.Inner)
+	}
 }
 
 func pickingOf(a, b dissect.Endpoint, proto uint8) picking {
@@ -74,7 +100,13 @@ func (k *Picker) Add(p Picked) {
 	if p.Protocol != "" {
 		k.speaks[key] = p.Protocol
 	}
-	k.flows[key] = append(k.flows[key], span{p.Start, max(p.Start, p.End)})
+	k.flows[key] = append(k.flows[key], span{p.Start - k.slack, max(p.Start, p.End) + k.slack})
+	for _, side := range [...][2]dissect.Endpoint{{p.Source, p.Destination}, {p.Destination, p.Source}} {
+		if k.also[side[0].Addr] != nil {
+			f := facing{side[0].Addr, side[1], p.Proto}
+			k.facing[f] = append(k.facing[f], key)
+		}
+	}
 	if p.Frame > 0 && p.Comment != "" {
 		r := remark{p.File, p.Frame}
 		if old := k.remarks[r]; old != "" { // one packet may open two attempts in one TCP stream
@@ -156,7 +188,9 @@ func (k *Picker) Want(p *capture.Packet, file string) (comment string, ok bool) 
 	}
 	switch d.Class {
 	case dissect.ClassTCP, dissect.ClassUDP, dissect.ClassICMPError:
-		ok = k.within(key, d.Time)
+		if ok = k.within(key, d.Time); !ok && len(k.also) > 0 {
+			ok = k.translated(key, d.Time)
+		}
 	case dissect.ClassFragment:
 		_, ok = k.pieces[piecing{d.Src, d.Dst, d.IPID}]
 	}
@@ -175,6 +209,21 @@ func (k *Picker) follow(d *dissect.Datagram) {
 		clear(k.pieces)
 	}
 	k.pieces[piecing{d.Src, d.Dst, d.IPID}] = d.Time
+}
+
+// translated says whether a flow is a wanted one at the other side of a translation.
+func (k *Picker) translated(key picking, at int64) bool {
+	for _, side := range [...][2]dissect.Endpoint{{key.a, key.b}, {key.b, key.a}} {
+		for _, addr := range k.also[side[0].Addr] {
+			for _, other := range k.facing[facing{addr, side[1], key.proto}] {
+				if k.within(other, at) {
+					k.spoken = k.speaks[other]
+					return true
+				}
+			}
+		}
+	}
+	return false
 }
 
 func (k *Picker) within(key picking, at int64) bool {
