@@ -35,7 +35,7 @@ func Nodes() *Of[storm.Node] {
 			return out
 		}),
 		optNum("generation", "", "in the cascade, 0 fell first", -1, func(v *n) int64 { return int64(v.Generation) }),
-		optNum("fall_order", "", "place among the falls of the cascade, from 1", 0, func(v *n) int64 { return int64(v.Order) }),
+		optNum("fall_order", "", "place among the nodes that fell, from 1", 0, func(v *n) int64 { return int64(v.Order) }),
 		num("restarts", "", "times it came back", func(v *n) int64 { return v.Restarts }),
 		num("restarts_failed", "", "of them, down again within two minutes", func(v *n) int64 { return v.RestartsFailed }),
 		ratio("excess", "x", "load beyond what redistribution explains", func(v *n) float64 { return v.Excess }),

@@ -19,7 +19,7 @@ func wait(gaps []int64) int64 {
 		return waitUnlearned
 	}
 	sorted := slices.Sorted(slices.Values(gaps))
-	p95 := sorted[(len(sorted)*95+99)/100-1]
+	p95 := sorted[len(sorted)*95/100-1] // the lower of two, for one long gap may be a pause
 	return min(max(waitLeast, 3*p95), waitMost)
 }
 

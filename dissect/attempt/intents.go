@@ -16,12 +16,14 @@ const (
 	twinWithin    = 300 * second / 1000 // rule 37
 )
 
+// learnedWait takes the percentile from below: of less than twenty gaps the longest
+// may be the pause between two wishes.
 func learnedWait(gaps []int64) int64 {
 	if len(gaps) < gapsToLearn {
 		return waitUnlearned
 	}
 	slices.Sort(gaps)
-	return min(max(waitLeast, 3*gaps[(len(gaps)*95+99)/100-1]), waitMost)
+	return min(max(waitLeast, 3*gaps[len(gaps)*95/100-1]), waitMost)
 }
 
 // What shows that a client gives up after so many attempts (rule 38).

@@ -48,6 +48,7 @@ func (d *scenes) assemble(r *Report, q *Quality, th Thresholds) {
 		for k, p := range c.periods {
 			periods[k] = p
 		}
+		c.others(list, q)
 		for i, f := range c.falls {
 			f.order = int32(i + 1)
 			fallen[f.key] = f

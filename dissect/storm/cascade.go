@@ -61,18 +61,12 @@ func (d *scenes) cascade(name string, th *Thresholds, f *Finding, q *Quality) *c
 	for k, list := range c.periods {
 		for _, p := range list {
 			if p.Kind != Overloaded && p.Start >= f.Onset-2*before && p.Start <= end && p.Start-f.Onset < together {
-				since := p.Start
-				if p.silent {
-					since = max(p.LastAlive, p.Start-noticed)
-				}
-				c.falls = append(c.falls, fall{key: k, p: s.pulses[k], at: p.Start, since: since, kind: p.Kind})
+				c.falls = append(c.falls, p.fall(k, s.pulses[k]))
 				break
 			}
 		}
 	}
-	slices.SortFunc(c.falls, func(a, b fall) int {
-		return cmp.Or(cmp.Compare(a.since, b.since), cmp.Compare(a.at, b.at), a.key.at.Compare(b.key.at), cmp.Compare(a.key.proto, b.key.proto))
-	})
+	slices.SortFunc(c.falls, byFall)
 	var quiet int64 = 1 // s of calm before
 	if len(c.falls) > 0 {
 		quiet = max((c.first()-q.Begin)/second, 1)
@@ -146,6 +140,43 @@ func (d *scenes) cascade(name string, th *Thresholds, f *Finding, q *Quality) *c
 	}
 	c.migrations(s, name, byEdge)
 	return c
+}
+
+func (p *Period) fall(k nodeKey, of *pulse) fall {
+	f := fall{key: k, p: of, at: p.Start, since: p.Start, kind: p.Kind}
+	if p.silent {
+		f.since = max(p.LastAlive, p.Start-noticed)
+	}
+	return f
+}
+
+func byFall(a, b fall) int {
+	return cmp.Or(cmp.Compare(a.since, b.since), cmp.Compare(a.at, b.at), a.key.at.Compare(b.key.at), cmp.Compare(a.key.proto, b.key.proto))
+}
+
+// others adds the nodes that fell in another outage of the service than the worst:
+// they have their place in the order, and belong to no cascade.
+func (c *cascade) others(list []Finding, q *Quality) {
+	known := map[nodeKey]bool{}
+	for i := range c.falls {
+		known[c.falls[i].key] = true
+	}
+	for k, periods := range c.periods {
+		for i := range periods {
+			p := &periods[i]
+			in := slices.ContainsFunc(list, func(f Finding) bool {
+				return f.Class >= PartialOutage && p.Start >= f.Onset-2*before && p.Start <= cmp.Or(f.End, q.End)
+			})
+			if p.Kind == Overloaded || known[k] || !in {
+				continue
+			}
+			f := p.fall(k, nil)
+			f.gen = -1
+			c.falls = append(c.falls, f)
+			break
+		}
+	}
+	slices.SortFunc(c.falls, byFall)
 }
 
 // strain counts the attempts at a node that it let wait, sent away or dropped.

@@ -139,6 +139,9 @@ func (j *judge) surges(free wrap) (out []Finding) {
 		if back >= j.th.ReconnectShare || known >= 0.8 && head.n[fNew] < head.wishes()/4 {
 			f.Class = MassReconnect
 		}
+		if f.Class == MassReconnect && float64(head.active) < j.th.Breadth*float64(j.clientsUntil(head.at)) {
+			continue // a few of many: the demand has grown, nobody came all at once
+		}
 		if share := ratio(head.n[fInsist], max(head.n[fAttempts], 1)); share >= j.th.InsistShare {
 			f.Class = ApplicationFlood
 			f.Criteria = []Criterion{
@@ -172,6 +175,16 @@ func (j *judge) surges(free wrap) (out []Finding) {
 		out = append(out, f)
 	}
 	return out
+}
+
+// clientsUntil is how many clients the service had seen by the end of a bin.
+func (j *judge) clientsUntil(bin int64) (n int64) {
+	for i := range j.bins {
+		if j.bins[i].at <= bin {
+			n += int64(j.bins[i].n[fNew])
+		}
+	}
+	return n
 }
 
 // over says what a surge is a surge over.

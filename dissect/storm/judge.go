@@ -438,9 +438,11 @@ func (f *Finding) overlaps(o *Finding, q *Quality) bool {
 
 // troubles are the stretches of failures.
 func (j *judge) troubles() (out []Finding) {
+	before := int64(math.MinInt64) // the last bin of the trouble before
 	for _, r := range j.runs(func(m *moment) bool { return j.failing(m) || j.stormy(m) }, j.d.length(joinBreaks)) {
-		if f, ok := j.trouble(r); ok {
+		if f, ok := j.trouble(r, before); ok {
 			out = append(out, f)
+			before = j.at[r.to].at
 		}
 	}
 	return out
@@ -471,8 +473,8 @@ func (j *judge) others(out []Finding) []Finding {
 	return append(out, j.offender(out)...)
 }
 
-// trouble makes the finding of a stretch of failures.
-func (j *judge) trouble(r run) (f Finding, ok bool) {
+// trouble makes the finding of a stretch of failures that begins after a bin.
+func (j *judge) trouble(r run, after int64) (f Finding, ok bool) {
 	f = Finding{Service: j.name, Role: j.s.role, Confidence: High}
 	storm := j.inARow(r, j.stormy) >= j.need()
 	long := j.inARow(r, j.failing) >= j.need()
@@ -495,7 +497,7 @@ func (j *judge) trouble(r run) (f Finding, ok bool) {
 	case j.oneClient(r):
 		return f, false // a single offender is looked for on its own
 	}
-	j.onset(&f, r)
+	j.onset(&f, r, after)
 	j.end(&f, r)
 	j.measure(&f)
 	if f.Class == RetryStorm && f.End != 0 && f.Recovered && f.alive()*2 >= f.Outcomes.Failed() && float64(f.End-f.Onset) < j.th.Brief*1e9 {
@@ -542,10 +544,11 @@ func (b *bin) failed() (n int64) {
 }
 
 // onset is the maximum-likelihood split of the failures by second, before and
-// in the run's first windows, refined to the first failing attempt after it.
-func (j *judge) onset(f *Finding, r run) {
+// in the run's first windows, refined to the first failing attempt after it. What
+// lies before the bin after is another trouble's.
+func (j *judge) onset(f *Finding, r run, after int64) {
 	first := j.at[r.from].at
-	from, to := first-j.window-j.d.length(60), first+j.d.length(5)
+	from, to := max(first-j.window-j.d.length(60), after+1), first+j.d.length(5)
 	low, _ := slices.BinarySearchFunc(j.bins, from, func(b bin, t int64) int { return cmp.Compare(b.at, t) })
 	from = max(from, j.q.Begin/j.length)
 	var counts []int64
@@ -569,6 +572,9 @@ func (j *judge) onset(f *Finding, r run) {
 		}
 	}
 	split := from + int64(at)
+	if f.rareBefore {
+		split = min(split, max(j.fell(split), after+1))
+	}
 	for _, b := range j.s.fails.numbers() {
 		if b >= split {
 			k := j.s.fails.get(b)
@@ -577,6 +583,26 @@ func (j *judge) onset(f *Finding, r run) {
 		}
 	}
 	f.Onset = split * j.length
+}
+
+// felt is how long the death of a node that few try may go before the failures
+// that it causes are many.
+const felt = 30 * second
+
+// fell is the bin in which the first node fell that is down at the beginning of the
+// bin split; split itself where none is.
+func (j *judge) fell(split int64) int64 {
+	at := split * j.length
+	first := at
+	for _, p := range j.s.pulses {
+		list, _ := p.periods(j.d, j.th)
+		for _, f := range list {
+			if f.Kind != Overloaded && f.Start < first && f.Start >= at-felt && (f.End == 0 || f.End > at) {
+				first = f.Start
+			}
+		}
+	}
+	return j.d.bin(first)
 }
 
 // failuresBefore is how many attempts fail in a bin before the climb to a jump,

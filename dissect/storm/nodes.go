@@ -225,6 +225,7 @@ func (p *pulse) periods(d *scenes, th *Thresholds) (out []Period, shut bool) {
 		hits, news, closes, firstClose int64
 		closeBin                       int64
 		confirmed, refused             bool
+		unknown                        bool // the node had given no sign of life before
 	}
 	var open *run
 	answered := false
@@ -235,6 +236,9 @@ func (p *pulse) periods(d *scenes, th *Thresholds) (out []Period, shut bool) {
 		r, end := open, by.first
 		open = nil
 		enough := r.news >= 2 || r.hits >= 2 && p.clients < 3 || r.closes >= 3 && r.news >= 2
+		if r.unknown { // dead as long as anybody looked; that it lives at all, its return shows
+			enough = r.news >= 3 && end != 0
+		}
 		if !enough || !r.confirmed || end != 0 && end-r.first.first < int64(th.DownAfter*1e9) {
 			return
 		}
@@ -261,7 +265,7 @@ func (p *pulse) periods(d *scenes, th *Thresholds) (out []Period, shut bool) {
 			open = nil // stray closes are no sign of death
 		}
 		if open == nil {
-			open = &run{first: k}
+			open = &run{first: k, unknown: !answered}
 		}
 		if b.at*length-open.first.first < 2*second {
 			open.firstClose += closes
@@ -291,9 +295,7 @@ func (p *pulse) periods(d *scenes, th *Thresholds) (out []Period, shut bool) {
 			answered = true
 			badAt(b, k)
 		case isGood && isBad && k.last < g.first:
-			if answered {
-				badAt(b, k)
-			}
+			badAt(b, k)
 			finish(g)
 			answered = true
 		case isGood:
@@ -304,7 +306,7 @@ func (p *pulse) periods(d *scenes, th *Thresholds) (out []Period, shut bool) {
 			if isBad && b.n[nClosed] >= 3 {
 				badAt(b, mark{max(k.first, g.last), k.last, k.id, k.frame, k.file, true})
 			}
-		case isBad && answered:
+		case isBad:
 			badAt(b, k)
 		}
 	}

@@ -162,7 +162,7 @@ type thread struct {
 	sessionEnded  dissect.SessionEnd
 	open          bool  // a session was begun
 	troubled      bool  // it has failed,
-	gone          bool  // or vanished without a word before
+	gone          bool  // or was back from a session that it had not ended, or hardly
 	stratum       uint8 // of the node that first took it
 	rungs         map[dissect.Addr]step
 }
@@ -447,13 +447,24 @@ func (d *scenes) left(t *thread, s *stay, f field, i int) {
 	}
 }
 
+// crashedWithin is how soon after it closed its session a client is back that had
+// not meant to go.
+const crashedWithin = 30 * second
+
 // sessions follows the client's session and notices one that nobody closed.
 func (d *scenes) sessions(t *thread, a *dissect.Attempt) {
-	if t.open && t.sessionEnded == dissect.SessionAlive && a.Source != t.source && !t.troubled && !t.gone &&
-		a.Relation != dissect.RelationParallel && a.Start-t.session.from > 5*second {
-		// It is back though its session was never closed: it had vanished.
-		t.g.vanish(t.sessionSeen, t.stratum)
-		t.gone = true
+	if t.open && a.Source != t.source && !t.troubled && !t.gone && a.Relation != dissect.RelationParallel && a.Start-t.session.from > 5*second {
+		switch {
+		case t.sessionEnded == dissect.SessionAlive:
+			// It is back though its session was never closed: it had vanished.
+			t.g.vanish(t.sessionSeen, t.stratum)
+			t.gone = true
+		case t.sessionEnded == dissect.SessionByClient && a.Start-t.session.to <= crashedWithin:
+			// The kernel closes the sessions of a program that crashes. Who is back at
+			// once as a habit is told from a crash by having done so before.
+			t.g.vanish(t.session.to, t.stratum)
+			t.gone = true
+		}
 	}
 	if t.open && a.Outcome == dissect.OutcomeAccepted && a.Destination == t.node && a.Source != t.source &&
 		t.session.to != 0 && t.session.to > a.End && a.SessionEnd > t.session.to {
