@@ -178,6 +178,9 @@ type Message struct {
 	// Timeout is how long the client waits for an answer to this request
 	// before it is failed, ns; 0 = the engine's rule (10 s).
 	Timeout int64
+	// Repeats: over UDP the client sends the same request again, within a second
+	// or so, until it is answered.
+	Repeats bool
 	// Encrypted: the content is opaque, the protocol is known by shape.
 	Encrypted bool
 }

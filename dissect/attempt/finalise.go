@@ -21,7 +21,8 @@ type Result struct {
 	store      *Store
 	facts      *shard
 	nodes      map[nodeKey]decided
-	sided      bool // only the clients' side was captured
+	sided      bool // only the clients' side was captured, of TCP
+	mute       bool // no packet of any node was captured
 	deaf       []Interval
 	moved      [Partitions][]byte
 	monitors   map[askedBy]bool
@@ -36,6 +37,13 @@ const keptRecords = 1 << 18
 
 // leastPacked is about the least that a packed record takes, bytes.
 const leastPacked = 72
+
+// muteRows without a packet of any node are no chance.
+const muteRows = 20
+
+// repeatWithin is the longest that a client waits before it repeats a request of a
+// protocol that does so for the second time (RFC 3261 timer E, RFC 5389 section 7.2.1).
+const repeatWithin = 2 * second
 
 // decided is what a node is, by its strongest votes.
 type decided struct {
@@ -94,7 +102,9 @@ type client struct {
 func (s *Store) Finalise(names *Names, hints dissect.Hints, begin, end int64) (*Result, error) {
 	x := &Result{names: names, hints: hints, begin: begin, end: end, store: s, deaf: s.deaf, facts: s.gather(names), nodes: map[nodeKey]decided{}}
 	answered, sided := false, false
+	x.mute = x.facts.count >= muteRows
 	for k, n := range x.facts.nodes {
+		x.mute = x.mute && !n.answered
 		d := decided{oneSided: n.oneSided && !n.answered}
 		if n.known() {
 			best := slices.MaxFunc(n.votes, func(a, b vote) int {
@@ -393,6 +403,13 @@ func (x *Result) describe(w *related, services map[string]string) {
 	if r.Proto == dissect.ProtoTCP && r.Outcome == dissect.OutcomeTimeout && r.DestinationPackets == 0 && (d.oneSided || x.sided) {
 		r.Outcome, r.Evidence = dissect.OutcomeUnknown, dissect.EvidenceEdge
 		r.Flags |= FlagOneSided
+	}
+	// Over UDP silence proves as little, but that the client stopped repeating itself
+	// so soon shows that it heard something.
+	if x.mute && r.Proto == dissect.ProtoUDP && r.Outcome == dissect.OutcomeTimeout && r.Flags&FlagRepeats != 0 &&
+		r.Transmissions <= 2 && min(r.End, x.end)-r.LastSeen >= repeatWithin {
+		r.Outcome, r.Evidence = dissect.OutcomeUnknown, dissect.EvidenceEdge
+		r.Flags |= FlagOneSided | FlagServed
 	}
 	if r.Evidence == dissect.EvidenceSilence && r.Outcome.Failed() && x.unheard(r) {
 		r.Outcome, r.Evidence = dissect.OutcomeUnknown, dissect.EvidenceEdge

@@ -73,6 +73,9 @@ const (
 	// FlagServed: the client acknowledged bytes of a node whose side was not
 	// captured. The outcome stays unknown, but the client has no reason to retry.
 	FlagServed
+	// FlagRepeats: the protocol would have repeated the request, had it not been
+	// answered.
+	FlagRepeats
 )
 
 // Name is an index into Names; 0 is the empty string.

@@ -271,6 +271,9 @@ func (e *Engine) request(fi int32, d *dissect.Datagram, clientA bool) dissect.Bu
 	if m.Kind == dissect.KindRefresh {
 		t.rec.Flags |= FlagRefresh
 	}
+	if m.Repeats {
+		t.rec.Flags |= FlagRepeats
+	}
 	t.rec.Protocol = e.protos[f.proto]
 	if m.Protocol != "" {
 		t.rec.Protocol = e.internString(m.Protocol)

@@ -391,7 +391,7 @@ func (sip) Dissect(d *dissect.Datagram, f *dissect.Flow, m *dissect.Message) (in
 	m.ClientID = h.client()
 	if !answer {
 		m.Op, m.Version = "REGISTER", h.agent
-		m.Kind = dissect.KindRequest
+		m.Kind, m.Repeats = dissect.KindRequest, true // timer E
 		if h.credentials {
 			f.B = m.Txn
 		}

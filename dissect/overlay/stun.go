@@ -322,7 +322,7 @@ func stunMessage(f *dissect.Flow, m *dissect.Message, kind uint16, txn uint64, h
 }
 
 func stunRequest(m *dissect.Message, method uint16, h *stunFields) {
-	m.Kind, m.Version = dissect.KindRequest, h.software
+	m.Kind, m.Version, m.Repeats = dissect.KindRequest, h.software, true
 	switch method {
 	case stunAllocate:
 		m.Op, m.Role = "Allocate", dissect.RoleRelay

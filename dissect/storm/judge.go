@@ -971,6 +971,9 @@ func (j *judge) doubt(f *Finding) string {
 	if f.Class == RetryStorm && cut && f.saidNo*2 > f.Outcomes.Failed() {
 		return "the snapshot length cut the nodes' refusals: whether they told the clients when to come again cannot be read"
 	}
+	if !j.calm.known && f.Class >= PartialOutage && j.s.overUDP() && f.Transmissions*10 < f.Attempts*11 && !j.hastened() && !j.d.heard() {
+		return "no packet of any node was captured, and the clients ask at one pace all the time: whether anybody answered cannot be told"
+	}
 	if f.Class != PartialOutage {
 		return ""
 	}
@@ -982,6 +985,33 @@ func (j *judge) doubt(f *Finding) string {
 			ratio(f.Transmissions, f.Attempts))
 	}
 	return ""
+}
+
+// hastened reports that the attempts at their most were twice what they usually are.
+func (j *judge) hastened() bool {
+	var n []float64
+	for i := range j.at {
+		n = append(n, float64(j.at[i].n[fAttempts]))
+	}
+	return len(n) > 0 && slices.Max(n) >= 2*level(n, 0, 0.5)
+}
+
+// heard reports that anybody answered anything, whatever it was.
+func (d *scenes) heard() bool {
+	for _, s := range d.by {
+		for _, b := range s.line.list() {
+			var refused int32
+			for o := dissect.OutcomeAccepted; o < dissect.NumOutcomes; o++ {
+				if o != dissect.OutcomeTimeout {
+					refused += b.n[fOutcome0+field(o)]
+				}
+			}
+			if b.n[fAnswered]+b.n[fAnswers]+refused > 0 {
+				return true
+			}
+		}
+	}
+	return false
 }
 
 func (s *scene) overUDP() bool {

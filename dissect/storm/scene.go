@@ -236,7 +236,8 @@ func (d *scenes) attempt(a *dissect.Attempt, at *place) {
 		}
 		d.count(t, a.Start, fNew, 1)
 	}
-	if t.g == nil || t.version != a.ClientVersion { // an update is a change of sides
+	updated := t.g != nil && t.version != a.ClientVersion
+	if t.g == nil || updated { // an update is a change of sides
 		t.version, t.g = a.ClientVersion, t.s.group(a.ClientVersion)
 		t.g.clients++
 	}
@@ -246,7 +247,7 @@ func (d *scenes) attempt(a *dissect.Attempt, at *place) {
 		t.climb(a)
 	}
 	back := t.open && a.Source != t.source
-	d.sessions(t, a)
+	d.sessions(t, a, updated)
 	switch a.Relation {
 	case dissect.RelationParallel:
 		return
@@ -449,17 +450,17 @@ func (d *scenes) left(t *thread, s *stay, f field, i int) {
 
 // crashedWithin is how soon after it closed its session a client is back that had
 // not meant to go.
-const crashedWithin = 30 * second
+const crashedWithin = 10 * second
 
 // sessions follows the client's session and notices one that nobody closed.
-func (d *scenes) sessions(t *thread, a *dissect.Attempt) {
+func (d *scenes) sessions(t *thread, a *dissect.Attempt, updated bool) {
 	if t.open && a.Source != t.source && !t.troubled && !t.gone && a.Relation != dissect.RelationParallel && a.Start-t.session.from > 5*second {
 		switch {
 		case t.sessionEnded == dissect.SessionAlive:
 			// It is back though its session was never closed: it had vanished.
 			t.g.vanish(t.sessionSeen, t.stratum)
 			t.gone = true
-		case t.sessionEnded == dissect.SessionByClient && a.Start-t.session.to <= crashedWithin:
+		case t.sessionEnded == dissect.SessionByClient && !updated && a.Start-t.session.to <= crashedWithin:
 			// The kernel closes the sessions of a program that crashes. Who is back at
 			// once as a habit is told from a crash by having done so before.
 			t.g.vanish(t.session.to, t.stratum)

@@ -1,0 +1,186 @@
+package storm_test
+
+import (
+	"fmt"
+	"testing"
+	"time"
+
+	"squall/capture"
+	"squall/dissect"
+	"squall/dissect/storm"
+	"squall/samples"
+)
+
+// TestOutagesCloseToEachOther: of two outages half a minute apart the second does
+// not begin with the first, and the nodes of both stand in the order of falls.
+func TestOutagesCloseToEachOther(t *testing.T) {
+	f := newFeed(9)
+	f.calm("calm", 1500, 0, 600, nil)
+	f.calm("other", 1500, 0, 600, func(a *dissect.Attempt) { a.Destination = node(2) })
+	for i := range 120 {
+		f.storm(fmt.Sprint("a", i), 300, 330, 4, nil)
+		f.storm(fmt.Sprint("b", i), 367, 392, 4, func(a *dissect.Attempt) { a.Destination = node(2) })
+	}
+	// While a node is down, nobody else is served there.
+	for _, name := range f.names {
+		for k := range f.rows[name] {
+			a := &f.rows[name][k]
+			down := a.Destination == node(1) && a.Start >= 300*second && a.Start < 330*second ||
+				a.Destination == node(2) && a.Start >= 367*second && a.Start < 392*second
+			if down && a.Outcome == dissect.OutcomeAccepted {
+				silent(a)
+			}
+		}
+	}
+	r := f.judge(600, nil)
+	if len(r.Findings) != 2 {
+		t.Fatalf("%d findings: %s", len(r.Findings), r.Summary)
+	}
+	for _, v := range r.Findings {
+		from, to := 300*second, 330*second
+		if v.Onset > 340*second {
+			from, to = 367*second, 392*second
+		}
+		if d := v.Onset - from; v.Class != storm.RetryStorm || d < 0 || d > 2*second || v.End < to-5*second || v.End > to+5*second {
+			t.Errorf("%v from %.1f to %.1f s: %s", v.Class, float64(v.Onset)/1e9, float64(v.End)/1e9, v.Sentence)
+		}
+	}
+	for _, n := range r.Nodes {
+		if want := int32(n.At.Addr[15]); n.Order != want {
+			t.Errorf("%v fell in place %d, not %d: %+v", n.At, n.Order, want, n.Periods)
+		}
+	}
+}
+
+// TestDeadFromTheStart: sessions from before the capture are no rows. That a node
+// answers nobody who comes, and later does, shows that it was down.
+func TestDeadFromTheStart(t *testing.T) {
+	f := newFeed(10)
+	f.calm("other", 1200, 0, 600, func(a *dissect.Attempt) { a.Destination = node(2) })
+	for i := range 200 {
+		name := fmt.Sprint("c", i)
+		f.storm(name, 300, 400, 4, nil)
+		f.add(name, 401+f.rng.Float64()*10, nil).Relation = dissect.RelationRetry
+	}
+	r := f.judge(600, nil)
+	for _, n := range r.Nodes {
+		if n.At != node(1) {
+			continue
+		}
+		if len(n.Periods) != 1 || n.Periods[0].Kind != storm.Down || n.Periods[0].Start < 300*second || n.Periods[0].Start > 302*second ||
+			n.Periods[0].End < 400*second || n.Periods[0].End > 403*second || n.Order != 1 {
+			t.Errorf("place %d, %+v", n.Order, n.Periods)
+		}
+	}
+}
+
+// TestFewBeforeMany: the first node that dies has few clients; the storm begins with
+// it and not where the others die.
+func TestFewBeforeMany(t *testing.T) {
+	f := newFeed(11)
+	f.calm("calm", 900, 0, 300, nil)
+	f.calm("small", 60, 0, 285, func(a *dissect.Attempt) { a.Destination = node(2) })
+	for i := range 5 { // one every seven seconds
+		f.storm(fmt.Sprint("few", i), 286+7*float64(i)/2, 400, 7, func(a *dissect.Attempt) { a.Destination = node(2) })
+	}
+	first := int64(1 << 62)
+	for i := range 5 {
+		first = min(first, f.rows[fmt.Sprint("few", i)][0].Start)
+	}
+	for i := range 200 {
+		f.storm(fmt.Sprint("many", i), 308, 400, 3, nil)
+	}
+	r := f.judge(400, nil)
+	if r.Verdict.Class != storm.RetryStorm || r.Verdict.Onset != first {
+		t.Errorf("%v from %.2f s, the first failure is at %.2f: %s", r.Verdict.Class, float64(r.Verdict.Onset)/1e9, float64(first)/1e9, r.Summary)
+	}
+}
+
+// TestCrashThatClosesSessions: the kernel closes the sessions of a program that
+// crashes; its clients are back at once. An update is no crash, and who comes and
+// goes all the time has not crashed either.
+func TestCrashThatClosesSessions(t *testing.T) {
+	f := newFeed(12)
+	version := map[string]string{}
+	for i := range 600 {
+		name := fmt.Sprint("c", i)
+		version[name] = []string{"1.0", "1.1"}[i%2]
+		at := f.rng.Float64() * 200
+		crash := i%2 == 1 && i%5 != 0
+		f.add(name, at, func(a *dissect.Attempt) {
+			if crash {
+				a.SessionEnd, a.SessionEnded = 298*second+int64(i)*second/300, dissect.SessionByClient
+			} else {
+				a.SessionEnd, a.SessionEnded = 301*second, dissect.SessionByNode
+			}
+		})
+		f.storm(name, 301.5, 420, 3, nil)
+	}
+	r := f.judge(420, func(c string) string { return version[c] })
+	for _, v := range r.Versions {
+		if crashed := v.AssociatedWith == "crash"; crashed != (v.Version == "1.1") {
+			t.Errorf("%s: associated with %q, odds %.2f from %.2f on", v.Version, v.AssociatedWith, v.EarlyOdds, v.EarlyLow)
+		}
+	}
+}
+
+// TestCrowdThatStays: after a crowd the demand is higher than before it; that its
+// clients come again, a few at a time, is no mass reconnect.
+func TestCrowdThatStays(t *testing.T) {
+	f := newFeed(13)
+	f.calm("old", 300, 0, 600, nil)
+	for i := range 900 {
+		name := fmt.Sprint("new", i)
+		for at := 300 + 40*f.rng.Float64(); at < 600; at += 60 + 400*f.rng.Float64() {
+			f.add(name, at, func(a *dissect.Attempt) { a.SessionEnd, a.SessionEnded = a.End+20*second, dissect.SessionByClient })
+		}
+	}
+	r := f.judge(600, nil)
+	if r.Verdict.Class != storm.FlashCrowd {
+		t.Errorf("%v: %s", r.Verdict.Class, r.Summary)
+	}
+	for _, v := range r.Findings {
+		if v.Class == storm.MassReconnect {
+			t.Errorf("%s", v.Sentence)
+		}
+	}
+}
+
+// TestObedienceUnheard: clients that were told to come later, seen without what
+// they were told. That they do not repeat their requests shows that they were
+// answered, not how.
+func TestObedienceUnheard(t *testing.T) {
+	sc, _ := samples.Find("s12")
+	sc.Clients, sc.Intents, sc.Trigger, sc.Duration = 1500, 20, 2*time.Minute, 6*time.Minute
+	sc.Mu = 30
+	for i := range sc.Script {
+		sc.Script[i].At = sc.Trigger + time.Duration(i)*2*time.Minute
+	}
+	packets, _ := simulated(t, sc, 1)
+	r := judge(t, kept(packets, func(p *capture.Packet) bool { return !fromNode(p) }))
+	if c := r.Verdict.Class; c != storm.InsufficientEvidence && c != storm.PartialOutage {
+		t.Errorf("%v: %s", r.Verdict.Class, r.Summary)
+	}
+}
+
+// TestOnePaceUnanswered: requests of which no answer was captured, at one pace from
+// beginning to end, may all have been answered; where the pace doubles they were not.
+func TestOnePaceUnanswered(t *testing.T) {
+	for _, hasten := range []bool{false, true} {
+		f := newFeed(14)
+		ask := func(a *dissect.Attempt) {
+			a.Proto, a.Transmissions, a.SourcePackets, a.History = dissect.ProtoUDP, 1, 1, ""
+			a.Service, a.Protocol = "n2n/supernode", "n2n"
+		}
+		for i := range 200 {
+			f.storm(fmt.Sprint("edge", i), 0, 400, 20, ask)
+			if hasten {
+				f.storm(fmt.Sprint("edge", i), 250, 350, 4, ask)
+			}
+		}
+		r := f.judge(400, nil)
+		if storms := r.Verdict.Class == storm.RetryStorm; storms != hasten || !storms && r.Verdict.Class != storm.InsufficientEvidence {
+			t.Errorf("hasten %v: %s", hasten, r.Summary)
+		}
+	}
+}
