@@ -165,8 +165,13 @@ func (j *judge) settle() {
 	for _, g := range j.q.Gaps {
 		total -= (g.End - g.Start) / j.length
 	}
+	lenient := false
 	suspicious := func(m *moment) bool {
 		n := m.n[fAttempts]
+		if lenient {
+			all := m.decided() + m.n[fRefresh]
+			return all >= 5 && ratio(m.failed(), all) >= 1.0/3 || n >= 20 && m.n[fUnreal]*2 > n
+		}
 		return m.decided() >= 5 && m.failure() >= 0.5 || n >= 10 && lowerBound(m.n[fRetries], n) >= 1.0/3 || n >= 20 && m.n[fUnreal]*2 > n
 	}
 	var attempts, wishes, refresh, intents []float64
@@ -204,6 +209,12 @@ func (j *judge) settle() {
 	}
 	collect(math.Inf(1))
 	silent := max(total-int64(len(j.at)), 0)
+	if (calmMoments+silent)*j.length < 30*second {
+		// Where a tap misses packets, each refresh whose answer is missing looks like a
+		// loss, and the next one like a retry: then those that were answered count, too.
+		lenient = true
+		collect(math.Inf(1))
+	}
 	low := level(wishes, silent, 0.25)
 	if low > 0 {
 		collect(2 * low * j.th.Surge / 2)
@@ -481,6 +492,9 @@ func (j *judge) trouble(r run, after int64) (f Finding, ok bool) {
 	if !storm && !long || j.scanned() {
 		return f, false
 	}
+	if storm && j.calmFailure(j.at[r.from].at) >= noisy {
+		r.from = j.firstStormy(r) // what fails at times before it is the calm's own
+	}
 	worst := j.worst(r, storm)
 	f.Class = PartialOutage
 	c := j.criteria(worst)
@@ -517,6 +531,23 @@ func (j *judge) trouble(r run, after int64) (f Finding, ok bool) {
 		f.Reasons = append(f.Reasons, fmt.Sprintf("retries are %.0f %% of the attempts at the peak: near a storm", 100*ratio(worst.n[fRetries], worst.n[fAttempts])))
 	}
 	return f, true
+}
+
+// noisy is the failure ratio of a calm in which stretches of failing are nothing new.
+const noisy = 0.2
+
+// firstStormy is the first stormy moment of a run, where it lies so far in that the
+// run does not lead up to it.
+func (j *judge) firstStormy(r run) int {
+	for i := r.from; i <= r.to; i++ {
+		if j.stormy(&j.at[i]) {
+			if j.at[i].at-j.at[r.from].at > j.window+j.d.length(60) {
+				return i
+			}
+			break
+		}
+	}
+	return r.from
 }
 
 // worst is the moment that represents a run: the one with most attempts among
@@ -570,6 +601,8 @@ func (j *judge) onset(f *Finding, r run, after int64) {
 				at = k
 			}
 		}
+	} else {
+		at = foot(counts, at, int(j.d.length(15)))
 	}
 	split := from + int64(at)
 	if f.rareBefore {
@@ -618,6 +651,25 @@ func (j *judge) failuresBefore(counts []int64) float64 {
 		sum += c
 	}
 	return float64(sum) / float64(n)
+}
+
+// foot is where the climb to the jump at an index begins, at most so many counts
+// before it: those that die first fail for the first time before all fail again.
+func foot(counts []int64, at, most int) int {
+	sum := func(from, to int) (n int64) {
+		for _, c := range counts[from:to] {
+			n += c
+		}
+		return n
+	}
+	for low := at - most; ; {
+		k := changePoint(counts[:at])
+		n := sum(k, at)
+		if k < max(low, 1) || k >= at || n < 10 || float64(n)*float64(k) < 2*float64(sum(0, k))*float64(at-k) {
+			return at
+		}
+		at = k
+	}
 }
 
 // changePoint is the index at which two Poisson rates explain the counts best.
