@@ -4,7 +4,7 @@ STATICCHECK = build/bin/staticcheck
 FUZZTIME ?= 5s
 SEEDS ?= 10
 
-.PHONY: help build test race fuzz bench bounds oracle evaluate taps integration cross golden tshark browser lint check clean-tree
+.PHONY: help build test race fuzz bench bounds oracle evaluate taps integration readers cross golden tshark browser lint check clean-tree
 
 help:
 	@echo 'build  bin/squall, where cmd/squall exists, and every package'
@@ -16,6 +16,7 @@ help:
 	@echo 'oracle rows against a second implementation of the rules, SEEDS (10) seeds'
 	@echo 'evaluate  docs/evaluation.md anew: every scenario, SEEDS (10) seeds, bad taps, thresholds; takes half an hour'
 	@echo 'integration real nodes from the distribution, outages on real sockets'
+	@echo 'readers DuckDB and Apache Arrow read what squall writes (needs npm)'
 	@echo 'cross  builds for other systems: CROSS names them'
 	@echo 'golden the generated pages, written anew'
 	@echo 'tshark its reading of the real captures against the goldens'
@@ -68,8 +69,12 @@ browser:
 # installed are skipped, by name.
 integration:
 	go test -tags integration -run 'TestRealNodes|TestStopsAtOnce|TestSkypeAgain|TestTableOfReplayOnSockets|TestPacketsOnWire' -v -timeout 40m ./replay
-	go test -tags integration -run "TestLive|TestCookbookSQL" -v -timeout 15m ./cmd/squall
-	go test -tags integration -run "TestOthersReadIt" -v -timeout 10m ./reports
+	go test -tags integration -run "TestLive" -v -timeout 15m ./cmd/squall
+
+# DuckDB and Apache Arrow, from npm, on what squall writes; the cookbook's SQL.
+readers:
+	go test -tags integration -run TestOthersReadIt -v -timeout 10m ./reports
+	go test -tags integration -run TestCookbookSQL -v -timeout 10m ./cmd/squall
 
 # Captures are read everywhere; capture and replay say what they lack.
 CROSS ?= linux/arm64 darwin/arm64 freebsd/amd64 windows/amd64

@@ -72,6 +72,7 @@ func flowRecords(t *testing.T, capture, format string) string {
 // TestBaseline: the storm of a capture that begins inside it is judged by a calm
 // day, whatever that was kept as; verify knows of it.
 func TestBaseline(t *testing.T) {
+	slow(t)
 	storm, calm, dir := days(t)
 	kept := filepath.Join(dir, "kept")
 	attempts := filepath.Join(dir, "attempts.csv")

@@ -18,9 +18,7 @@ var consoleBlock = regexp.MustCompile("(?s)```console\n(.*?)```")
 // TestDocs: every console block of the documents runs as it stands, one page in
 // one directory, and gives what the page shows; -update writes what it gives.
 func TestDocs(t *testing.T) {
-	if testing.Short() {
-		t.Skip("takes long under the race detector: run it without -short")
-	}
+	slow(t)
 	sh, err := exec.LookPath("sh")
 	if err != nil {
 		t.Skip("needs a POSIX shell, sh, in the path (Windows: that of Git or MSYS2)")
@@ -42,9 +40,6 @@ func TestDocs(t *testing.T) {
 	ran := map[string]int{}
 	for _, page := range pages {
 		name := filepath.Base(page)
-		if testing.Short() && name != "README.md" && name != "cookbook.md" {
-			continue
-		}
 		b, err := os.ReadFile(page)
 		if err != nil {
 			t.Fatal(err)

@@ -170,6 +170,7 @@ func TestMaxMind(t *testing.T) {
 // TestGroupsEverywhere: of a capture and of a kept case the tables have the group,
 // and what findings and time lines say of groups is what the attempts say.
 func TestGroupsEverywhere(t *testing.T) {
+	slow(t)
 	dir := t.TempDir()
 	pcap := sampled(t, "outage")
 	first := table(t, "report", "attempts", pcap, "--limit", "1")[0]["source_ip"]

@@ -292,9 +292,18 @@ func TestShardsAreTheWhole(t *testing.T) {
 	}
 }
 
+// slow leaves out what the race detector sees in other tests, too.
+func slow(t *testing.T) {
+	t.Helper()
+	if testing.Short() {
+		t.Skip("takes long under the race detector: run it without -short")
+	}
+}
+
 // TestKept: a directory that analyze -o made gives the same tables as the
 // capture, and whole summaries.
 func TestKept(t *testing.T) {
+	slow(t)
 	dir := t.TempDir()
 	file, kept := filepath.Join(dir, "s.pcap"), filepath.Join(dir, "kept")
 	squall(nil, "sample", "outage", "-w", file)

@@ -11,6 +11,7 @@ import (
 // TestZone: people read times of their zone, machines of UTC; what people write
 // without an offset is of their zone.
 func TestZone(t *testing.T) {
+	slow(t)
 	pcap := sampled(t, "outage") // 2010-12-22, 16:00 to 16:02 UTC
 	said := func(want, never string, args ...string) {
 		t.Helper()
