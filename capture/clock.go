@@ -33,6 +33,22 @@ func (c *Clock) True(t int64) int64 {
 	return t
 }
 
+// Shown is what this clock showed at the time t of the common clock, or soon
+// after: the first time that True does not put before t.
+func (c *Clock) Shown(t int64) int64 {
+	at := t + c.Offset
+	if c.Drift != 0 {
+		at = c.At + int64(math.Round(float64(at-c.At)/(1-c.Drift*1e-6)))
+	}
+	for c.True(at) >= t {
+		at--
+	}
+	for c.True(at) < t {
+		at++
+	}
+	return at
+}
+
 // String is Offset and Drift as ParseClock reads them.
 func (c *Clock) String() string {
 	s := time.Duration(c.Offset).String()

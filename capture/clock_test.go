@@ -68,3 +68,15 @@ func TestSplitInput(t *testing.T) {
 		}
 	}
 }
+
+// TestClockShown: what a clock showed is the first time that it does not put before
+// the true one.
+func TestClockShown(t *testing.T) {
+	for _, c := range []capture.Clock{{}, {Offset: -5}, {Offset: 137e6, At: 1293033600e9, Drift: 12}, {Offset: -3600e9, At: 1293033600e9, Drift: -499.7}} {
+		for _, at := range []int64{1293033600e9, 1293033600e9 + 123456789, 1293640000e9 + 1} {
+			if s := c.Shown(at); c.True(s) < at || c.True(s-1) >= at {
+				t.Errorf("%+v: %d is shown as %d, which is %d", c, at, s, c.True(s))
+			}
+		}
+	}
+}

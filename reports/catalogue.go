@@ -170,6 +170,9 @@ func catalogue() []entry {
 				return nil, err
 			}
 			list, err := eventsOf(r.Analysis, report)
+			if r.read {
+				shorten(list)
+			}
 			list = append(list, r.Told...)
 			slices.SortStableFunc(list, func(a, b Event) int { return cmp.Or(cmp.Compare(a.Time, b.Time), cmp.Compare(a.What, b.What)) })
 			return each(list), err

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"fmt"
 	"slices"
+	"strconv"
 	"strings"
 
 	"squall/dissect"
@@ -80,9 +81,11 @@ func (p *pin) take(e *Event, a *dissect.Attempt) {
 // of an event, where a display filter can leave as many frames.
 type count struct {
 	event    int
-	from, to int64 // to is not in it
+	words    string // after the number
+	from, to int64  // to is not in it
 	service  string
 	nodes    []dissect.Endpoint
+	came     *dissect.Endpoint // only attempts that follow one there; nil = all
 	all      int64
 	by       map[uint32]*counted
 }
@@ -91,12 +94,21 @@ type count struct {
 type counted struct {
 	n      int64
 	frames []int64 // their first ones, as many as a filter may name
-	syns   bool    // each began with a SYN of its own
+	syns   bool    // SYNs that are no repeats are as many
 }
 
 const (
-	maxCountedNodes  = 8
-	maxCountedFrames = 16
+	maxCountedNodes = 64
+	// maxCountedFrames is how many frames a filter names: tshark takes more, a
+	// command line does not.
+	maxCountedFrames = 4096
+	// maxKeptFrames bounds those of all events, maxMoving the intents under way.
+	maxKeptFrames = 1 << 18
+	maxMoving     = 1 << 17
+	// briefFrames is how many of them a text shows.
+	briefFrames = 8
+	// firstWhile is how long after its begin the attempts of a finding are counted.
+	firstWhile = 10e9
 )
 
 // counting are counts in the order of their begin; those before next are over.
@@ -105,8 +117,14 @@ type counting struct {
 	next int
 }
 
+// recount counts attempts for all events.
+type recount struct {
+	files []pipeline.Capture
+	kept  int // frames
+}
+
 // take counts an attempt; they come in the order of their starts.
-func (c *counting) take(a *dissect.Attempt) {
+func (k *recount) take(c *counting, a *dissect.Attempt) {
 	for c.next < len(c.list) && c.list[c.next].to <= a.Start {
 		c.next++
 	}
@@ -114,24 +132,47 @@ func (c *counting) take(a *dissect.Attempt) {
 		if n.from > a.Start {
 			return
 		}
-		n.take(a)
+		k.count(n, a)
 	}
 }
 
-func (c *count) take(a *dissect.Attempt) {
-	if a.Start >= c.to || a.Service != c.service {
+func (k *recount) count(c *count, a *dissect.Attempt) {
+	if a.Start < c.from || a.Start >= c.to || a.Service != c.service {
 		return
 	}
 	c.all++
 	at := c.by[a.File]
 	if at == nil {
-		at = &counted{syns: true}
+		at = &counted{syns: c.came == nil && int(a.File) < len(k.files) && bySYN(&k.files[a.File])}
 		c.by[a.File] = at
 	}
 	at.n++
 	at.syns = at.syns && a.Proto == dissect.ProtoTCP && strings.HasPrefix(a.History, "S")
-	if a.FirstFrame > 0 && len(at.frames) <= maxCountedFrames {
+	if a.FirstFrame > 0 && len(at.frames) <= maxCountedFrames && k.kept < maxKeptFrames {
 		at.frames = append(at.frames, a.FirstFrame)
+		k.kept++
+	}
+}
+
+// moving are intents on their way from node to node.
+type moving struct {
+	last map[uint64]dissect.Endpoint // by intent: the node of its last attempt
+	to   map[dissect.Endpoint][]*count
+}
+
+func (m *moving) take(k *recount, a *dissect.Attempt) {
+	from, ok := m.last[a.IntentID]
+	if ok && from != a.Destination {
+		for _, c := range m.to[a.Destination] {
+			if *c.came == from {
+				k.count(c, a)
+			}
+		}
+	}
+	if a.Outcome == dissect.OutcomeAccepted {
+		delete(m.last, a.IntentID)
+	} else if ok || len(m.last) < maxMoving {
+		m.last[a.IntentID] = a.Destination
 	}
 }
 
@@ -146,13 +187,19 @@ func put[K comparable](m map[K]*counting, k K, c *count) {
 	m[k].list = append(m[k].list, c)
 }
 
+// bySYN says whether SYNs of a capture that are no repeats are its attempts: all
+// packets were analysed, none was seen twice, and they stand in order.
+func bySYN(c *pipeline.Capture) bool {
+	l := &c.Ledger
+	return l[dissect.BucketFiltered]+l[dissect.BucketDuplicate]+l[dissect.BucketCopy]+l[dissect.BucketCut]+l[dissect.BucketMalformed]+
+		l[dissect.BucketFragment]+l[dissect.BucketUndecodable] == 0 && c.ClockSteps+c.OutOfOrder == 0
+}
+
 // filter is the display filter whose frames are the attempts of a capture; empty
-// where none can tell them: many datagrams, or packets that were not analysed, were
-// seen twice, or have another time than the one in the file.
+// where none can tell them: too many that do not begin with a SYN.
 func (c *count) filter(capture *pipeline.Capture, at *counted) string {
-	var terms []string
-	if l := &capture.Ledger; at.syns && len(c.nodes) <= maxCountedNodes && l[dissect.BucketFiltered]+l[dissect.BucketDuplicate]+l[dissect.BucketCopy]+
-		l[dissect.BucketCut]+l[dissect.BucketMalformed]+l[dissect.BucketFragment]+l[dissect.BucketUndecodable] == 0 && capture.ClockSteps+capture.OutOfOrder == 0 && capture.Clock.Offset == 0 && capture.Clock.Drift == 0 {
+	if at.syns && len(c.nodes) <= maxCountedNodes {
+		var terms []string
 		for _, n := range c.nodes {
 			ip := "ipv6"
 			if n.Addr.Is4() {
@@ -161,7 +208,7 @@ func (c *count) filter(capture *pipeline.Capture, at *counted) string {
 			terms = append(terms, fmt.Sprintf("%s.dst == %v && tcp.dstport == %d", ip, n.Addr, n.Port))
 		}
 		return fmt.Sprintf("(%s) && tcp.flags.syn == 1 && tcp.flags.ack == 0 && !tcp.analysis.retransmission && !tcp.analysis.out_of_order && frame.time_epoch >= %s && frame.time_epoch < %s",
-			strings.Join(terms, " || "), epoch(c.from), epoch(c.to))
+			strings.Join(terms, " || "), epoch(capture.Clock.Shown(c.from)), epoch(capture.Clock.Shown(c.to)))
 	}
 	if at.n > maxCountedFrames || int64(len(at.frames)) < at.n {
 		return ""
@@ -170,10 +217,29 @@ func (c *count) filter(capture *pipeline.Capture, at *counted) string {
 	if len(slices.Compact(slices.Clone(at.frames))) < len(at.frames) {
 		return ""
 	}
-	for _, f := range at.frames {
-		terms = append(terms, fmt.Sprintf("frame.number == %d", f))
+	b := []byte("frame.number in {")
+	for i, f := range at.frames {
+		if i > 0 {
+			b = append(b, ", "...)
+		}
+		b = strconv.AppendInt(b, f, 10)
 	}
-	return strings.Join(terms, " || ")
+	return string(append(b, '}'))
+}
+
+// shorten shortens filters that name many frames, for reading.
+func shorten(list []Event) {
+	for i := range list {
+		e := &list[i]
+		if !strings.HasPrefix(e.Filter, "frame.number in {") || e.Number <= briefFrames {
+			continue
+		}
+		at := 0
+		for range briefFrames {
+			at += strings.IndexByte(e.Filter[at:], ',') + 1
+		}
+		e.Filter = fmt.Sprintf("%s and %d more: -T csv has them}", e.Filter[:at], e.Number-briefFrames)
+	}
 }
 
 func eventsOf(a *pipeline.Analysis, r *storm.Report) ([]Event, error) {
@@ -192,7 +258,7 @@ func eventsOf(a *pipeline.Analysis, r *storm.Report) ([]Event, error) {
 		at      dissect.Endpoint
 	}
 	members, known := map[string][]dissect.Endpoint{}, map[member]bool{}
-	ofService, ofNode := map[string]*counting{}, map[dissect.Endpoint]*counting{}
+	ofService, ofNode, moved := map[string]*counting{}, map[dissect.Endpoint]*counting{}, map[string]*moving{}
 	for i := range r.Nodes {
 		members[r.Nodes[i].Service] = append(members[r.Nodes[i].Service], r.Nodes[i].At)
 		known[member{r.Nodes[i].Service, r.Nodes[i].At}] = true
@@ -207,14 +273,21 @@ func eventsOf(a *pipeline.Analysis, r *storm.Report) ([]Event, error) {
 		if f.Cascade {
 			name += " with cascade"
 		}
-		add(Event{Time: f.Onset, What: name + " begins", Service: f.Service, File: f.FirstFile, Frame: f.FirstFrame})
+		begins := add(Event{Time: f.Onset, What: name + " begins", Service: f.Service, File: f.FirstFile, Frame: f.FirstFrame})
+		until := f.Onset + firstWhile
+		if f.End != 0 {
+			until = min(until, f.End+1)
+		}
+		c := &count{event: begins, words: "attempts in its first 10 s", from: f.Onset, to: until, service: f.Service, nodes: members[f.Service], by: map[uint32]*counted{}}
+		counts = append(counts, c)
+		put(ofService, f.Service, c)
 		if f.End != 0 {
 			what := name + " ends"
 			if f.Recovered {
 				what += ", clients are served again"
 			}
 			n := add(Event{Time: f.End, What: what, Service: f.Service})
-			c := &count{event: n, from: f.Onset, to: f.End + 1, service: f.Service, nodes: members[f.Service], by: map[uint32]*counted{}}
+			c := &count{event: n, words: "attempts meanwhile", from: f.Onset, to: f.End + 1, service: f.Service, nodes: members[f.Service], by: map[uint32]*counted{}}
 			counts = append(counts, c)
 			put(ofService, f.Service, c)
 			services[f.Service] = append(services[f.Service], &pin{event: n, at: f.End + 1, before: true, fits: func(a *dissect.Attempt) bool { return a.Outcome.Failed() }})
@@ -233,7 +306,7 @@ func eventsOf(a *pipeline.Analysis, r *storm.Report) ([]Event, error) {
 			}
 			if p.End != 0 {
 				at := add(Event{Time: p.End, What: fmt.Sprintf("%v is no longer %s", n.At, kind), Service: n.Service, File: p.EndFile, Frame: p.EndFrame})
-				c := &count{event: at, from: p.Start, to: p.End, service: n.Service, nodes: []dissect.Endpoint{n.At}, by: map[uint32]*counted{}}
+				c := &count{event: at, words: "attempts meanwhile", from: p.Start, to: p.End, service: n.Service, nodes: []dissect.Endpoint{n.At}, by: map[uint32]*counted{}}
 				counts = append(counts, c)
 				put(ofNode, n.At, c)
 				if p.EndFrame > 0 {
@@ -245,7 +318,13 @@ func eventsOf(a *pipeline.Analysis, r *storm.Report) ([]Event, error) {
 	}
 	for i := range r.Migrations {
 		if m := &r.Migrations[i]; m.Causal {
-			at := add(Event{Time: m.First, What: fmt.Sprintf("clients go from %v to %v and overload it: %d wishes", m.From, m.To, m.Intents), Service: m.Service})
+			at := add(Event{Time: m.First, What: fmt.Sprintf("clients go from %v to %v and overload it", m.From, m.To), Service: m.Service})
+			c := &count{event: at, words: "attempts that follow one there", from: m.First, to: m.Last + 1, service: m.Service, nodes: []dissect.Endpoint{m.To}, came: &m.From, by: map[uint32]*counted{}}
+			counts = append(counts, c)
+			if moved[m.Service] == nil {
+				moved[m.Service] = &moving{map[uint64]dissect.Endpoint{}, map[dissect.Endpoint][]*count{}}
+			}
+			moved[m.Service].to[m.To] = append(moved[m.Service].to[m.To], c)
 			nodes[m.To] = append(nodes[m.To], &pin{event: at, at: m.First, fits: func(*dissect.Attempt) bool { return true }})
 		}
 	}
@@ -255,16 +334,21 @@ func eventsOf(a *pipeline.Analysis, r *storm.Report) ([]Event, error) {
 	for _, c := range ofNode {
 		c.sort()
 	}
+	files := a.Captures()
+	k := recount{files: files}
 	if len(services)+len(nodes)+len(counts) > 0 {
 		for t, err := range a.Attempts() {
 			if err != nil {
 				return nil, err
 			}
 			if c := ofService[t.Service]; c != nil && known[member{t.Service, t.Destination}] {
-				c.take(t)
+				k.take(c, t)
+			}
+			if m := moved[t.Service]; m != nil {
+				m.take(&k, t)
 			}
 			if c := ofNode[t.Destination]; c != nil {
-				c.take(t)
+				k.take(c, t)
 			}
 			if t.FirstFrame == 0 {
 				continue
@@ -277,10 +361,12 @@ func eventsOf(a *pipeline.Analysis, r *storm.Report) ([]Event, error) {
 			}
 		}
 	}
-	files := a.Captures()
 	for _, c := range counts {
 		e := &list[c.event]
-		e.What += fmt.Sprintf("; %d attempts meanwhile", c.all)
+		if c.all == 0 {
+			continue
+		}
+		e.What += fmt.Sprintf("; %d %s", c.all, c.words)
 		if at := c.by[e.File]; at != nil && e.Frame > 0 && int(e.File) < len(files) {
 			if f := c.filter(&files[e.File], at); f != "" {
 				e.Number, e.Unit, e.Filter = at.n, "attempts in the capture", f

@@ -26,10 +26,12 @@ func eventsCommand() *cobra.Command {
 happened in order: findings and nodes that began and ended, clients that moved and
 overloaded the next node, captures that began and ended. Each line has the frame that
 shows it, and a display filter: the frames that it leaves of that capture in
-Wireshark or tshark are the number of the line. Where a node or a service is well again
-the number is that of the attempts meanwhile, in that capture, where a filter can tell
-them: by the SYNs that are no repeats, or few of them by their frames; elsewhere the
-frame alone is shown, and the attempts are in the words.`,
+Wireshark or tshark are the number of the line. Where attempts are counted (in the
+first ten seconds of a finding, until it or a node is well again, after one at another
+node) the number is that of their part in that capture, and the filter knows them by
+their SYNs that are no repeats, or names the first frame of each. Text and Markdown
+shorten filters that name many frames; -T csv and -T json have all. Of more than 4096
+the frame alone is shown, and the attempts are in the words.`,
 		Example: `  squall events outage.pcap
   squall events outage --events deploys.csv
   squall events outage -T markdown --where 'number > 0'`,
