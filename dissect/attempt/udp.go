@@ -86,6 +86,11 @@ func (e *Engine) udpMessage(fi int32, d *dissect.Datagram, fromA bool) dissect.B
 // BEP 15 have no timer that repeats anything sooner.
 const legWithin = int64(5e8)
 
+// legWait is how long a client may take to go on after a challenge: phones of
+// real captures take 17 s. As long as a transaction of SIP lives, RFC 3261
+// section 17.1.2.2.
+const legWait = 32 * second
+
 // find is the exchange that a message belongs to.
 func (e *Engine) find(f *flow, m *dissect.Message) int32 {
 	for ti := f.head; ti != none; ti = e.txns.at(ti).next {
@@ -190,8 +195,10 @@ func (e *Engine) message(fi int32, d *dissect.Datagram, fromA bool) dissect.Buck
 	t.rec.AnsweredAt = d.Time
 	switch m.Kind {
 	case dissect.KindProgress, dissect.KindChallenge:
-		t.asked = t.asked || m.Kind == dissect.KindChallenge
 		t.deadline = d.Time + t.timeout
+		if m.Kind == dissect.KindChallenge {
+			t.asked, t.deadline = true, d.Time+max(t.timeout, legWait)
+		}
 		return dissect.BucketAttempt
 	case dissect.KindAccept:
 		t.rec.Lifetime = m.Lifetime
