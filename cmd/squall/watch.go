@@ -457,6 +457,10 @@ func (v *viewer) look(l *pipeline.Look) error {
 			met, v.met = true, s.Finding.Class.String()
 		}
 	}
+	if l.SetTo != 0 {
+		v.printed = 0
+		v.say("the clock of the packets was set back from %s to %s: judged anew from there", clockOf(l.Time), clockOf(l.SetTo))
+	}
 	if v.screen {
 		columns, rows := terminal(v.out)
 		if err := v.draw(l, &w, max(columns, leastColumns), rows); err != nil {
@@ -540,6 +544,8 @@ func (t *trap) look(l *pipeline.Look) error {
 		}
 	}
 	switch {
+	case t.on && l.SetTo != 0:
+		t.until = l.SetTo + t.after
 	case going:
 		t.until = 0
 	case t.on && end > 0:

@@ -33,6 +33,9 @@ const (
 	// packet is waited for.
 	idleLooks = 120 * second
 	maxKept   = 4
+	// clockStep is how much earlier than the packet before it a packet of the same input
+	// must be for its clock to have been set back. Less is waited out.
+	clockStep = 10 * second
 	// newcomer is how long surges are not believed.
 	newcomer = 60 * second
 )
@@ -99,6 +102,10 @@ type Look struct {
 	Shrunk    bool    // attempts were forgotten before their time, for lack of room
 	Files     []capture.FileStats
 	Ledger    dissect.Ledger
+	// SetTo is the time to which the clock of the packets was set back after this
+	// look, 0 = it was not. What went on is over, as far as the old clock can tell,
+	// and everything is judged anew from there on.
+	SetTo int64
 }
 
 // watch is a Watch under way.
@@ -116,6 +123,9 @@ type watch struct {
 	ids     int
 	ready   chan *judged // of a look that works behind
 	busy    bool
+	newest  []int64          // time of the newest packet of each input
+	past    []dissect.Ledger // of each input, before a clock was set back
+	setTo   int64            // by the look in hand
 }
 
 type judged struct {
@@ -132,8 +142,7 @@ func Watch(ctx context.Context, cfg WatchConfig, src capture.Source) error {
 	cfg.Every = cmp.Or(cfg.Every, 2*second)
 	cfg.Records = cmp.Or(cfg.Records, 400_000)
 	w := &watch{cfg: cfg, src: src, ready: make(chan *judged, 1)}
-	w.horizon = attempt.NewHorizon(attempt.HorizonConfig{Config: attempt.Config{Protocols: cfg.Protocols, KeepDuplicates: cfg.KeepDuplicates},
-		Length: cfg.Horizon, Records: cfg.Records})
+	w.begin()
 	err := w.run(ctx)
 	if w.busy {
 		if j := <-w.ready; err == nil {
@@ -145,6 +154,49 @@ func Watch(ctx context.Context, cfg WatchConfig, src capture.Source) error {
 		err = w.tell(j)
 	}
 	return err
+}
+
+func (w *watch) begin() {
+	w.horizon = attempt.NewHorizon(attempt.HorizonConfig{Config: attempt.Config{Protocols: w.cfg.Protocols, KeepDuplicates: w.cfg.KeepDuplicates},
+		Length: w.cfg.Horizon, Records: w.cfg.Records})
+}
+
+// wasSetBack says whether the clock of a packet's input was, and takes note of its time.
+func (w *watch) wasSetBack(p *capture.Packet) bool {
+	for int(p.File) >= len(w.newest) {
+		w.newest = append(w.newest, 0)
+	}
+	before := w.newest[p.File]
+	back := before != 0 && p.Time < before-clockStep
+	if back || p.Time > before {
+		w.newest[p.File] = p.Time
+	}
+	return back && p.Time < w.last-clockStep
+}
+
+// restart judges what there is a last time and begins anew at a time that was before.
+func (w *watch) restart(at int64) error {
+	if w.busy {
+		w.busy = false
+		if err := w.tell(<-w.ready); err != nil {
+			return err
+		}
+	}
+	w.setTo = at
+	if err := w.tell(w.judge(w.snapshot(w.last), w.quality(w.last))); err != nil {
+		return err
+	}
+	for i := range w.src.Files() {
+		for i >= len(w.past) {
+			w.past = append(w.past, dissect.Ledger{})
+		}
+		ledger := w.horizon.Ledger(uint32(i))
+		w.past[i].Add(&ledger)
+	}
+	w.begin()
+	w.setTo, w.seen, w.gaps = 0, nil, nil
+	w.first, w.last, w.next = at, at, 0
+	return nil
 }
 
 func (w *watch) run(ctx context.Context) error {
@@ -163,6 +215,12 @@ func (w *watch) run(ctx context.Context) error {
 		}
 		for i := range b.Packets {
 			p := &b.Packets[i]
+			if w.wasSetBack(p) {
+				if err := w.restart(p.Time); err != nil {
+					b.Release()
+					return err
+				}
+			}
 			if err := w.until(p.Time); err != nil {
 				b.Release()
 				return err
@@ -304,10 +362,16 @@ func (w *watch) tell(j *judged) error {
 		return j.err
 	}
 	w.follow(j)
-	l := &Look{Time: j.now, Packets: w.packets, Report: j.report, Shrunk: w.horizon.Shrunk(), Files: w.src.Files()}
+	if w.setTo != 0 {
+		w.close(j.now)
+	}
+	l := &Look{SetTo: w.setTo, Time: j.now, Packets: w.packets, Report: j.report, Shrunk: w.horizon.Shrunk(), Files: w.src.Files()}
 	for i := range l.Files {
 		ledger := w.horizon.Ledger(uint32(i))
 		l.Ledger.Add(&ledger)
+		if i < len(w.past) {
+			l.Ledger.Add(&w.past[i])
+		}
 	}
 	l.LastStart = (j.now/storm.WindowLength - 1) * storm.WindowLength
 	attached := map[string]int64{}
@@ -413,6 +477,20 @@ func (w *watch) follow(j *judged) {
 		} else {
 			change(s, Withdrawn)
 		}
+	}
+}
+
+// close ends what goes on.
+func (w *watch) close(now int64) {
+	for _, s := range w.seen {
+		if s.Sight > Confirmed {
+			continue
+		}
+		sight := Withdrawn
+		if s.Sight == Confirmed {
+			sight, s.Finding.End = Ended, cmp.Or(s.Finding.End, now)
+		}
+		s.Sight, s.Changed, s.At = sight, true, now
 	}
 }
 

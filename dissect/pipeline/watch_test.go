@@ -93,6 +93,81 @@ func TestWatchStorm(t *testing.T) {
 	}
 }
 
+// stepped sets the clock of a source by some time after a moment.
+type stepped struct {
+	capture.Source
+	after, by int64
+	done      bool
+}
+
+func (s *stepped) Next() (*capture.Batch, error) {
+	b, err := s.Source.Next()
+	if err == nil {
+		for i := range b.Packets {
+			p := &b.Packets[i]
+			if s.done = s.done || p.Time >= s.after; s.done {
+				p.Time += s.by
+			}
+		}
+	}
+	return b, err
+}
+
+// TestWatchClockStep: a clock that is set while it is watched, before the storm or in
+// it, by much or by little, hides nothing: the storm is told by the new clock as soon
+// as without, what went on by the old one ends there, and there are no others.
+func TestWatchClockStep(t *testing.T) {
+	sc, ok := samples.Find("outage")
+	if !ok {
+		t.Fatal("no outage")
+	}
+	sc.Clients = min(sc.Clients, 60)
+	var b bytes.Buffer
+	truth, err := samples.WriteScenario(&b, sc, 1, capture.WriterOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	outage := truth.Outages(30*time.Second, 0)[0]
+	onset, end := samples.Epoch+int64(outage.First), samples.Epoch+int64(outage.Last)
+	steps := []stepped{{after: onset - 10e9, by: -7200e9}, {after: onset + 25e9, by: -7200e9}}
+	if !testing.Short() {
+		steps = append(steps, stepped{after: onset - 10e9, by: 7200e9}, stepped{after: onset + 25e9, by: -70e9}, stepped{after: onset + 25e9, by: 3600e9})
+	}
+	for _, step := range steps {
+		src, err := capture.Open([]string{"-"}, capture.Options{Stdin: bytes.NewReader(b.Bytes())})
+		if err != nil {
+			t.Fatal(err)
+		}
+		by := step.by
+		step.Source = src
+		changes, _ := watchAll(t, &step)
+		begin := max(onset, step.after) + by // of the storm, by the new clock
+		confirmed, open, told := false, 0, map[int64]bool{}
+		for _, c := range changes {
+			if c.f.Attempts == 0 {
+				t.Errorf("%+d s: %v of nothing: %v", by/1e9, c.sight, c.f.Sentence)
+			}
+			switch c.sight {
+			case pipeline.Confirmed:
+				if told[c.f.Onset] {
+					continue // it became graver
+				}
+				told[c.f.Onset] = true
+				open++
+				if c.f.Onset >= begin-1e9 && c.at <= begin+30e9 && c.f.Class == storm.RetryStorm {
+					confirmed = true
+				}
+			case pipeline.Ended:
+				open--
+			}
+		}
+		last := changes[len(changes)-1]
+		if !confirmed || open != 0 || last.sight != pipeline.Ended || last.f.End < end+by-5e9 || last.f.End > end+by+5e9 {
+			t.Errorf("%+d s at %+d s of the onset: confirmed in time %v, %d never end; %v", by/1e9, (step.after-onset)/1e9, confirmed, open, changes)
+		}
+	}
+}
+
 // TestWatchCalm: of a healthy hour nothing is told, and nothing ever confirmed.
 func TestWatchCalm(t *testing.T) {
 	sc, ok := samples.Find("n1")
