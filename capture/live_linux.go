@@ -601,7 +601,11 @@ func (l *Live) Next() (*Batch, error) {
 
 // merge gives what is old enough, and more when the kernel runs out of room.
 func (l *Live) merge() *Batch {
-	until := time.Now().Add(-2*l.opt.Wake - 20*time.Millisecond).UnixNano()
+	now := time.Now()
+	until := now.Add(-2*l.opt.Wake - 20*time.Millisecond).UnixNano()
+	// What is of a later time than there is will not be overtaken by waiting: the clock
+	// was set back, or the adapter's is ahead (of PTP it is 37 s, TAI for UTC).
+	ahead := now.Add(time.Second).UnixNano()
 	over := true
 	for i, list := range l.held {
 		over = over && l.gone[i]
@@ -626,7 +630,7 @@ func (l *Live) merge() *Batch {
 				best, first = i, t
 			}
 		}
-		if best < 0 || first > until {
+		if best < 0 || first > until && first < ahead {
 			break
 		}
 		b := l.held[best][0]
