@@ -19,7 +19,10 @@ func wait(gaps []int64) int64 {
 		return waitUnlearned
 	}
 	sorted := slices.Sorted(slices.Values(gaps))
-	p95 := sorted[len(sorted)*95/100-1] // the lower of two, for one long gap may be a pause
+	if n := len(sorted); n < 20 && sorted[n-1] >= 4*sorted[n-2] {
+		sorted = sorted[:n-1] // one long gap that stands out is a pause
+	}
+	p95 := sorted[(len(sorted)*95+99)/100-1]
 	return min(max(waitLeast, 3*p95), waitMost)
 }
 

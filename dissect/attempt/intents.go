@@ -16,14 +16,17 @@ const (
 	twinWithin    = 300 * second / 1000 // rule 37
 )
 
-// learnedWait takes the percentile from below: of less than twenty gaps the longest
-// may be the pause between two wishes.
+// learnedWait leaves out the longest gap where it stands out from all others: of less
+// than twenty it would be the percentile, and it is the pause between two wishes.
 func learnedWait(gaps []int64) int64 {
 	if len(gaps) < gapsToLearn {
 		return waitUnlearned
 	}
 	slices.Sort(gaps)
-	return min(max(waitLeast, 3*gaps[len(gaps)*95/100-1]), waitMost)
+	if n := len(gaps); n < 20 && gaps[n-1] >= pauseTimes*gaps[n-2] {
+		gaps = gaps[:n-1]
+	}
+	return min(max(waitLeast, 3*gaps[(len(gaps)*95+99)/100-1]), waitMost)
 }
 
 // What shows that a client gives up after so many attempts (rule 38).

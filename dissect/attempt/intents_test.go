@@ -47,6 +47,7 @@ func TestRelations(t *testing.T) {
 		{"37", "first parallel; 1", []try{{0, s, 1, true, 0, 0}, {s / 5, s, 2, false, 0, 0}}},
 		{"38", "first first; 2", []try{{0, 2 * s, 1, false, 0, 0}, {200 * s, 202 * s, 1, false, 0, 0}}},
 		{"38, a limit of two learned", strings.Repeat("first retry ", 5) + "first; 6", rounds(2, 5, 2*s, 20*s)},
+		{"38, the one pause is no gap to learn from", "first" + strings.Repeat(" retry", 11) + " first; 2", rounds(12, 1, 2*s, 150*s)},
 		{"38, too few rounds", "first" + strings.Repeat(" retry", 6) + "; 1", rounds(2, 3, 2*s, 20*s)},
 		{"38, pauses too short", "first" + strings.Repeat(" retry", 10) + "; 1", rounds(2, 5, s, 4*s)},
 		{"38, pauses no longer than gaps may be", "first" + strings.Repeat(" retry", 10) + "; 1", rounds(2, 5, 6*s, 20*s)},
