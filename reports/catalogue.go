@@ -187,6 +187,10 @@ func catalogue() []entry {
 			list, err := groupTimeline(r)
 			return each(list), err
 		}},
+		source[GroupVersion]{GroupVersions(), func(r *Results) (iter.Seq2[*GroupVersion, error], error) {
+			list, err := groupVersions(r)
+			return each(list), err
+		}},
 		source[Impact]{Impacts(), func(r *Results) (iter.Seq2[*Impact, error], error) {
 			list, _, err := impactOf(r)
 			return each(list), err

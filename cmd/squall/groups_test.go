@@ -188,7 +188,7 @@ func TestGroupsEverywhere(t *testing.T) {
 	if code, _, errs := squall(nil, "analyze", pcap, "-q", "-o", bare); code != 0 {
 		t.Fatal(errs)
 	}
-	for _, name := range []string{"attempts", "intents", "clients", "sources", "findings", "group_timeline", "impact"} {
+	for _, name := range []string{"attempts", "intents", "clients", "sources", "findings", "group_timeline", "group_versions", "impact"} {
 		a, b, c := table(t, "report", name, pcap, "--groups", groups), table(t, "report", name, kept), table(t, "report", name, bare, "--groups", groups)
 		if fmt.Sprint(a) != fmt.Sprint(b) || fmt.Sprint(a) != fmt.Sprint(c) || len(a) == 0 {
 			t.Errorf("%s: %d, %d and %d rows, or others", name, len(a), len(b), len(c))
@@ -254,6 +254,23 @@ func TestGroupsEverywhere(t *testing.T) {
 	}
 	if len(counts) > 0 {
 		t.Errorf("not in the time line: %v", counts)
+	}
+	split, whole := map[string]int{}, map[string]int{}
+	for _, a := range table(t, "report", "attempts", kept) {
+		switch a["relation"] {
+		case "first", "retry", "failover", "reattach":
+			whole[a["client_version"]+" at "+a["source_geo_name"]]++
+		}
+	}
+	for _, v := range table(t, "report", "group_versions", kept, "--where", `by == "site"`) {
+		n, _ := strconv.Atoi(v["attempts"])
+		split[v["client_version"]+" at "+v["group"]] += n
+		if retries, _ := strconv.Atoi(v["retries"]); (retries > 0) != (v["retry_gap_p50_ns"] != "") || v["policy_family"] == "" {
+			t.Errorf("%v", v)
+		}
+	}
+	if fmt.Sprint(split) != fmt.Sprint(whole) || len(whole) < 2 {
+		t.Errorf("attempts by version and site: %v, want %v", split, whole)
 	}
 	if code, out, _ := squall(nil, "verify", kept); code != 0 || !strings.Contains(out, "ok       groups "+groups) || !strings.Contains(out, "ok       events "+events) {
 		t.Error(out)
