@@ -34,6 +34,8 @@ type Runner struct {
 	Plan    *Plan
 	Targets []netip.AddrPort
 	Guard   *Guard
+	// Plays is the target that plays each node of the plan; nil: they do in turn.
+	Plays []int
 	// Speed divides every time of the plan and of its policies, 0 = 1. The
 	// targets' capacities must be that much larger to mean the same.
 	Speed float64
@@ -196,6 +198,14 @@ func (x *running) sum(of func(*counters) *atomic.Int64) (n int64) {
 	return n
 }
 
+// Player is the target that plays a node of the plan, by index.
+func (r *Runner) Player(node int) int {
+	if node < len(r.Plays) {
+		return r.Plays[node]
+	}
+	return node % len(r.Targets)
+}
+
 // workersMost bounds the threads of a run.
 const workersMost = 8
 
@@ -231,7 +241,10 @@ func (r *Runner) prepare() (*running, error) {
 		x.targets = append(x.targets, target{at: t})
 	}
 	for i := range r.Plan.Nodes {
-		k := i % len(r.Targets)
+		k := r.Player(i)
+		if k < 0 || k >= len(r.Targets) {
+			return nil, fmt.Errorf("replay: node %d of the plan is played by target %d of %d", i+1, k+1, len(r.Targets))
+		}
 		d, _ := r.Plan.Nodes[i].Speaks()
 		if t := &x.targets[k]; t.dialect == nil {
 			t.dialect, t.node = d, &r.Plan.Nodes[i]
@@ -246,9 +259,10 @@ func (r *Runner) prepare() (*running, error) {
 		}
 		x.targets[k].describe()
 	}
+	plays := make([]bool, len(x.targets))
 	for i, k := range x.first { // one that plays several nodes is known as the first of them is
-		if t := &x.targets[k]; i < len(x.targets) || r.Plan.Nodes[i].Joined < t.joined {
-			t.joined = r.Plan.Nodes[i].Joined
+		if t := &x.targets[k]; !plays[k] || r.Plan.Nodes[i].Joined < t.joined {
+			plays[k], t.joined = true, r.Plan.Nodes[i].Joined
 		}
 	}
 	order := make([]int32, len(x.targets)) // those that join come last

@@ -13,6 +13,7 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
@@ -59,7 +60,7 @@ type manifest struct {
 }
 
 func replayCommand() *cobra.Command {
-	var targets, allow, overrides []string
+	var targets, maps, allow, overrides []string
 	var kind nodeFlags
 	var testnodes, more int
 	var fixes bool
@@ -77,7 +78,7 @@ func replayCommand() *cobra.Command {
 		Short: "ask for it again, of test nodes, with clients that react",
 		Long: `replay asks targets for what a plan holds. Without --send it is a dry run: it says
 what would be sent, to whom, and sends nothing. Each recorded node is played by
-one of the targets, in their order; further targets are there to fail over to.
+one of the targets, in their order or by --map; further targets are there to fail over to.
 Every client has a source address of its own (127.0.0.0/8 for targets on
 loopback; --bind CIDR elsewhere) and an identity of its own inside the protocol.
 
@@ -151,10 +152,22 @@ else's packets; on the wire itself answers are as quick as they are.`,
 			if err != nil {
 				return refused(err)
 			}
+			stands, err := parseStands(plan, maps)
+			if err == nil && len(maps) > 0 && testnodes > 0 {
+				err = errors.New("--testnodes play the nodes: without --map")
+			}
+			if err != nil {
+				return exitError{exitUsage, err}
+			}
 			ctx, stop := context.WithCancelCause(cmd.Context())
 			defer stop(nil)
 			if consent != 0 {
-				if err := askConsent(ctx, guard, targets, consent, &caps, stop); err != nil {
+				all := slices.Clone(targets)
+				for _, t := range stands {
+					all = append(all, t)
+				}
+				slices.Sort(all)
+				if err := askConsent(ctx, guard, slices.Compact(all), consent, &caps, stop); err != nil {
 					return refused(err)
 				}
 			}
@@ -198,6 +211,29 @@ else's packets; on the wire itself answers are as quick as they are.`,
 				}
 				loopback = loopback && at.Addr().IsLoopback()
 				r.Targets = append(r.Targets, at)
+			}
+			if len(stands) > 0 {
+				named := len(r.Targets)
+				for i := range plan.Nodes {
+					t, mapped := stands[i]
+					if !mapped {
+						if named == 0 {
+							return exitError{exitUsage, fmt.Errorf("node %s is covered by no --map, and there is no --target for the rest", plan.Nodes[i].Address)}
+						}
+						r.Plays = append(r.Plays, i%named)
+						continue
+					}
+					at, err := guard.Resolve(ctx, t, net.DefaultResolver.LookupNetIP)
+					if err != nil {
+						return refused(err)
+					}
+					k := slices.Index(r.Targets, at)
+					if k < 0 {
+						k, loopback = len(r.Targets), loopback && at.Addr().IsLoopback()
+						r.Targets = append(r.Targets, at)
+					}
+					r.Plays = append(r.Plays, k)
+				}
 			}
 			r.UntilCollapse = untilCollapse || loopback && !cmd.Flags().Changed("until-collapse")
 			if bind != "" {
@@ -286,6 +322,7 @@ else's packets; on the wire itself answers are as quick as they are.`,
 	f.StringVar(&ramp, "ramp", "", "FROM:TO wishes a second, up and down again: capacity, tipping point, recovery")
 	f.DurationVar(&rampStep, "ramp-step", 0, "how long each rate lasts, 0 = 10s")
 	f.StringArrayVar(&targets, "target", nil, "HOST:PORT to send to, once for each node")
+	f.StringArrayVar(&maps, "map", nil, "NODE=HOST:PORT: the target that plays a node of the plan; those without one are played by --target in turn")
 	f.BoolVar(&send, "send", false, "really send; without it nothing leaves")
 	f.StringArrayVar(&allow, "allow", nil, "private network that may be sent to, at most /24 (IPv6 /64)")
 	f.Uint16Var(&consent, "consent", 0, "port on which the targets' squall consent listens")
@@ -398,6 +435,27 @@ func askConsent(ctx context.Context, guard *replay.Guard, targets []string, port
 		}
 	}
 	return nil
+}
+
+// parseStands reads NODE=HOST:PORT, a node being named as the plan does, with or
+// without its port: who plays it, by its index.
+func parseStands(plan *replay.Plan, maps []string) (map[int]string, error) {
+	stands := map[int]string{}
+	for _, m := range maps {
+		node, target, ok := strings.Cut(m, "=")
+		found := false
+		for i := range plan.Nodes {
+			address := plan.Nodes[i].Address
+			host, _, _ := net.SplitHostPort(address)
+			if ok && (node == address || node == host) {
+				stands[i], found = target, true
+			}
+		}
+		if !found {
+			return nil, fmt.Errorf("--map %q: want NODE=HOST:PORT, of a node that the plan names", m)
+		}
+	}
+	return stands, nil
 }
 
 // remote makes the events of a script happen at a test node's control.
@@ -546,7 +604,7 @@ func keepManifest(dir string, r *replay.Runner, allow []string, s *replay.Summar
 		m.Targets = append(m.Targets, t.String())
 	}
 	for i := range r.Plan.Nodes {
-		m.Nodes = append(m.Nodes, r.Plan.Nodes[i].Address+" "+r.Targets[i%len(r.Targets)].String())
+		m.Nodes = append(m.Nodes, r.Plan.Nodes[i].Address+" "+r.Targets[r.Player(i)].String())
 	}
 	for _, e := range r.Script {
 		m.Script = append(m.Script, e.String())

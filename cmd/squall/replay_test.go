@@ -6,6 +6,7 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -159,6 +160,49 @@ func TestFixesAndRamp(t *testing.T) {
 		{"--testnodes", "3", "--overload", "x"}, {"--testnodes", "3", "--fixes", "--send", "-T", "html"}} {
 		if code, out, errs := squall(nil, append([]string{"replay", plan, "-Z", "root"}, args...)...); code != exitUsage || strings.Count(errs, "\n") != 1 {
 			t.Errorf("%v: exit %d\n%s%s", args, code, out, errs)
+		}
+	}
+}
+
+// TestReplayMap: --map says which target plays which node; the rest are played
+// in turn, and what a map points to is checked like any target.
+func TestReplayMap(t *testing.T) {
+	_, plan := outagePlan(t)
+	c, flags := nodes(t, "sip", 3, replay.NodeConfig{})
+	at := c.Addrs()
+	dir := filepath.Join(t.TempDir(), "run")
+	args := []string{"replay", plan, "-Z", "root", "--map", "198.51.100.1:5060=" + at[2].String(), "--map", "198.51.100.3=" + at[2].String()}
+	code, out, errs := squall(nil, append(args, flags[0], flags[1], "--speed", "60", "--max-rate", "20000", "--send", "-o", dir)...)
+	if code != 0 {
+		t.Fatalf("exit %d\n%s%s", code, out, errs)
+	}
+	var m manifest
+	b, err := os.ReadFile(filepath.Join(dir, runName))
+	if err == nil {
+		err = json.Unmarshal(b, &m)
+	}
+	want := []string{"198.51.100.1:5060 " + at[2].String(), "198.51.100.2:5060 " + at[0].String(), "198.51.100.3:5060 " + at[2].String()}
+	if err != nil || !slices.Equal(m.Nodes, want) {
+		t.Errorf("%v: %q, want %q", err, m.Nodes, want)
+	}
+	asked := func(i int) int64 { return c.Nodes()[i].Counters().Requests }
+	if asked(0) == 0 || asked(2) <= asked(0) || asked(1) != 0 {
+		t.Errorf("requests at the three nodes: %d, %d, %d", asked(0), asked(1), asked(2))
+	}
+	for _, tc := range []struct {
+		code int
+		want string
+		args []string
+	}{
+		{exitRefused, "8.8.8.8 is public", []string{"--map", "198.51.100.1=8.8.8.8:5060", "--target", "127.0.0.1:5060"}},
+		{exitRefused, "occurs in the capture", []string{"--map", "198.51.100.1=198.51.100.1:5060", "--target", "127.0.0.1:5060"}},
+		{exitUsage, "covered by no --map", []string{"--map", "198.51.100.1=127.0.0.1:5060"}},
+		{exitUsage, "want NODE=HOST:PORT", []string{"--map", "192.0.2.1=127.0.0.1:5060"}},
+		{exitUsage, "want NODE=HOST:PORT", []string{"--map", "198.51.100.1", "--target", "127.0.0.1:5060"}},
+		{exitUsage, "without --map", []string{"--map", "198.51.100.1=127.0.0.1:5060", "--testnodes", "3"}},
+	} {
+		if code, out, errs := squall(nil, append([]string{"replay", plan, "--send", "-Z", "root"}, tc.args...)...); code != tc.code || !strings.Contains(errs, tc.want) || strings.Count(errs, "\n") != 1 {
+			t.Errorf("%v: exit %d, want %q\n%s%s", tc.args, code, tc.want, out, errs)
 		}
 	}
 }
