@@ -1,6 +1,8 @@
 package main
 
 import (
+	"bytes"
+	"encoding/json"
 	"os"
 	"path/filepath"
 	"strconv"
@@ -9,6 +11,7 @@ import (
 	"time"
 
 	"squall/capture"
+	"squall/dissect/pipeline"
 	"squall/dissect/taps"
 )
 
@@ -110,5 +113,21 @@ func TestSurveyOfWindow(t *testing.T) {
 				t.Errorf("%v: %d bytes read of %d", offset, found.Read, 2*size)
 			}
 		}
+	}
+}
+
+// TestWatchTellsClocks: a tap whose clock disagrees is told once, and again when it
+// has moved.
+func TestWatchTellsClocks(t *testing.T) {
+	var out, words bytes.Buffer
+	v := &viewer{out: &out, words: &words, lines: json.NewEncoder(&out)}
+	for _, ns := range []int64{2e9, 2e9 + 1e6, 5e9} {
+		if err := v.clocks(&pipeline.Look{Time: 1293033600e9, Ahead: []taps.Ahead{{Tap: "ams", Ns: ns, Bound: 3e6}}}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	want := `{"type":"clock","time":"2010-12-22T16:00:00Z","observer_name":"ams","clock_offset_ns":2000000000,"clock_error_ns":3000000}`
+	if !strings.HasPrefix(out.String(), want) || strings.Count(out.String(), "\n") != 2 || strings.Count(words.String(), "clock of tap ams is +") != 2 {
+		t.Errorf("%s%s", out.String(), words.String())
 	}
 }

@@ -38,6 +38,9 @@ time of the packets, it judges the last --horizon: a finding is told as
 provisional after a few bad seconds, as confirmed once it meets the thresholds
 of squall analyze, and when it is over. A provisional one may be withdrawn.
 
+Clocks of several taps are compared by the packets that two of them see, and a tap
+that disagrees with the first is told, with a bound; its times are not changed.
+
 On a terminal it draws a screen; elsewhere it prints a line for each ten seconds
 and for each change of a finding, or, with -T jsonl, an object each.
 
@@ -108,6 +111,9 @@ process can no longer open a file, start a program or connect to anything.`,
 				var whole bool
 				if src, names, whole, err = openTaps(cmd, args); err != nil {
 					return exitError{exitUsage, err}
+				}
+				for _, n := range names {
+					cfg.Taps = append(cfg.Taps, n.Name)
 				}
 				if !whole {
 					cfg.Elapsed = func() int64 { return int64(time.Since(opened)) }
@@ -279,6 +285,7 @@ type viewer struct {
 	trigger    *trap
 	printed    int64 // window of the last line
 	recent     []string
+	ahead      map[string]int64 // clocks that were warned of, ns
 
 	mu     sync.Mutex // guards what the metrics read
 	last   *pipeline.Look
@@ -402,6 +409,36 @@ func (s *sighting) line() string {
 
 func clockOf(ns int64) string { return time.Unix(0, ns).UTC().Format("15:04:05") }
 
+// aheadBy is a clock in JSON lines.
+type aheadBy struct {
+	Type   string `json:"type"`
+	Time   string `json:"time"`
+	Tap    string `json:"observer_name"`
+	Offset int64  `json:"clock_offset_ns"`
+	Error  int64  `json:"clock_error_ns"`
+}
+
+// clocks warns of taps whose clocks disagree, once, and again when they have moved.
+func (v *viewer) clocks(l *pipeline.Look) error {
+	for _, a := range l.Ahead {
+		before, told := v.ahead[a.Tap]
+		if moved := a.Ns - before; told && max(moved, -moved) <= 2*a.Bound {
+			continue
+		}
+		if v.ahead == nil {
+			v.ahead = map[string]int64{}
+		}
+		v.ahead[a.Tap] = a.Ns
+		if v.lines != nil {
+			if err := v.lines.Encode(aheadBy{"clock", utc(l.Time), a.Tap, a.Ns, a.Bound}); err != nil {
+				return err
+			}
+		}
+		v.say("the clock of tap %s is %+.3f s ahead of the first tap's, to %.3f s: what both see is taken in a wrong order; set it right there, or analyze what was kept", a.Tap, float64(a.Ns)/1e9, float64(a.Bound)/1e9)
+	}
+	return nil
+}
+
 // look shows a look, and does what findings call for.
 func (v *viewer) look(l *pipeline.Look) error {
 	v.mu.Lock()
@@ -456,6 +493,9 @@ func (v *viewer) look(l *pipeline.Look) error {
 		if s.Sight == pipeline.Confirmed && s.Finding.Class >= v.exit {
 			met, v.met = true, s.Finding.Class.String()
 		}
+	}
+	if err := v.clocks(l); err != nil {
+		return err
 	}
 	if l.SetTo != 0 {
 		v.printed = 0

@@ -12,6 +12,7 @@ import (
 	"squall/dissect/attempt"
 	"squall/dissect/headers"
 	"squall/dissect/storm"
+	"squall/dissect/taps"
 )
 
 const (
@@ -36,6 +37,9 @@ const (
 	// clockStep is how much earlier than the packet before it a packet of the same input
 	// must be for its clock to have been set back. Less is waited out.
 	clockStep = 10 * second
+	// compareEvery is how often the clocks of several taps are compared, and
+	// compareAnew how much of the past that is about, at most.
+	compareEvery, compareAnew = 30 * second, 600 * second
 	// newcomer is how long surges are not believed.
 	newcomer = 60 * second
 )
@@ -54,6 +58,9 @@ type WatchConfig struct {
 	// Elapsed is a clock of the machine, ns from anywhere, by which time goes on
 	// while no packets come; nil = only packets move it.
 	Elapsed func() int64
+	// Taps are the names of inputs that have clocks of their own, by their numbers;
+	// under two names nothing is compared.
+	Taps []string
 	// Packet is shown every packet that is analysed, in order; may be nil.
 	Packet func(*capture.Packet)
 	// Look is called after each look, from one goroutine.
@@ -106,6 +113,9 @@ type Look struct {
 	// look, 0 = it was not. What went on is over, as far as the old clock can tell,
 	// and everything is judged anew from there on.
 	SetTo int64
+	// Ahead are the taps whose clock disagrees with that of the first; what is found
+	// at several of them has to be taken with that in mind.
+	Ahead []taps.Ahead
 }
 
 // watch is a Watch under way.
@@ -126,6 +136,10 @@ type watch struct {
 	newest  []int64          // time of the newest packet of each input
 	past    []dissect.Ledger // of each input, before a clock was set back
 	setTo   int64            // by the look in hand
+	clocks  *taps.Live       // nil = there is one
+	compare int64            // when they are compared
+	anew    int64            // when that begins anew
+	ahead   []taps.Ahead
 }
 
 type judged struct {
@@ -142,6 +156,9 @@ func Watch(ctx context.Context, cfg WatchConfig, src capture.Source) error {
 	cfg.Every = cmp.Or(cfg.Every, 2*second)
 	cfg.Records = cmp.Or(cfg.Records, 400_000)
 	w := &watch{cfg: cfg, src: src, ready: make(chan *judged, 1)}
+	if len(cfg.Taps) > 1 {
+		w.clocks = taps.NewLive(cfg.Taps)
+	}
 	w.begin()
 	err := w.run(ctx)
 	if w.busy {
@@ -240,6 +257,10 @@ func (w *watch) run(ctx context.Context) error {
 			if w.cfg.Window.Outside(p.Time) || w.cfg.Filter != nil && !w.cfg.Filter(&d, p) {
 				continue
 			}
+			if w.clocks != nil {
+				w.clocks.Datagram(int(p.File), &d)
+				w.compareClocks(p.Time)
+			}
 			w.horizon.Datagram(&d)
 			if w.cfg.Packet != nil {
 				w.cfg.Packet(p)
@@ -258,6 +279,22 @@ func (w *watch) run(ctx context.Context) error {
 				return err
 			}
 		}
+	}
+}
+
+// compareClocks does so from time to time.
+func (w *watch) compareClocks(now int64) {
+	if w.anew == 0 || now < w.compare-2*compareEvery { // the first packet, or a clock that was set back
+		w.compare, w.anew = now+compareEvery, now+compareAnew
+	}
+	if now < w.compare {
+		return
+	}
+	w.compare = now + compareEvery
+	w.ahead = w.clocks.Clocks().Ahead(w.cfg.Taps, now)
+	if now >= w.anew {
+		w.clocks.Reset()
+		w.anew = now + compareAnew
 	}
 }
 
@@ -365,7 +402,7 @@ func (w *watch) tell(j *judged) error {
 	if w.setTo != 0 {
 		w.close(j.now)
 	}
-	l := &Look{SetTo: w.setTo, Time: j.now, Packets: w.packets, Report: j.report, Shrunk: w.horizon.Shrunk(), Files: w.src.Files()}
+	l := &Look{SetTo: w.setTo, Time: j.now, Packets: w.packets, Report: j.report, Shrunk: w.horizon.Shrunk(), Files: w.src.Files(), Ahead: w.ahead}
 	for i := range l.Files {
 		ledger := w.horizon.Ledger(uint32(i))
 		l.Ledger.Add(&ledger)

@@ -241,3 +241,47 @@ func TestWatchMemory(t *testing.T) {
 		t.Errorf("minutes 10 to 20 held %d bytes at most, the last ten %d", before, after)
 	}
 }
+
+// TestWatchClocks: two pipes that see the same packets; a clock that is 2 s ahead is
+// told, to its bound, and equal ones are not.
+func TestWatchClocks(t *testing.T) {
+	sc, _ := samples.Find("s1")
+	sc.Clients = 60
+	var packets []capture.Packet
+	if _, err := samples.Simulate(sc, 1, func(p *capture.Packet) { packets = append(packets, *p) }); err != nil {
+		t.Fatal(err)
+	}
+	for _, offset := range []int64{0, 2e9} {
+		var b [2]bytes.Buffer
+		for i := range b {
+			w, err := capture.NewWriter(&b[i], capture.WriterOptions{Format: "pcapng", Link: capture.LinkEthernet})
+			if err != nil {
+				t.Fatal(err)
+			}
+			for _, p := range packets {
+				p.Time += offset * int64(i)
+				if err := w.WritePacket(&p, ""); err != nil {
+					t.Fatal(err)
+				}
+			}
+			if err := w.Close(); err != nil {
+				t.Fatal(err)
+			}
+		}
+		src := capture.OpenTaps([]capture.Tap{{Name: "fra", R: &b[0]}, {Name: "ams", R: &b[1]}})
+		told := 0
+		err := pipeline.Watch(t.Context(), pipeline.WatchConfig{Config: pipeline.Config{Protocols: overlay.All()}, Taps: []string{"fra", "ams"}, Look: func(l *pipeline.Look) error {
+			for _, a := range l.Ahead {
+				told++
+				if off := a.Ns - offset; a.Tap != "ams" || offset == 0 || max(off, -off) > a.Bound || a.Bound > 5e7 {
+					t.Errorf("%v: %+v", offset, a)
+				}
+			}
+			return nil
+		}}, src)
+		src.Close()
+		if err != nil || (told > 0) != (offset != 0) {
+			t.Errorf("%d: told %d times, %v", offset, told, err)
+		}
+	}
+}
