@@ -7,6 +7,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"syscall"
 	"testing"
@@ -89,7 +90,9 @@ func TestLiveTutorial(t *testing.T) {
 		}
 	}
 	t.Logf("%s", out)
-	if !strings.Contains(out.String(), "again: Partial outage of gnutella/supernode") {
-		t.Errorf("the page says that it is a partial outage; the comparison says\n%s", out)
+	// Whether two lost nodes make a storm of it depends on the machine; that they hurt from
+	// the trigger on does not.
+	if !regexp.MustCompile(`again: .* gnutella/supernode from 16:0[23]:`).MatchString(out.String()) {
+		t.Errorf("nothing befell the nodes at the trigger; the comparison says\n%s", out)
 	}
 }
