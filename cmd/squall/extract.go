@@ -761,6 +761,9 @@ func keptInputs(open tables) (files []string, clocks map[string]capture.Clock, l
 		if row[0].Str == "-" {
 			return nil, nil, 0, errors.New("this analysis was made of standard input, which is gone")
 		}
+		if _, log := look(row[0].Str); log {
+			continue // no packets
+		}
 		file, tap := row[0].Str, row[2].Str
 		if tap != "" {
 			file = tap + "=" + file
