@@ -8,7 +8,7 @@ missing=
 for p in chromium node npm; do command -v $p >/dev/null || missing="$missing $p"; done
 if [ -n "$missing" ]; then
   if command -v apt-get >/dev/null && [ "$(id -u)" = 0 ]; then
-    apt-get update -q && apt-get install -qy --no-install-recommends chromium nodejs npm
+    (apt-get update -q && apt-get install -qy --no-install-recommends chromium nodejs npm) || exit 69
   else
     echo "make browser needs$missing; on Debian: apt-get install chromium nodejs npm" >&2
     exit 69
