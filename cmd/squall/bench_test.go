@@ -24,8 +24,8 @@ type command struct {
 	argv         []string
 }
 
-// slow are the commands that run once.
-func slow(name string) bool {
+// once are the commands that run once.
+func once(name string) bool {
 	return strings.Contains(name, "parquet") || strings.HasPrefix(name, "argus")
 }
 
@@ -70,7 +70,7 @@ func TestBudgets(t *testing.T) {
 		all := make([][]measure, len(commands))
 		for n := range runs {
 			for i, command := range commands {
-				if n > 0 && slow(command.name) {
+				if n > 0 && once(command.name) {
 					continue // up to a minute each
 				}
 				all[i] = append(all[i], timed(t, command.argv))

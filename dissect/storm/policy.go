@@ -116,9 +116,8 @@ type group struct {
 	announce   hist
 	goes       [maxTries + 1]int64 // intents that went on after the k-th failure,
 	stops      [maxTries + 1]int64 // and that stopped there
-	vanished   map[int64]int32     // clients that vanished, by 10 s
 	attached   [strata]int32       // clients by the node that first took them,
-	vanishedAt map[vanishing]int32 // and those of them that vanished
+	vanished   map[vanishing]int32 // and those of them that vanished
 	arrived    map[int64]int32     // wishes, by 10 s
 	sends      [maxSends + 1]int64 // unanswered attempts by transmissions
 	sendSpan   hist                // from the first to the last of them
@@ -150,7 +149,7 @@ func (s *scene) group(version string) *group {
 }
 
 func newGroup(version string) *group {
-	return &group{version: version, vanished: map[int64]int32{}, vanishedAt: map[vanishing]int32{}, arrived: map[int64]int32{}, troubled: map[int64]int32{}}
+	return &group{version: version, vanished: map[vanishing]int32{}, arrived: map[int64]int32{}, troubled: map[int64]int32{}}
 }
 
 // foldGroups joins the versions over the threshold into one, and lowers it
@@ -181,14 +180,25 @@ const strata = 64
 type vanishing struct {
 	at      int64 // attachStep since the epoch
 	stratum uint8
+	closed  bool // its kernel closed the session, as it does for who means to go
 }
 
 func stratumOf(k nodeKey) uint8 { return uint8(k.hash() % strata) }
 
-func (g *group) vanish(at int64, stratum uint8) {
-	g.vanished[at/attachStep]++
-	g.vanishedAt[vanishing{at / attachStep, stratum}]++
+func (g *group) vanish(at int64, stratum uint8, closed bool) {
+	g.vanished[vanishing{at / attachStep, stratum, closed}]++
 }
+
+// fell counts who vanished from one time to another.
+func (g *group) fell(from, to int64, closed bool) (n int64) {
+	for k, c := range g.vanished {
+		if at := k.at * attachStep; at+attachStep > from && at <= to && (closed || !k.closed) {
+			n += int64(c)
+		}
+	}
+	return n
+}
+
 func (g *group) arrive(at int64)  { g.arrived[at/attachStep]++ }
 func (g *group) trouble(at int64) { g.troubled[at/attachStep]++ }
 
@@ -216,9 +226,6 @@ func (g *group) merge(o *group) {
 	}
 	for b, n := range o.vanished {
 		g.vanished[b] += n
-	}
-	for b, n := range o.vanishedAt {
-		g.vanishedAt[b] += n
 	}
 	for i, n := range o.attached {
 		g.attached[i] += n

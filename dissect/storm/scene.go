@@ -458,12 +458,12 @@ func (d *scenes) sessions(t *thread, a *dissect.Attempt, updated bool) {
 		switch {
 		case t.sessionEnded == dissect.SessionAlive:
 			// It is back though its session was never closed: it had vanished.
-			t.g.vanish(t.sessionSeen, t.stratum)
+			t.g.vanish(t.sessionSeen, t.stratum, false)
 			t.gone = true
 		case t.sessionEnded == dissect.SessionByClient && !updated && a.Start-t.session.to <= crashedWithin:
 			// The kernel closes the sessions of a program that crashes. Who is back at
 			// once as a habit is told from a crash by having done so before.
-			t.g.vanish(t.session.to, t.stratum)
+			t.g.vanish(t.session.to, t.stratum, true)
 			t.gone = true
 		}
 	}

@@ -29,13 +29,21 @@ func (s *scene) versions(name string, f *Finding, q *Quality, th *Thresholds) (o
 			end = f.End
 		}
 	}
+	from, to := onset-earlyBefore, onset+earlyAfter
+	// A session that was closed may have been meant to end: it counts where hardly
+	// anybody vanished without a word.
+	var silent int64
+	for _, g := range s.groups {
+		silent += g.fell(from, to, false)
+	}
+	closed := float64(silent) < th.VersionEvents
 	var clients, retries, early, late int64
 	type tally struct{ early, late int64 }
 	tallies := map[string]tally{}
 	for v, g := range s.groups {
 		t := tally{}
 		if f != nil {
-			t.early = within(g.vanished, onset-earlyBefore, onset+earlyAfter)
+			t.early = g.fell(from, to, closed)
 			t.late = within(g.troubled, onset, end)
 		}
 		tallies[v] = t
@@ -58,7 +66,7 @@ func (s *scene) versions(name string, f *Finding, q *Quality, th *Thresholds) (o
 		if f != nil && float64(g.clients) >= th.VersionMembers && float64(early) >= th.VersionEvents && others > 0 {
 			row.EarlyOdds, row.EarlyLow, row.EarlyHigh = oddsRatio(t.early, g.clients-t.early, early-t.early, others-(early-t.early))
 			row.EarlyP = fisher(t.early, g.clients-t.early, early-t.early, others-(early-t.early))
-			row.EarlyStratified = s.stratified(v, onset-earlyBefore, onset+earlyAfter)
+			row.EarlyStratified = s.stratified(v, from, to, closed)
 			tested = append(tested, len(out))
 		}
 		if f != nil && float64(g.clients) >= th.VersionMembers && others > 0 && late > 0 {
@@ -87,7 +95,7 @@ func (s *scene) versions(name string, f *Finding, q *Quality, th *Thresholds) (o
 // stratified is the odds ratio of falling first among the clients of the same
 // nodes (Mantel and Haenszel), so that a version that happened to sit at the
 // nodes that died is not blamed for it.
-func (s *scene) stratified(version string, from, to int64) float64 {
+func (s *scene) stratified(version string, from, to int64, closed bool) float64 {
 	var table [strata]struct{ a, m, fell, all float64 } // of the version, and of all
 	for v, g := range s.groups {
 		for k, n := range g.attached {
@@ -96,8 +104,8 @@ func (s *scene) stratified(version string, from, to int64) float64 {
 				table[k].m += float64(n)
 			}
 		}
-		for k, n := range g.vanishedAt {
-			if at := k.at * attachStep; at+attachStep > from && at <= to {
+		for k, n := range g.vanished {
+			if at := k.at * attachStep; at+attachStep > from && at <= to && (closed || !k.closed) {
 				table[k.stratum].fell += float64(n)
 				if v == version {
 					table[k.stratum].a += float64(n)
