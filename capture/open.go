@@ -30,6 +30,9 @@ type Options struct {
 	Window Window
 	// Index asks for FileStats.Index of every file.
 	Index bool
+	// Hold keeps every file open from the start, for who then gives up the right to
+	// open files; one descriptor each.
+	Hold bool
 	// Parts are files, by path, of which only a part is read. Frames and offsets
 	// are right, what FileStats counts is not.
 	Parts map[string]Part
@@ -45,7 +48,7 @@ type Options struct {
 // skipped and told to opt.Skipped. Files are opened when their time comes, so
 // that thousands of rotated ones cost no more memory than two.
 func Open(inputs []string, opt Options) (Source, error) {
-	m := &merge{window: opt.Window, indexed: opt.Index}
+	m := &merge{window: opt.Window, indexed: opt.Index, hold: opt.Hold}
 	for _, in := range inputs {
 		observer, path := SplitInput(in)
 		m.observer, m.clock = observer, opt.Clocks[observer]
@@ -143,7 +146,7 @@ type input struct {
 }
 
 // append takes an opened file, looks at its first packet and closes it again
-// when it can be reopened.
+// when it can be reopened and need not be held.
 func (m *merge) append(f *file) {
 	f.number = uint32(len(m.inputs))
 	f.stats.Observer, f.stats.Clock = m.observer, m.clock
@@ -161,7 +164,7 @@ func (m *merge) append(f *file) {
 		return
 	}
 	in.first = b.Packets[0].Time
-	if pipe {
+	if pipe || m.hold {
 		in.batch = b
 		return
 	}
@@ -316,6 +319,7 @@ func begins(head []byte) string {
 type merge struct {
 	window  Window
 	indexed bool
+	hold    bool
 	inputs  []*input
 	wait    []*input // not begun, by time of the first packet, last one first
 	open    []*input // begun

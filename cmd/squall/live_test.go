@@ -3,6 +3,7 @@ package main
 import (
 	"bufio"
 	"bytes"
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -40,6 +41,45 @@ func runLive(t *testing.T, stdin []byte, args ...string) (code int, stdout, stde
 		t.Fatal(err)
 	}
 	return cmd.ProcessState.ExitCode(), out.String(), errs.String()
+}
+
+// TestWatchSeveral: pipes of the shell's <(command), which end with it, and files
+// that are open before the right to open any is given up.
+func TestWatchSeveral(t *testing.T) {
+	if _, err := os.Stat("/proc/self/fd"); err != nil {
+		t.Skip("needs /proc/self/fd, as Linux with /proc mounted has it")
+	}
+	file := sampled(t, "outage")
+	kept, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	self, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, args := range [][]string{{"a=/dev/fd/3", "b=/dev/fd/4"}, {"a=" + file, "b=" + file}} {
+		ctx, cancel := context.WithTimeout(t.Context(), time.Minute) // it hung
+		defer cancel()
+		cmd := exec.CommandContext(ctx, self, append([]string{"watch", "-T", "jsonl"}, args...)...)
+		cmd.Env = append(os.Environ(), "SQUALL_AS_COMMAND=1")
+		for range 2 {
+			r, w, err := os.Pipe()
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer r.Close()
+			cmd.ExtraFiles = append(cmd.ExtraFiles, r)
+			go func() {
+				w.Write(kept) // fails where the files are read instead
+				w.Close()
+			}()
+		}
+		out, err := cmd.CombinedOutput()
+		if err != nil || !strings.Contains(string(out), `"sight":"ended"`) {
+			t.Errorf("%v: %v: %s", args, err, out)
+		}
+	}
 }
 
 // TestWatchCommand: JSON lines, the hook, and the packets of the trigger.

@@ -10,6 +10,7 @@ import (
 	"net/http"
 	"net/netip"
 	"os"
+	"path/filepath"
 	"regexp"
 	"strings"
 	"sync"
@@ -240,9 +241,13 @@ func openTaps(cmd *cobra.Command, args []string) (src capture.Source, names []ca
 			files = append(files, a)
 			continue
 		}
-		// A pipe is opened for both ways, so that this does not wait for its
-		// writer, nor end with the first one.
-		h, err := os.OpenFile(path, os.O_RDWR, 0)
+		// A named pipe is opened for both ways, so that this does not wait for its
+		// writer, nor end with the first one. That of <(command) has one writer.
+		mode := os.O_RDWR
+		if dir := filepath.Dir(path); dir == "/dev/fd" || dir == "/proc/self/fd" {
+			mode = os.O_RDONLY
+		}
+		h, err := os.OpenFile(path, mode, 0)
 		if err != nil {
 			return nil, nil, false, err
 		}
@@ -252,7 +257,7 @@ func openTaps(cmd *cobra.Command, args []string) (src capture.Source, names []ca
 		if len(taps) > 0 {
 			return nil, nil, false, errors.New("files and pipes cannot be watched together")
 		}
-		src, err = capture.Open(files, capture.Options{})
+		src, err = capture.Open(files, capture.Options{Hold: true})
 		return src, names, true, err
 	}
 	return capture.OpenTaps(taps), names, false, nil
