@@ -2,7 +2,6 @@ package reports
 
 import (
 	"cmp"
-	"math/bits"
 	"slices"
 	"strings"
 	"sync"
@@ -18,7 +17,7 @@ type GroupVersion struct {
 	Family           string // of the version's retry policy, over all groups
 	Clients          int64
 	storm.Counts
-	gaps gapCounts
+	gaps durations
 }
 
 // GroupVersions is the table that splits versions and their retry policies by
@@ -32,38 +31,11 @@ func GroupVersions() *Of[GroupVersion] {
 		str("group", "of the clients, as --groups says; empty: not in the file", func(v *g) string { return v.Group }),
 		str("policy_family", "how the version retries, all groups together; the table policies says more", func(v *g) string { return v.Family }),
 		num("clients", "", "that tried", func(v *g) int64 { return v.Clients }),
-		optNum("retry_gap_p50_ns", "ns", "from an attempt to the retry that follows it, median to 6 %", 0, func(v *g) int64 { return v.gaps.quantile(0.5) }),
-		optNum("retry_gap_p95_ns", "ns", "the same, 95th percentile", 0, func(v *g) int64 { return v.gaps.quantile(0.95) }),
+		span("retry_gap_p50_ns", "from an attempt to the retry that follows it, median; at most 4 % too high", func(v *g) int64 { return v.gaps.quantile(0.5) }),
+		span("retry_gap_p95_ns", "the same, 95th percentile", func(v *g) int64 { return v.gaps.quantile(0.95) }),
 	}
 	fields = append(fields, counts(func(v *g) *storm.Counts { return &v.Counts })...)
 	return define("group_versions", "a client version in a group of clients, at a service", false, fields...)
-}
-
-// gapCounts is a histogram of waits, eight steps to each doubling.
-type gapCounts map[uint16]int64
-
-func (h gapCounts) add(ns int64) {
-	n := max(bits.Len64(uint64(ns)), 4)
-	h[uint16(n<<3|int(ns>>(n-4)&7))]++
-}
-
-// quantile is the middle of the step in which it lies; 0 = there is none.
-func (h gapCounts) quantile(q float64) int64 {
-	var all, sum int64
-	var steps []uint16
-	for k, n := range h {
-		all += n
-		steps = append(steps, k)
-	}
-	slices.Sort(steps)
-	for _, k := range steps {
-		if sum += h[k]; float64(sum) >= q*float64(all) {
-			n := int(k >> 3)
-			low := int64(8|k&7) << (n - 4)
-			return low + int64(1)<<(n-4)/2
-		}
-	}
-	return 0
 }
 
 type versionKey struct {
@@ -92,7 +64,7 @@ func (g *versioning) Attempt(a *dissect.Attempt) {
 		k := versionKey{a.Service, a.ClientVersion, kind, group.is(kind)}
 		v := g.by[k]
 		if v == nil {
-			v = &GroupVersion{gaps: gapCounts{}}
+			v = &GroupVersion{gaps: durations{}}
 			g.by[k] = v
 		}
 		v.Counts.Add(&c)

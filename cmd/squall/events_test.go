@@ -76,7 +76,7 @@ func claims(t *testing.T, rows []map[string]string, least int) {
 // packets twice, by clocks that were set right.
 func TestEventsOverUDP(t *testing.T) {
 	if testing.Short() {
-		t.Skip("runs tshark for each line; without -short it does")
+		t.Skip("needs tshark for each line, which takes long under the race detector: run it without -short")
 	}
 	dir := t.TempDir()
 	for _, args := range [][]string{

@@ -265,9 +265,7 @@ func TestRefusals(t *testing.T) {
 // TestSocketLimit: more clients over TCP than the machine has sockets for are
 // refused with the number.
 func TestSocketLimit(t *testing.T) {
-	if testing.Short() {
-		t.Skip("takes long under the race detector: run it without -short")
-	}
+	slow(t)
 	dir := t.TempDir()
 	capture, plan := filepath.Join(dir, "s10.pcap"), filepath.Join(dir, "s10.plan")
 	squall(nil, "sample", "s10", "-w", capture)

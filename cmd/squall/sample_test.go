@@ -13,9 +13,7 @@ import (
 // TestSampleParameters: every flag changes the capture, and the truth says with
 // what it was made.
 func TestSampleParameters(t *testing.T) {
-	if testing.Short() {
-		t.Skip("takes long under the race detector: run it without -short")
-	}
+	slow(t)
 	dir := t.TempDir()
 	truth := filepath.Join(dir, "truth.json")
 	_, plain, _ := squall(nil, "sample", "outage", "-w", "-")

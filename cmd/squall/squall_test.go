@@ -228,9 +228,7 @@ func TestHints(t *testing.T) {
 // TestShardsAreTheWhole: what several runs kept of the same inputs joins to
 // what one run finds, in any order; two captures of different times join too.
 func TestShardsAreTheWhole(t *testing.T) {
-	if testing.Short() {
-		t.Skip("takes minutes under the race detector: run it without -short")
-	}
+	slow(t)
 	dir := t.TempDir()
 	at := func(name string) string { return filepath.Join(dir, name) }
 	squall(nil, "sample", stormSample(), "-w", at("s.pcap"))
@@ -297,7 +295,7 @@ func TestShardsAreTheWhole(t *testing.T) {
 func slow(t *testing.T) {
 	t.Helper()
 	if testing.Short() {
-		t.Skip("takes long under the race detector: run it without -short")
+		t.Skip("needs minutes under the race detector: run it without -short")
 	}
 }
 

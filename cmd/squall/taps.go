@@ -55,7 +55,7 @@ func (s *source) clocksOf(cmd *cobra.Command, inputs []string, window capture.Wi
 			continue
 		}
 		if n < 0 {
-			return nil, exitError{exitUsage, fmt.Errorf("--clock %s: no input is called %s; name it: %s=FILE", text, name, name)}
+			return nil, noTap(text, name)
 		}
 		if list[n].Clock.Source != "" {
 			return nil, exitError{exitUsage, fmt.Errorf("--clock %s: the clock of %s was given before", text, name)}
@@ -83,6 +83,10 @@ func (s *source) clocksOf(cmd *cobra.Command, inputs []string, window capture.Wi
 	return found.Of, nil
 }
 
+func noTap(text, name string) error {
+	return exitError{exitUsage, fmt.Errorf("--clock %s: no input is called %s; name it: %s=FILE", text, name, name)}
+}
+
 // clockLogs sets the clocks of logs that --clock names; those of captures are
 // left to clocksOf.
 func (s *source) clockLogs(logs []written, captures []string) error {
@@ -108,7 +112,7 @@ func (s *source) clockLogs(logs []written, captures []string) error {
 	for _, text := range s.clocks {
 		name, _, _ := capture.ParseClock(text)
 		if !slices.Contains(s.loggers, name) && !slices.ContainsFunc(list, func(t taps.Tap) bool { return t.Name == name }) {
-			return exitError{exitUsage, fmt.Errorf("--clock %s: no input is called %s; name it: %s=FILE", text, name, name)}
+			return noTap(text, name)
 		}
 	}
 	return nil

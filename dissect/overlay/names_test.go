@@ -279,7 +279,7 @@ func TestCalls(t *testing.T) {
 // but for the tables of disputes.
 func TestNames(t *testing.T) {
 	if testing.Short() {
-		t.Skip("reads 700 captures, on one core: run it without -short")
+		t.Skip("needs minutes under the race detector, on one core, to read 700 captures: run it without -short")
 	}
 	h, err := os.Open(filepath.Join(captures, "MANIFEST.tsv"))
 	if errors.Is(err, os.ErrNotExist) {

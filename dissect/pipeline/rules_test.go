@@ -42,7 +42,7 @@ func TestRowsAsTheRulesDemand(t *testing.T) {
 		}
 		t.Run(name, func(t *testing.T) {
 			if testing.Short() && !slices.Contains(quick, name) {
-				t.Skip("takes long: run it without -short")
+				t.Skip("needs minutes: run it without -short")
 			}
 			for seed := range seeds {
 				compareRows(t, sc, uint64(i+seed*100+1))

@@ -49,7 +49,7 @@ func watchAll(t *testing.T, src capture.Source) (changes []sight, looks int) {
 // the packets come.
 func TestWatchStorm(t *testing.T) {
 	if testing.Short() {
-		t.Skip("takes minutes under the race detector: run it without -short")
+		t.Skip("needs minutes under the race detector: run it without -short")
 	}
 	var b bytes.Buffer
 	truth, err := samples.Write(&b, "outage", 1, capture.WriterOptions{})
@@ -192,7 +192,7 @@ func TestWatchCalm(t *testing.T) {
 // it, at full speed: once the horizon is full, what is held grows no more.
 func TestWatchMemory(t *testing.T) {
 	if testing.Short() {
-		t.Skip("reads half an hour of packets: run it without -short")
+		t.Skip("needs the time to read half an hour of packets: run it without -short")
 	}
 	sc, ok := samples.Find("s3")
 	if !ok {

@@ -151,7 +151,7 @@ var stormy = []string{"lab/n2n3-supernode-loss-a.pcap", "lab/nebula-lighthouses-
 // megabytes and runs with -args -sweep, as `make evaluate` does.
 func TestNoStormInHealthyCaptures(t *testing.T) {
 	if !*sweep {
-		t.Skip("reads all real captures: run it with make evaluate, or go test ./dissect/storm -run Healthy -args -sweep")
+		t.Skip("needs minutes to read all real captures: run it with make evaluate, or go test ./dissect/storm -run Healthy -args -sweep")
 	}
 	judged := 0
 	err := filepath.WalkDir(captures, func(path string, e fs.DirEntry, err error) error {

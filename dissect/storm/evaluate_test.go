@@ -33,7 +33,7 @@ func chosen(name string) bool {
 // TestEvaluate writes the page of all scenarios and seeds.
 func TestEvaluate(t *testing.T) {
 	if *evaluation == "" {
-		t.Skip("writes docs/evaluation.md and takes half an hour: run it with make evaluate")
+		t.Skip("needs half an hour, and writes docs/evaluation.md: run it with make evaluate")
 	}
 	var b strings.Builder
 	for _, part := range []struct {

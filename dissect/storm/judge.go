@@ -71,6 +71,7 @@ type judge struct {
 	base   *levels         // of a calm day; nil = there is none
 	mixed  map[*calm]*calm // its levels with what only the capture knows
 	gap    float64         // median, from the start of an attempt to that of its retry, ns
+	ill    []Period        // of all nodes, once they were asked for
 }
 
 // judge prepares the judging of a service with windows of a rung.
@@ -625,14 +626,18 @@ const felt = 30 * second
 // fell is the bin in which the first node fell that is down at the beginning of the
 // bin split; split itself where none is.
 func (j *judge) fell(split int64) int64 {
+	if j.ill == nil {
+		j.ill = []Period{}
+		for _, p := range j.s.pulses {
+			list, _ := p.periods(j.d, j.th)
+			j.ill = append(j.ill, list...)
+		}
+	}
 	at := split * j.length
 	first := at
-	for _, p := range j.s.pulses {
-		list, _ := p.periods(j.d, j.th)
-		for _, f := range list {
-			if f.Kind != Overloaded && f.Start < first && f.Start >= at-felt && (f.End == 0 || f.End > at) {
-				first = f.Start
-			}
+	for i := range j.ill {
+		if p := &j.ill[i]; p.Kind != Overloaded && p.Start < first && p.Start >= at-felt && (p.End == 0 || p.End > at) {
+			first = p.Start
 		}
 	}
 	return j.d.bin(first)
@@ -1052,13 +1057,13 @@ func (j *judge) hastened() bool {
 func (d *scenes) heard() bool {
 	for _, s := range d.by {
 		for _, b := range s.line.list() {
-			var refused int32
+			said := b.n[fAnswered] + b.n[fAnswers]
 			for o := dissect.OutcomeAccepted; o < dissect.NumOutcomes; o++ {
 				if o != dissect.OutcomeTimeout {
-					refused += b.n[fOutcome0+field(o)]
+					said += b.n[fOutcome0+field(o)]
 				}
 			}
-			if b.n[fAnswered]+b.n[fAnswers]+refused > 0 {
+			if said > 0 {
 				return true
 			}
 		}

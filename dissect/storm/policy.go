@@ -183,6 +183,12 @@ type vanishing struct {
 	closed  bool // its kernel closed the session, as it does for who means to go
 }
 
+// counts says whether it was from one time to another, and of the kind asked for.
+func (v vanishing) counts(from, to int64, closed bool) bool {
+	at := v.at * attachStep
+	return at+attachStep > from && at <= to && (closed || !v.closed)
+}
+
 func stratumOf(k nodeKey) uint8 { return uint8(k.hash() % strata) }
 
 func (g *group) vanish(at int64, stratum uint8, closed bool) {
@@ -192,7 +198,7 @@ func (g *group) vanish(at int64, stratum uint8, closed bool) {
 // fell counts who vanished from one time to another.
 func (g *group) fell(from, to int64, closed bool) (n int64) {
 	for k, c := range g.vanished {
-		if at := k.at * attachStep; at+attachStep > from && at <= to && (closed || !k.closed) {
+		if k.counts(from, to, closed) {
 			n += int64(c)
 		}
 	}

@@ -22,21 +22,19 @@ func (s *scene) versions(name string, f *Finding, q *Quality, th *Thresholds) (o
 			return nil
 		}
 	}
-	onset, end := int64(math.MinInt64), int64(math.MaxInt64)
+	var onset, end, from, to int64 // 0 without a finding
+	var closed bool
 	if f != nil {
-		onset = f.Onset
-		if f.End != 0 {
-			end = f.End
+		onset, end = f.Onset, cmp.Or(f.End, math.MaxInt64)
+		from, to = onset-earlyBefore, onset+earlyAfter
+		// A session that was closed may have been meant to end: it counts where hardly
+		// anybody vanished without a word.
+		var silent int64
+		for _, g := range s.groups {
+			silent += g.fell(from, to, false)
 		}
+		closed = float64(silent) < th.VersionEvents
 	}
-	from, to := onset-earlyBefore, onset+earlyAfter
-	// A session that was closed may have been meant to end: it counts where hardly
-	// anybody vanished without a word.
-	var silent int64
-	for _, g := range s.groups {
-		silent += g.fell(from, to, false)
-	}
-	closed := float64(silent) < th.VersionEvents
 	var clients, retries, early, late int64
 	type tally struct{ early, late int64 }
 	tallies := map[string]tally{}
@@ -105,7 +103,7 @@ func (s *scene) stratified(version string, from, to int64, closed bool) float64 
 			}
 		}
 		for k, n := range g.vanished {
-			if at := k.at * attachStep; at+attachStep > from && at <= to && (closed || !k.closed) {
+			if k.counts(from, to, closed) {
 				table[k.stratum].fell += float64(n)
 				if v == version {
 					table[k.stratum].a += float64(n)
