@@ -191,6 +191,13 @@ func (s *source) describeLoss(line func(name, format string, args ...any), t *pi
 	}
 }
 
+func several(n int, thing string) string {
+	if n == 1 {
+		return "1 " + thing
+	}
+	return fmt.Sprintf("%d %ss", n, thing)
+}
+
 // describeTaps prints what is known of each tap that has a name.
 func (s *source) describeTaps(w io.Writer, a *pipeline.Analysis) {
 	line := func(name, format string, args ...any) {
@@ -229,9 +236,9 @@ func (s *source) describeTaps(w io.Writer, a *pipeline.Analysis) {
 		}
 		fmt.Fprintf(w, "tap %s\n", name)
 		if logged {
-			line("connections", "%d, in %d logs", sum.Packets, files)
+			line("connections", "%d, in %s", sum.Packets, several(files, "log"))
 		} else {
-			line("packets", "%d, %d bytes on the wire, in %d files", sum.Packets, sum.Bytes, files)
+			line("packets", "%d, %d bytes on the wire, in %s", sum.Packets, sum.Bytes, several(files, "file"))
 		}
 		if sum.Packets > 0 {
 			line("span", "%s to %s", s.stamp(sum.First), s.stamp(sum.Last))
