@@ -77,7 +77,7 @@ func (h *RoleHealth) sentence(first *RoleHealth, others bool, q *Quality) string
 	if others && first.Onset < h.Onset {
 		s += fmt.Sprintf(", %s after the %s", span(h.Onset-first.Onset), plural[first.Role])
 	}
-	return fmt.Sprintf("%s: %s; %d went down, %d were overloaded, %s hit.", s, numbers, h.Down, h.Overloaded, many(h.Clients, "client", "clients"))
+	return fmt.Sprintf("%s: %s; %d went down, %s overloaded, %s hit.", s, numbers, h.Down, many(h.Overloaded, "was", "were"), many(h.Clients, "client", "clients"))
 }
 
 var plural = [dissect.NumRoles]string{
