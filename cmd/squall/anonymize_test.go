@@ -15,6 +15,7 @@ import (
 // TestAnonymousCase: packets, tables, page and events of a case are made under one
 // key; the numbers stand, and nothing of the original or of the key is left.
 func TestAnonymousCase(t *testing.T) {
+	slow(t)
 	file := sampled(t, "outage")
 	dir := t.TempDir()
 	key, kept := filepath.Join(dir, "key"), filepath.Join(dir, "case")
@@ -74,6 +75,7 @@ func TestAnonymousCase(t *testing.T) {
 // TestAnonymousTaps: several taps under one key, with clocks that were found or given:
 // the numbers stand, taps have numbers, and nothing kept or printed tells an address.
 func TestAnonymousTaps(t *testing.T) {
+	slow(t)
 	dir := t.TempDir()
 	key, taps := filepath.Join(dir, "key"), filepath.Join(dir, "taps")
 	if err := os.WriteFile(key, []byte("correct horse battery staple 17"), 0o600); err != nil {
@@ -96,10 +98,7 @@ func TestAnonymousTaps(t *testing.T) {
 		slices.Sort(lines)
 		return lines
 	}
-	clocks := [][]string{{"--clock", "siteparis=0s", "--clock", "sitelyon=-2.5s,-20ppm", "--clock", "sitelille=+137ms,+12ppm"}}
-	if !testing.Short() {
-		clocks = append(clocks, nil)
-	}
+	clocks := [][]string{{"--clock", "siteparis=0s", "--clock", "sitelyon=-2.5s,-20ppm", "--clock", "sitelille=+137ms,+12ppm"}, nil}
 	for _, clock := range clocks {
 		kept := filepath.Join(dir, fmt.Sprint("case", len(clock)))
 		code, text, errs := squall(nil, append(append([]string{"analyze", "--anonymize", key, "-o", kept}, clock...), inputs...)...)
@@ -176,6 +175,7 @@ func search(t *testing.T, kept, printed string, words []string) {
 // its clients; nodes that the hints name are found under their other addresses; what
 // was noted loses its addresses.
 func TestAnonymousHints(t *testing.T) {
+	slow(t)
 	dir := t.TempDir()
 	key, file, hints, notes, kept := filepath.Join(dir, "key"), filepath.Join(dir, "o.pcap"), filepath.Join(dir, "mine.yaml"), filepath.Join(dir, "notes.csv"), filepath.Join(dir, "case")
 	if err := os.WriteFile(key, []byte("correct horse battery staple 17"), 0o600); err != nil {

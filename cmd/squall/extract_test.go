@@ -24,6 +24,7 @@ func rowsOf(t *testing.T, args ...string) []string {
 // TestExtract: what is extracted analyses to the same attempts, from captures
 // and from a kept directory, and the comments name them.
 func TestExtract(t *testing.T) {
+	slow(t)
 	dir := t.TempDir()
 	file, kept := filepath.Join(dir, "o.pcap"), filepath.Join(dir, "kept")
 	for _, args := range [][]string{{"sample", "outage", "-w", file}, {"analyze", "-q", file, "-o", kept}} {
@@ -88,15 +89,13 @@ func TestExtract(t *testing.T) {
 // TestAnonymize: over simulated outages and, where they are, real captures, no
 // original address is left and the attempts end as they did.
 func TestAnonymize(t *testing.T) {
+	slow(t)
 	dir := t.TempDir()
 	key := filepath.Join(dir, "key")
 	if err := os.WriteFile(key, []byte("0123456789abcdef0123456789abcdef"), 0o600); err != nil {
 		t.Fatal(err)
 	}
 	files, _ := filepath.Glob("../../../shared/captures/overlay/*.pcap*")
-	if testing.Short() && len(files) > 12 {
-		files = files[:12]
-	}
 	simulated := filepath.Join(dir, "outage.pcap")
 	if code, _, errs := squall(nil, "sample", "outage", "-w", simulated); code != 0 {
 		t.Fatal(errs)
