@@ -170,16 +170,22 @@ func MarkHoles(n int, stats func(i int) *FileStats) {
 		s := stats(i)
 		return s.Path, s.First, max(s.Last, s.Ended)
 	}) {
-		row = slices.DeleteFunc(row, func(p placed) bool { return p.first == 0 }) // empty: in no order
+		var idle []placed // without a packet: in no order, but there
+		row = slices.DeleteFunc(row, func(p placed) bool {
+			if p.first == 0 {
+				idle = append(idle, p)
+			}
+			return p.first == 0
+		})
 		if len(row) < 2 {
 			continue
 		}
 		if row[0].number >= 0 {
-			numbered(row, stats)
+			numbered(row, idle, stats)
 		} else {
-			timed(row, stats)
+			timed(row, idle, stats)
 		}
-		torn(row, stats)
+		torn(row, idle, stats)
 	}
 }
 
@@ -198,7 +204,11 @@ func (p *placed) missing(s *FileStats, name string) {
 
 // numbered finds numbers that were left out. Those of a ring that tcpdump -W
 // goes round begin anew after the highest.
-func numbered(row []placed, stats func(int) *FileStats) {
+func numbered(row, idle []placed, stats func(int) *FileStats) {
+	there := map[int64]bool{}
+	for _, p := range idle {
+		there[p.number] = true
+	}
 	low, high := row[0].number, row[0].number
 	falls, name := 0, row[0].name
 	for i, p := range row {
@@ -217,15 +227,18 @@ func numbered(row []placed, stats func(int) *FileStats) {
 		a, b := &row[i-1], &row[i]
 		s := stats(b.file)
 		from := a.number + 1
-		if b.number < a.number {
-			for ; from <= high; from++ {
-				b.missing(s, name(from, 0))
+		upTo := func(end int64) {
+			for ; from < end; from++ {
+				if !there[from] {
+					b.missing(s, name(from, 0))
+				}
 			}
+		}
+		if b.number < a.number {
+			upTo(high + 1)
 			from = low
 		}
-		for ; from < b.number; from++ {
-			b.missing(s, name(from, 0))
-		}
+		upTo(b.number)
 		if s.MissingCount > 0 {
 			b.hole(a, stats)
 		}
@@ -233,7 +246,7 @@ func numbered(row []placed, stats func(int) *FileStats) {
 }
 
 // timed finds times that were left out, where the rest come at one interval.
-func timed(row []placed, stats func(int) *FileStats) {
+func timed(row, idle []placed, stats func(int) *FileStats) {
 	count := map[int64]int{}
 	var steps []int64
 	for i := 1; i < len(row); i++ {
@@ -251,6 +264,11 @@ func timed(row []placed, stats func(int) *FileStats) {
 	if most < 2 || most*2 < len(steps) {
 		return
 	}
+	nth := func(at int64) int64 { return (at - row[0].at + step/2) / step }
+	there := map[int64]bool{}
+	for _, p := range idle {
+		there[nth(p.at)] = true
+	}
 	for i := 1; i < len(row); i++ {
 		a, b := &row[i-1], &row[i]
 		lost := (b.at-a.at+step/2)/step - 1
@@ -259,14 +277,19 @@ func timed(row []placed, stats func(int) *FileStats) {
 		}
 		s := stats(b.file)
 		for k := int64(1); k <= lost; k++ {
-			b.missing(s, b.name(0, a.at+k*step))
+			if at := a.at + k*step; !there[nth(at)] {
+				b.missing(s, b.name(0, at))
+			}
 		}
-		b.hole(a, stats)
+		if s.MissingCount > 0 {
+			b.hole(a, stats)
+		}
 	}
 }
 
-// torn finds silences between files that else touch each other.
-func torn(row []placed, stats func(int) *FileStats) {
+// torn finds silences between files that else touch each other. A file without a
+// packet says that it was listened.
+func torn(row, idle []placed, stats func(int) *FileStats) {
 	var between []int64
 	for i := 1; i < len(row); i++ {
 		if row[i-1].last > 0 {
@@ -282,7 +305,11 @@ func torn(row []placed, stats func(int) *FileStats) {
 		return
 	}
 	for i := 1; i < len(row); i++ {
-		if a, b := &row[i-1], &row[i]; a.last > 0 && b.first-a.last > max(leastHole, 20*usual) {
+		a, b := &row[i-1], &row[i]
+		heard := slices.ContainsFunc(idle, func(p placed) bool {
+			return p.number > a.number && p.number < b.number || p.at > a.at && p.at < b.at
+		})
+		if a.last > 0 && b.first-a.last > max(leastHole, 20*usual) && !heard {
 			b.hole(a, stats)
 		}
 	}

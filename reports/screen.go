@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"math"
+	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
@@ -434,18 +435,21 @@ func (s *screen) read(r *Results) {
 			quality = append(quality, thousands(c.n)+" "+c.what)
 		}
 	}
-	ends := 0
+	ends, which := 0, ""
 	var at int64
 	for i := range all {
 		if d := all[i].Damage; d != nil && d.Tail {
 			ends, at = ends+1, d.Frame
+			if len(all) > 1 {
+				which = filepath.Base(all[i].Path) + " "
+			}
 		}
 	}
 	switch {
 	case ends > 1:
-		quality = append(quality, fmt.Sprintf("%s files end inside their last record", thousands(int64(ends))))
+		quality = append(quality, fmt.Sprintf("%s files end inside their last record, as %s(frame %d)", thousands(int64(ends)), which, at))
 	case ends == 1:
-		quality = append(quality, fmt.Sprintf("ends inside its last record (frame %d)", at))
+		quality = append(quality, fmt.Sprintf("%sends inside its last record (frame %d)", which, at))
 	}
 	if q.Damaged {
 		quality = append(quality, "an input was damaged: what follows is partial")

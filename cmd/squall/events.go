@@ -163,7 +163,9 @@ func writeNFT(w io.Writer, list []reports.Source) error {
 }
 
 // writeSTIX writes a bundle of indicators: OASIS STIX 2.1 sections 4.7 and 8.
-// Ids are hashes of the address and times, so that the bytes are always the same.
+// Ids are hashes of the address and times, so that the bytes are always the same;
+// their form is that of version 4, the one that section 2.9 asks for. A list must
+// not be empty.
 func writeSTIX(w io.Writer, list []reports.Source) error {
 	type indicator struct {
 		Type           string   `json:"type"`
@@ -179,10 +181,10 @@ func writeSTIX(w io.Writer, list []reports.Source) error {
 	}
 	uuid := func(kind, text string) string {
 		h := sha256.Sum256([]byte("squall " + kind + " " + text))
-		h[6], h[8] = h[6]&0x0f|0x80, h[8]&0x3f|0x80 // RFC 9562 section 5.8
+		h[6], h[8] = h[6]&0x0f|0x40, h[8]&0x3f|0x80 // RFC 9562 section 5.4
 		return fmt.Sprintf("%s--%x-%x-%x-%x-%x", kind, h[:4], h[4:6], h[6:8], h[8:10], h[10:16])
 	}
-	objects := []indicator{}
+	var objects []indicator
 	all := ""
 	for _, s := range hostile(list) {
 		kind := "ipv6-addr"
@@ -197,5 +199,9 @@ func writeSTIX(w io.Writer, list []reports.Source) error {
 	}
 	enc := json.NewEncoder(w)
 	enc.SetIndent("", " ")
-	return enc.Encode(map[string]any{"type": "bundle", "id": uuid("bundle", all), "objects": objects})
+	return enc.Encode(struct {
+		Type    string      `json:"type"`
+		ID      string      `json:"id"`
+		Objects []indicator `json:"objects,omitempty"`
+	}{"bundle", uuid("bundle", all), objects})
 }

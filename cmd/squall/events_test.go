@@ -211,7 +211,7 @@ func TestSources(t *testing.T) {
 		t.Errorf("outage: %v", n)
 	}
 	for _, format := range []string{"nft", "stix"} {
-		if code, out, errs := squall(nil, "sources", outage, "-q", "-T", format); code != 0 || strings.Contains(out, "10.1.") {
+		if code, out, errs := squall(nil, "sources", outage, "-q", "-T", format); code != 0 || strings.Contains(out, "10.1.") || strings.Contains(out, "[]") {
 			t.Errorf("exit %d: %s%s", code, errs, out)
 		}
 	}
@@ -232,10 +232,18 @@ func TestSources(t *testing.T) {
 	code, out, errs := squall(nil, "sources", scan, "-q", "-T", "stix")
 	var bundle struct {
 		Type    string
-		Objects []struct{ Type, Pattern, ID string }
+		Objects []struct{ Type, Pattern, ID, Created, Modified string }
 	}
 	if err := json.Unmarshal([]byte(out), &bundle); code != 0 || err != nil || bundle.Type != "bundle" || len(bundle.Objects) != 3 || !strings.HasPrefix(bundle.Objects[0].Pattern, "[ipv4-addr:value = '") {
 		t.Errorf("exit %d, %v: %s%s", code, err, errs, out)
+	}
+	// Patterns as in the JSON schemas of OASIS: common/identifier, common/timestamp.
+	id := regexp.MustCompile(`^(bundle|indicator)--[0-9a-f]{8}-[0-9a-f]{4}-4[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}$`)
+	when := regexp.MustCompile(`^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z$`)
+	for _, o := range bundle.Objects {
+		if !id.MatchString(o.ID) || !when.MatchString(o.Created) || o.Modified < o.Created {
+			t.Errorf("%+v", o)
+		}
 	}
 	flood := sampled(t, "n2")
 	if n := roles(flood); n["attacker"] < 1000 || n["retrying_victim"] > n["client"] {

@@ -77,6 +77,7 @@ damaged; one that ends inside its last record is only noted.`,
 					for i := range flows {
 						flows[i].describe(w, &in)
 					}
+					in.describeAll(w, results.Analysis)
 					for _, hole := range results.Analysis.Quality().Holes {
 						fmt.Fprintf(w, "HOLE  %s\n", hole)
 					}
@@ -130,8 +131,14 @@ func (s *source) describe(w io.Writer, c *pipeline.Capture) {
 		line("format", "%s", kind)
 		line("connections", "%d, %d bytes of text, in %.3f s", c.Packets, c.Bytes, float64(c.Last-c.First)/1e9)
 	} else {
-		line("format", "%s, link type %s, snaplen %d", kind, strings.Join(links, " "), c.Snaplen)
+		if links != nil {
+			kind += ", link type " + strings.Join(links, " ")
+		}
+		line("format", "%s, snaplen %d", kind, c.Snaplen)
 		line("packets", "%d, %d bytes on the wire, in %.3f s", c.Packets, c.Bytes, float64(c.Last-c.First)/1e9)
+	}
+	if c.Packets == 0 && c.Damage == nil {
+		return
 	}
 	if c.Packets > 0 {
 		line("span", "%s to %s", s.stamp(c.First), s.stamp(c.Last))
@@ -152,18 +159,39 @@ func (s *source) describe(w io.Writer, c *pipeline.Capture) {
 		}
 		line(note, "offset %d, frame %d: %s", d.Offset, d.Frame, d.Reason)
 	}
-	buckets := make([]dissect.Bucket, dissect.NumBuckets)
-	for i := range buckets {
-		buckets[i] = dissect.Bucket(i)
+	line("ledger", "%s", buckets(&c.Ledger))
+}
+
+// buckets are those of a ledger that hold packets, the fullest first.
+func buckets(l *dissect.Ledger) string {
+	order := make([]dissect.Bucket, dissect.NumBuckets)
+	for i := range order {
+		order[i] = dissect.Bucket(i)
 	}
-	slices.SortStableFunc(buckets, func(a, b dissect.Bucket) int { return cmp.Compare(c.Ledger[b], c.Ledger[a]) })
+	slices.SortStableFunc(order, func(a, b dissect.Bucket) int { return cmp.Compare(l[b], l[a]) })
 	var parts []string
-	for _, b := range buckets {
-		if n := c.Ledger[b]; n > 0 {
+	for _, b := range order {
+		if n := l[b]; n > 0 {
 			parts = append(parts, fmt.Sprintf("%s %d", b, n))
 		}
 	}
-	line("ledger", "%s", strings.Join(parts, ", "))
+	return strings.Join(parts, ", ")
+}
+
+// describeAll prints what several captures are together.
+func (s *source) describeAll(w io.Writer, a *pipeline.Analysis) {
+	files, packets := 0, int64(0)
+	for i := range a.Captures() {
+		if c := &a.Captures()[i]; !c.TransportOnly() && !c.Quoted {
+			files, packets = files+1, packets+c.Packets
+		}
+	}
+	if files < 2 || packets == 0 {
+		return
+	}
+	first, last := a.Span()
+	l := a.Ledger()
+	fmt.Fprintf(w, "%d captures\n  %-13s %d\n  %-13s %s to %s\n  %-13s %s\n", files, "packets", packets, "span", s.stamp(first), s.stamp(last), "ledger", buckets(&l))
 }
 
 // drops are what the capturing side says it lost.
