@@ -15,6 +15,7 @@ import (
 	"strings"
 	"sync/atomic"
 
+	"github.com/klauspost/compress/zstd"
 	"github.com/pierrec/lz4/v4"
 )
 
@@ -235,23 +236,18 @@ func readStream(r io.Reader, path string, disk *atomic.Int64, ahead int) (*file,
 	at := &position{r: r}
 	r = counter{at, f.disk}
 	var head []byte
+	var unread error
 	for depth := 0; ; depth++ {
 		br := bufio.NewReaderSize(r, ahead)
-		head, _ = br.Peek(64)
+		head, unread = br.Peek(64)
 		r = br
-		var name string
-		switch {
-		case bytes.HasPrefix(head, []byte{0x1f, 0x8b}):
-			name = "gzip"
-		case bytes.HasPrefix(head, []byte{0x28, 0xb5, 0x2f, 0xfd}):
-			name = "zstd"
-		case bytes.HasPrefix(head, []byte{0x04, 0x22, 0x4d, 0x18}):
-			name = "lz4"
+		name := packed(head)
+		switch name {
+		case "lz4":
 			r = lz4.NewReader(br)
-		case bytes.HasPrefix(head, []byte("BZh")):
-			name = "bzip2"
+		case "bzip2":
 			r = bzip2.NewReader(br)
-		case bytes.HasPrefix(head, []byte{0xfd, '7', 'z', 'X', 'Z'}):
+		case "xz":
 			return nil, fmt.Errorf("%s: xz is not read here: xz -dc %s | squall analyze -", path, path)
 		}
 		if name == "gzip" || name == "zstd" {
@@ -278,8 +274,14 @@ func readStream(r io.Reader, path string, disk *atomic.Int64, ahead int) (*file,
 		}
 		f.stats.Compression = name
 	}
+	if z := f.stats.Compression; z != "" && len(head) < 24 && unread != nil && unread != io.EOF {
+		if errors.Is(unread, zstd.ErrWindowSizeExceeded) {
+			return nil, fmt.Errorf("%s: %w: its window is longer than 128 MB: zstd -dc --long=31 %s | squall analyze -", path, unread, path)
+		}
+		return nil, fmt.Errorf("%s: %w: nothing in it can be unpacked: %s: %w", path, ErrFormat, z, unread)
+	}
 	if len(head) < 4 {
-		return nil, fmt.Errorf("%s: %w: %d bytes", path, ErrFormat, len(head))
+		return nil, fmt.Errorf("%s: %w: %d bytes%s", path, ErrFormat, len(head), f.unpacked())
 	}
 	switch m := binary.BigEndian.Uint32(head); {
 	case m == magicSection:
@@ -289,17 +291,25 @@ func readStream(r io.Reader, path string, disk *atomic.Int64, ahead int) (*file,
 		bytes.Equal(head[:4], []byte{0x4d, 0x3c, 0xb2, 0xa1}), bytes.Equal(head[:4], []byte{0x34, 0xcd, 0xb2, 0xa1}):
 		p, n, err := newPcap(head, &f.stats)
 		if err != nil {
-			return nil, fmt.Errorf("%s: %w", path, err)
+			return nil, fmt.Errorf("%s: %w%s", path, err, f.unpacked())
 		}
 		if _, err := io.CopyN(io.Discard, r, int64(n)); err != nil {
 			return nil, fmt.Errorf("%s: %w", path, err)
 		}
 		f.f, f.off, f.head = p, int64(n), bytes.Clone(head[:n])
 	default:
-		return nil, fmt.Errorf("%s: %w: begins with %s, expected pcap or pcapng (also in gzip, zstd, lz4, bzip2)", path, ErrFormat, begins(head))
+		return nil, fmt.Errorf("%s: %w: begins with %s%s, expected pcap or pcapng (also in gzip, zstd, lz4, bzip2)", path, ErrFormat, begins(head), f.unpacked())
 	}
 	f.r = r
 	return f, nil
+}
+
+// unpacked says that what an error speaks of is inside a compression.
+func (f *file) unpacked() string {
+	if f.stats.Compression == "" {
+		return ""
+	}
+	return ", unpacked from " + f.stats.Compression
 }
 
 // begins describes the first bytes of something that is not a capture.

@@ -106,14 +106,17 @@ func (f *file) nextBatch() (*Batch, error) {
 		if f.stream {
 			least = 1
 		}
-		m, err := io.ReadAtLeast(f.r, c.buf[n:], least)
-		if err != nil {
-			f.eof = true
-			if err != io.EOF && err != io.ErrUnexpectedEOF {
-				f.fault = err
+		for end := n + least; n < end && !f.eof; {
+			m, err := f.r.Read(c.buf[n:])
+			n += m
+			if err != nil {
+				f.eof = true
+				if err != io.EOF {
+					f.fault = err
+				}
 			}
 		}
-		b := c.buf[:n+m]
+		b := c.buf[:n]
 		f.parse(c, b)
 		if f.strayed(c) {
 			f.mu.Lock()
@@ -233,14 +236,20 @@ func (f *file) finish(rest []byte, err error) {
 	switch {
 	case err != nil:
 		s.Damage = &Damage{Offset: f.off, Frame: s.Packets + 1, Reason: err.Error()}
+	case errors.Is(f.fault, io.ErrUnexpectedEOF):
+		s.Damage = &Damage{Offset: f.off, Frame: s.Packets + 1, Tail: true,
+			Reason: fmt.Sprintf("the %s stream is cut, %d bytes into a record", s.Compression, len(rest))}
 	case f.fault != nil:
 		s.Damage = &Damage{Offset: f.off + int64(len(rest)), Frame: s.Packets + 1, Reason: f.fault.Error()}
-		if errors.Is(f.fault, io.ErrUnexpectedEOF) {
-			s.Damage.Tail = true
-		}
 	case len(rest) > 0:
 		s.Damage = &Damage{Offset: f.off, Frame: s.Packets + 1, Tail: true,
 			Reason: fmt.Sprintf("the file ends %d bytes into a record", len(rest))}
+		if p, ok := f.f.(*pcapFile); ok && len(rest) >= p.head {
+			if capLen, orig := int64(p.u32(rest[8:])), int64(p.u32(rest[12:])); capLen > orig && capLen > p.snaplen && !p.swapped {
+				s.Damage.Tail = false
+				s.Damage.Reason = fmt.Sprintf("record claims %d captured bytes of %d, and the file has %d more", capLen, orig, len(rest)-p.head)
+			}
+		}
 	}
 }
 
@@ -267,8 +276,13 @@ func (f *pcapFile) next(b []byte, p *Packet) (int, int64, error) {
 	}
 	sec, frac := f.u32(b), f.u32(b[4:])
 	capLen, orig := int64(f.u32(b[8:])), int64(f.u32(b[12:]))
-	if capLen|orig == 0 && magicBegins(b) {
-		return f.joined(b)
+	if capLen|orig == 0 {
+		if magicBegins(b) {
+			return f.joined(b)
+		}
+		if sec|frac == 0 { // what a disk that lost its power had not written yet
+			return 0, 0, errors.New("zeros where a record should begin")
+		}
 	}
 	if f.swapped && capLen > orig {
 		capLen, orig = orig, capLen
