@@ -23,6 +23,12 @@ type Options struct {
 	ParquetMicros bool
 	// Zone is that of times in text and Markdown; nil = UTC, as everywhere else.
 	Zone *time.Location
+	// Width is that of the terminal that text is shown on: columns that it has no
+	// room for are left out, which is said, and texts go on in the next line; 0 =
+	// lines are as wide as they are.
+	Width int
+	// Chosen says that the columns are the user's choice, in his order.
+	Chosen bool
 }
 
 // Format is one way to write a table.

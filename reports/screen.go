@@ -704,49 +704,11 @@ func (s *screen) grid(heading []string, rows [][]string, left int) {
 		s.page(heading, rows, keep, left)
 		return
 	}
-	widths, least, full := make([]int, len(heading)), make([]int, len(heading)), make([]int, len(heading))
-	total := 0
-	for _, c := range keep {
-		right := c >= left && numeric(rows, c)
-		for _, r := range append([][]string{heading}, rows...) {
-			n := len([]rune(printable(r[c])))
-			widths[c] = max(widths[c], n)
-			if right {
-				least[c] = widths[c]
-			} else if strings.Contains(r[c], " ") && r[c] != heading[c] {
-				least[c] = proseWidth
-			}
-		}
-		if least[c] == 0 { // names are broken last
-			least[c] = min(widths[c], nameWidth)
-		}
-		full[c] = widths[c]
-		total += widths[c] + len(columnGap)
+	rigid := make([]bool, len(heading))
+	for c := range heading {
+		rigid[c] = c >= left && numeric(rows, c)
 	}
-	for _, blanks := range []bool{true, false} {
-		for total > s.look.Width {
-			widest := -1
-			for _, c := range keep {
-				if widths[c] > least[c] && (least[c] == proseWidth) == blanks && (widest < 0 || widths[c] > widths[widest]) {
-					widest = c
-				}
-			}
-			if widest < 0 {
-				break
-			}
-			widths[widest]--
-			total--
-		}
-	}
-	for total > s.look.Width && len(keep) > left+1 {
-		last := keep[len(keep)-1]
-		keep, total = keep[:len(keep)-1], total-widths[last]-len(columnGap)
-	}
-	for _, c := range slices.Backward(keep) { // what that freed
-		if more := min(s.look.Width-total, full[c]-widths[c]); more > 0 {
-			widths[c], total = widths[c]+more, total+more
-		}
-	}
+	keep, widths := fit(append([][]string{heading}, rows...), keep, left+1, rigid, proseWidth, s.look.Width)
 	for i, r := range append([][]string{heading}, rows...) {
 		cells := make([][]string, len(heading))
 		lines := 1
@@ -762,7 +724,7 @@ func (s *screen) grid(heading []string, rows [][]string, left int) {
 					text = cells[c][k]
 				}
 				pad := strings.Repeat(" ", widths[c]-len([]rune(text)))
-				if c >= left && numeric(rows, c) {
+				if rigid[c] {
 					text, pad = pad+text, ""
 				}
 				b.WriteString(columnGap + text + pad)
@@ -774,6 +736,58 @@ func (s *screen) grid(heading []string, rows [][]string, left int) {
 			s.out.WriteString(line + "\n")
 		}
 	}
+}
+
+// fit is how wide columns are where a line has width columns, a gap before each:
+// those that are not rigid become narrower, prose (with blanks, but for the heading,
+// the first row) down to prose, then names; what does not fit even so is left out, the
+// last of keep first, but the first pinned ones.
+func fit(rows [][]string, keep []int, pinned int, rigid []bool, prose, width int) (kept, widths []int) {
+	n := len(rigid)
+	widths = make([]int, n)
+	least, full, blanks := make([]int, n), make([]int, n), make([]bool, n)
+	total := 0
+	for _, c := range keep {
+		for i, r := range rows {
+			widths[c] = max(widths[c], len([]rune(printable(r[c]))))
+			blanks[c] = blanks[c] || i > 0 && !rigid[c] && strings.Contains(r[c], " ")
+		}
+		switch {
+		case rigid[c]:
+			least[c] = widths[c]
+		case blanks[c]:
+			least[c] = min(widths[c], prose)
+		default: // names are broken last
+			least[c] = min(widths[c], nameWidth)
+		}
+		full[c] = widths[c]
+		total += widths[c] + len(columnGap)
+	}
+	for _, prose := range []bool{true, false} {
+		for total > width {
+			widest := -1
+			for _, c := range keep {
+				if widths[c] > least[c] && blanks[c] == prose && (widest < 0 || widths[c] > widths[widest]) {
+					widest = c
+				}
+			}
+			if widest < 0 {
+				break
+			}
+			widths[widest]--
+			total--
+		}
+	}
+	for total > width && len(keep) > pinned {
+		last := keep[len(keep)-1]
+		keep, total = keep[:len(keep)-1], total-widths[last]-len(columnGap)
+	}
+	for _, c := range slices.Backward(keep) { // what that freed
+		if more := min(width-total, full[c]-widths[c]); more > 0 {
+			widths[c], total = widths[c]+more, total+more
+		}
+	}
+	return keep, widths
 }
 
 // page draws a grid as a table of Markdown.

@@ -35,10 +35,15 @@ type textSink struct {
 	line     []byte
 	drawn    bool
 	zone     *time.Location
+	terminal *narrow // nil = lines are as wide as they are
 }
 
 func openText(w io.Writer, t *Table, opt Options) (Sink, error) {
-	return newTextSink(w, t, opt, false), nil
+	s := newTextSink(w, t, opt, false)
+	if opt.Width > 0 {
+		s.terminal = newNarrow(t, opt)
+	}
+	return s, nil
 }
 
 func openMarkdown(w io.Writer, t *Table, opt Options) (Sink, error) {
@@ -56,11 +61,16 @@ func newTextSink(w io.Writer, t *Table, opt Options, markdown bool) *textSink {
 }
 
 func (s *textSink) Write(row []Value) error {
-	if !s.drawn {
+	if !s.drawn || s.terminal != nil {
 		cells := make([]string, len(row)) // tablewriter keeps it
 		for i, v := range row {
 			cells[i] = s.cell(i, v)
 		}
+		if s.drawn && s.terminal.fits(cells) {
+			_, err := s.w.Write(s.terminal.lines(s.line[:0], cells))
+			return err
+		}
+		s.drawn = false
 		s.head = append(s.head, cells)
 		if len(s.head) == measuredRows {
 			return s.draw()
@@ -79,6 +89,9 @@ func (s *textSink) Close() error {
 		if err := s.draw(); err != nil {
 			return err
 		}
+	}
+	if s.terminal != nil {
+		s.w.WriteString(s.terminal.leftOut())
 	}
 	return s.w.Flush()
 }
@@ -99,6 +112,9 @@ func (s *textSink) cell(i int, v Value) string {
 		text = zone{s.zone}.in(v.Int).Format(zonedLayout)
 	} else {
 		text = printable(string(appendText(nil, s.kinds[i], v)))
+	}
+	if s.terminal != nil && s.kinds[i] == List {
+		text = strings.ReplaceAll(text, ",", ", ") // it can be broken there
 	}
 	if s.markdown {
 		text = escapeMarkdown(text)
@@ -132,6 +148,20 @@ func escapeMarkdown(s string) string {
 }
 
 func (s *textSink) draw() error {
+	if n := s.terminal; n != nil {
+		if n.widths != nil { // these rows take other widths than those before
+			s.w.WriteByte('\n')
+		}
+		s.drawn = true
+		n.measure(s.heading, s.head)
+		for _, row := range append([][]string{s.heading}, s.head...) {
+			if _, err := s.w.Write(n.lines(s.line[:0], row)); err != nil {
+				return err
+			}
+		}
+		s.head = nil
+		return nil
+	}
 	s.drawn = true
 	out, err := drawTable(s.heading, s.right, s.head, s.markdown)
 	if err != nil {

@@ -145,14 +145,23 @@ func forecastLists(f *replay.Forecast) []section {
 func forecastText(w io.Writer, f *replay.Forecast, look Look) error {
 	s := &screen{look: look}
 	s.look.Width = max(s.look.Width, leastWidth)
-	fmt.Fprintf(&s.out, "%s  %s  %s to %s, storm from %s\n", s.paint(bold, "WHAT IF"), printable(f.Service),
+	when := fmt.Sprintf("%s to %s, storm from %s",
 		f.Begin.Format("2006-01-02 15:04:05"), atSecond(f, f.End.Sub(f.Begin).Seconds()), atSecond(f, f.Onset.Sub(f.Begin).Seconds()))
+	gap := "  "
+	if len("WHAT IF")+2+len([]rune(printable(f.Service)))+2+len(when) > s.look.Width {
+		gap = "\n  "
+	}
+	fmt.Fprintf(&s.out, "%s  %s%s%s\n", s.paint(bold, "WHAT IF"), printable(f.Service), gap, when)
 	style := green
 	if !f.Hindcast.Passed {
 		style = orange
 	}
 	word, rest, _ := strings.Cut(hindcastWords(f), ": ")
-	s.head("Hindcast " + s.paint(style, word))
+	if look.Markdown {
+		s.head("Hindcast " + word)
+	} else {
+		fmt.Fprintf(&s.out, "\n%s %s\n", s.paint(bold, "Hindcast"), s.paint(style, word))
+	}
 	s.say(2, rest)
 	s.out.WriteByte('\n')
 	if !f.Hindcast.Passed {

@@ -119,7 +119,7 @@ has it). What is around a finding alone is kept by squall watch --trigger.`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if list {
-				return listInterfaces(cmd.OutOrStdout())
+				return listInterfaces(fold(cmd.OutOrStdout()))
 			}
 			if trigger != "" {
 				return exitError{exitUsage, fmt.Errorf("capture looks into no packet: squall watch -i %s --trigger %s -w FILE keeps those around a finding", cmp.Or(strings.Join(l.interfaces, " -i "), "IF"), trigger)}
@@ -351,11 +351,8 @@ func listInterfaces(w io.Writer) error {
 		if l.Up {
 			state = "up"
 		}
-		fmt.Fprintf(w, "%d. %-16s %-5s link type %-4d %s", i+1, l.Name, state, l.Link, l.Kind)
-		if len(l.Addrs) > 0 {
-			fmt.Fprintf(w, "  %s", strings.Join(l.Addrs, " "))
-		}
-		fmt.Fprintln(w)
+		line := fmt.Sprintf("%d. %-16s %-5s link type %-4d %s  %s", i+1, l.Name, state, l.Link, l.Kind, strings.Join(l.Addrs, " "))
+		fmt.Fprintln(w, strings.TrimRight(line, " "))
 	}
 	return nil
 }

@@ -132,7 +132,9 @@ Exit status 99 when a measure is beyond its limit; --limit NAME=VALUE sets one,
 			write, ok := compareFormats[format]
 			if format == "html" {
 				page := reports.HTMLOptions{Source: append(in.words(cmd, args), limitWords(limits)...), Version: cmd.Root().Version}
-				write, ok = func(w io.Writer, c *replay.Comparison) error { return reports.WriteComparisonHTML(w, c, page) }, true
+				write, ok = func(w io.Writer, c *replay.Comparison, _ reports.Options) error {
+					return reports.WriteComparisonHTML(w, c, page)
+				}, true
 			}
 			if !ok {
 				return exitError{exitUsage, fmt.Errorf("format %q: a comparison is text, markdown, html or json", format)}
@@ -160,7 +162,13 @@ Exit status 99 when a measure is beyond its limit; --limit NAME=VALUE sets one,
 			}
 			c := replay.Compare(profiles[0], profiles[1:], changed)
 			c.Notes = append(c.Notes, runNotes(sides[1:])...)
-			if err := emit(cmd, file, func(w io.Writer) error { return write(w, c) }); err != nil {
+			send := emit
+			if format == "text" {
+				send = emitWords
+			}
+			opt := onTerminal(cmd, format, file)
+			opt.Chosen = true // all columns matter
+			if err := send(cmd, file, func(w io.Writer) error { return write(w, c, opt) }); err != nil {
 				return err
 			}
 			if !c.Pass() {
@@ -243,13 +251,17 @@ func runNotes(sides []*compared) (notes []string) {
 	return notes
 }
 
-var compareFormats = map[string]func(io.Writer, *replay.Comparison) error{
-	"text":     func(w io.Writer, c *replay.Comparison) error { return compareText(w, c, "text") },
-	"markdown": func(w io.Writer, c *replay.Comparison) error { return compareText(w, c, "markdown") },
-	"json":     compareJSON,
+var compareFormats = map[string]func(io.Writer, *replay.Comparison, reports.Options) error{
+	"text": func(w io.Writer, c *replay.Comparison, opt reports.Options) error {
+		return compareText(w, c, "text", opt)
+	},
+	"markdown": func(w io.Writer, c *replay.Comparison, opt reports.Options) error {
+		return compareText(w, c, "markdown", opt)
+	},
+	"json": compareJSON,
 }
 
-func compareText(w io.Writer, c *replay.Comparison, format string) error {
+func compareText(w io.Writer, c *replay.Comparison, format string, opt reports.Options) error {
 	f, err := reports.FindFormat(format)
 	if err != nil {
 		return err
@@ -281,7 +293,7 @@ func compareText(w io.Writer, c *replay.Comparison, format string) error {
 	if err != nil {
 		return err
 	}
-	if _, err := reports.Write(w, f, narrow, rows, reports.Options{}); err != nil {
+	if _, err := reports.Write(w, f, narrow, rows, opt); err != nil {
 		return err
 	}
 	if len(c.Notes) > 0 {
@@ -299,7 +311,7 @@ func compareText(w io.Writer, c *replay.Comparison, format string) error {
 }
 
 // compareJSON writes the comparison as one object.
-func compareJSON(w io.Writer, c *replay.Comparison) error {
+func compareJSON(w io.Writer, c *replay.Comparison, _ reports.Options) error {
 	type side struct {
 		Name      string  `json:"name"`
 		Verdict   string  `json:"verdict"`

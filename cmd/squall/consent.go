@@ -39,7 +39,7 @@ the load. Recorded, multicast and broadcast addresses stay closed.`,
 				return exitError{exitFailed, err}
 			}
 			server := &http.Server{Handler: replay.ConsentHandler(end, rate), ReadHeaderTimeout: 5 * time.Second}
-			fmt.Fprintf(cmd.OutOrStdout(), "consent on %v until %s, at most %g attempts a second; Ctrl-C takes it back\n", l.Addr(), end.UTC().Format(time.RFC3339), rate)
+			fmt.Fprintf(fold(cmd.OutOrStdout()), "consent on %v until %s, at most %g attempts a second; Ctrl-C takes it back\n", l.Addr(), end.UTC().Format(time.RFC3339), rate)
 			ctx, stop := context.WithDeadline(cmd.Context(), end)
 			defer stop()
 			closed := context.AfterFunc(ctx, func() { server.Close() })

@@ -110,11 +110,11 @@ func (h *rehearsal) fixes(ctx context.Context, cmd *cobra.Command, like replay.R
 		}
 	}
 	table := reports.Fixes()
-	if _, err := reports.Write(cmd.OutOrStdout(), f, &table.Table, reports.FixRows(rows), reports.Options{}); err != nil {
+	if _, err := reports.Write(cmd.OutOrStdout(), f, &table.Table, reports.FixRows(rows), onTerminal(cmd, f.Name, "-")); err != nil {
 		return exitError{exitFailed, err}
 	}
 	if format == "text" || format == "markdown" {
-		fmt.Fprintf(cmd.OutOrStdout(), "\nTest nodes: %d, each %g/s; a mega-supernode serves %d times that and does not protect itself.\nPolicies were inferred from the recording that they are judged by; a real node is the real test.\n",
+		fmt.Fprintf(fold(cmd.OutOrStdout()), "\nTest nodes: %d, each %g/s; a mega-supernode serves %d times that and does not protect itself.\nPolicies were inferred from the recording that they are judged by; a real node is the real test.\n",
 			h.nodes, h.kind.Capacity, megaCapacity)
 	}
 	if ctx.Err() != nil {

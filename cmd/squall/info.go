@@ -70,7 +70,7 @@ damaged; one that ends inside its last record is only noted.`,
 				all = append(all, flows[i].Capture)
 			}
 			if f.Name == "text" && len(out.query.Columns) == 0 {
-				err := emit(cmd, out.file, func(w io.Writer) error {
+				err := emitWords(cmd, out.file, func(w io.Writer) error {
 					for i := range all[:len(all)-len(flows)] {
 						in.describe(w, &all[i])
 					}

@@ -2,6 +2,7 @@
 package main
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -61,7 +62,7 @@ func run(args []string, stdin io.Reader, stdout, stderr io.Writer) int {
 	root.SetArgs(args)
 	root.SetIn(stdin)
 	root.SetOut(stdout)
-	root.SetErr(stderr)
+	root.SetErr(fold(stderr))
 	err := root.ExecuteContext(ctx)
 	var exit exitError
 	switch {
@@ -73,11 +74,11 @@ func run(args []string, stdin io.Reader, stdout, stderr io.Writer) int {
 		return exitSignal
 	case errors.As(err, &exit):
 		if exit.err != nil {
-			fmt.Fprintln(stderr, "squall:", exit.err)
+			fmt.Fprintln(fold(stderr), "squall:", exit.err)
 		}
 		return exit.code
 	}
-	fmt.Fprintln(stderr, "squall:", err)
+	fmt.Fprintln(fold(stderr), "squall:", err)
 	return exitUsage
 }
 
@@ -105,6 +106,15 @@ Try it on a simulated outage:
 		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
 	root.SetFlagErrorFunc(flagError)
+	help := root.HelpFunc()
+	root.SetHelpFunc(func(cmd *cobra.Command, args []string) {
+		out := cmd.OutOrStdout()
+		var b bytes.Buffer // cobra writes piece by piece
+		cmd.SetOut(&b)
+		help(cmd, args)
+		cmd.SetOut(out)
+		fold(out).Write(b.Bytes())
+	})
 	root.AddCommand(
 		analyzeCommand(),
 		captureCommand(),

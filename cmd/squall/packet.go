@@ -177,7 +177,7 @@ it would happen again is a question for squall plan and squall replay.`,
 				talk = cmd.ErrOrStderr()
 			}
 			if format == "text" {
-				io.WriteString(talk, p.Summary(pace))
+				io.WriteString(fold(talk), p.Summary(pace))
 			}
 			if out != "" {
 				if err := writePackets(cmd, p, out, pace); err != nil {

@@ -190,7 +190,7 @@ with --keep-secrets they stay: keep such a plan as you keep the capture.
 					return err
 				}
 			}
-			if _, err := io.WriteString(summary, plan.Summary()); err != nil {
+			if _, err := io.WriteString(fold(summary), plan.Summary()); err != nil {
 				return exitError{exitFailed, err}
 			}
 			if err := interrupted(cmd); err != nil {

@@ -183,8 +183,8 @@ else's packets; on the wire itself answers are as quick as they are.`,
 				}
 				h := rehearsal{testnodes, kind.cfg, seed}
 				if fixes && !send {
-					io.WriteString(cmd.OutOrStdout(), plan.Summary())
-					h.dryFixes(cmd.OutOrStdout(), plan, speed, more)
+					io.WriteString(fold(cmd.OutOrStdout()), plan.Summary())
+					h.dryFixes(fold(cmd.OutOrStdout()), plan, speed, more)
 					return nil
 				}
 				if fixes {
@@ -297,9 +297,9 @@ else's packets; on the wire itself answers are as quick as they are.`,
 						return exitError{exitFailed, e}
 					}
 				}
-				io.WriteString(cmd.OutOrStdout(), runText(summary))
+				io.WriteString(fold(cmd.OutOrStdout()), runText(summary))
 				if knee != nil {
-					io.WriteString(cmd.OutOrStdout(), knee.Text())
+					io.WriteString(fold(cmd.OutOrStdout()), knee.Text())
 				}
 			}
 			if err != nil {
@@ -491,6 +491,7 @@ func dryRun(w io.Writer, r *replay.Runner, format string, allow []string, window
 	peak := float64(r.Plan.Peak()) * speed
 	switch format {
 	case "text":
+		w = fold(w)
 		fmt.Fprint(w, r.Plan.Summary())
 		for i, t := range r.Targets {
 			fmt.Fprintf(w, "target %-4d %v\n", i+1, t)

@@ -2,6 +2,7 @@ package main
 
 import (
 	"bufio"
+	"bytes"
 	"errors"
 	"fmt"
 	"io"
@@ -92,7 +93,9 @@ func (o *output) write(cmd *cobra.Command, f reports.Format, t *reports.Table, r
 		return nil
 	}
 	return emit(cmd, o.file, func(w io.Writer) error {
-		_, err := reports.Write(w, f, narrowed, rows, o.options)
+		opt := onTerminal(cmd, f.Name, o.file)
+		opt.Zone, opt.ParquetMicros, opt.Chosen = o.options.Zone, o.options.ParquetMicros, len(o.query.Columns) > 0
+		_, err := reports.Write(w, f, narrowed, rows, opt)
 		return err
 	})
 }
@@ -113,6 +116,30 @@ func emit(cmd *cobra.Command, path string, write func(io.Writer) error) error {
 		return err
 	}
 	return finish(w, done, write)
+}
+
+// emitWords is emit for what a terminal may break into further lines.
+func emitWords(cmd *cobra.Command, path string, write func(io.Writer) error) error {
+	if path != "-" {
+		return emit(cmd, path, write)
+	}
+	var b bytes.Buffer // fold wants whole lines
+	err := write(&b)
+	if _, e := fold(cmd.OutOrStdout()).Write(b.Bytes()); err == nil {
+		err = e
+	}
+	if err != nil {
+		return exitError{exitFailed, err}
+	}
+	return nil
+}
+
+// onTerminal is how a table is written there.
+func onTerminal(cmd *cobra.Command, format, path string) (opt reports.Options) {
+	if format == "text" && path == "-" {
+		opt.Width, _ = terminal(cmd.OutOrStdout())
+	}
+	return opt
 }
 
 // finish writes through a buffer and closes, reporting the first error.
@@ -217,7 +244,7 @@ func (s *source) besides() bool {
 func tableList() string {
 	var b strings.Builder
 	for _, t := range reports.Schemas() {
-		fmt.Fprintf(&b, "  %-13s %s\n", t.Name, t.Row)
+		fmt.Fprintf(&b, "  %-14s %s\n", t.Name, t.Row)
 	}
 	return b.String()
 }

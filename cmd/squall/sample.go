@@ -59,10 +59,11 @@ it, accepted, refused, busy, silent as far as it has them; --truth names the att
 		Args: cobra.MaximumNArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if len(args) == 0 {
+				list := fold(cmd.OutOrStdout())
 				for _, s := range samples.List() {
-					fmt.Fprintf(cmd.OutOrStdout(), "%-12s %s\n", s.Name, s.About)
+					fmt.Fprintf(list, "%-13s %s\n", s.Name, s.About)
 				}
-				fmt.Fprintf(cmd.OutOrStdout(), "%-12s a few conversations in a protocol, good and bad; NAME as in `squall protocols`\n", samples.Protocol+"NAME")
+				fmt.Fprintf(list, "%-13s a few conversations in a protocol, good and bad; NAME as in `squall protocols`\n", samples.Protocol+"NAME")
 				return nil
 			}
 			if out == "" {

@@ -3,14 +3,12 @@
 package main
 
 import (
-	"os"
-
 	"golang.org/x/sys/unix"
 )
 
 // terminal gives the columns and rows of a terminal; 0 = w is none.
 func terminal(w any) (columns, rows int) {
-	f, ok := w.(*os.File)
+	f, ok := w.(file)
 	if !ok {
 		return 0, 0
 	}

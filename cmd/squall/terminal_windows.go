@@ -1,15 +1,13 @@
 package main
 
 import (
-	"os"
-
 	"golang.org/x/sys/windows"
 )
 
 // terminal gives the columns and rows of a console, and has it understand escape
 // sequences; 0 = w is none, or one that cannot.
 func terminal(w any) (columns, rows int) {
-	f, ok := w.(*os.File)
+	f, ok := w.(file)
 	if !ok {
 		return 0, 0
 	}

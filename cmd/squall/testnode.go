@@ -116,7 +116,7 @@ JSON (GET /nodes), and takes orders (POST /do: 'node 2 down', 'all capacity 0.3'
 			}
 			defer c.Stop()
 			for i, a := range c.Addrs() {
-				fmt.Fprintf(cmd.OutOrStdout(), "node %d %s %v\n", i+1, protocol, a)
+				fmt.Fprintf(fold(cmd.OutOrStdout()), "node %d %s %v\n", i+1, protocol, a)
 			}
 			if control != "" {
 				at, err := netip.ParseAddrPort(control)
@@ -126,7 +126,7 @@ JSON (GET /nodes), and takes orders (POST /do: 'node 2 down', 'all capacity 0.3'
 				if err != nil {
 					return exitError{exitUsage, err}
 				}
-				fmt.Fprintf(cmd.OutOrStdout(), "control http://%v\n", at)
+				fmt.Fprintf(fold(cmd.OutOrStdout()), "control http://%v\n", at)
 			}
 			c.Play(script)
 			over := make(<-chan time.Time)
@@ -141,7 +141,7 @@ JSON (GET /nodes), and takes orders (POST /do: 'node 2 down', 'all capacity 0.3'
 			}
 			for i, n := range c.Nodes() {
 				k := n.Counters()
-				fmt.Fprintf(cmd.OutOrStdout(), "node %d: %d requests, %d accepted, %d refused, %d throttled, %d dropped, %d falls, %d strange\n",
+				fmt.Fprintf(fold(cmd.OutOrStdout()), "node %d: %d requests, %d accepted, %d refused, %d throttled, %d dropped, %d falls, %d strange\n",
 					i+1, k.Requests, k.Accepted, k.Refused, k.Throttled, k.Dropped, k.Falls, k.Strange)
 			}
 			return nil

@@ -160,7 +160,7 @@ Exit status: 0 all is as it was, 1 something is not, 2 no manifest.`,
 		Args: cobra.MinimumNArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if info, err := os.Stat(args[0]); err == nil && info.Mode().IsRegular() {
-				return verifyExtract(cmd.OutOrStdout(), args[0], args[1:])
+				return verifyExtract(fold(cmd.OutOrStdout()), args[0], args[1:])
 			}
 			b, err := os.ReadFile(filepath.Join(args[0], custodyName))
 			if err != nil {
@@ -173,7 +173,7 @@ Exit status: 0 all is as it was, 1 something is not, 2 no manifest.`,
 			if err != nil {
 				return exitError{exitUsage, fmt.Errorf("%s: not a manifest of version 1: %w", filepath.Join(args[0], custodyName), err)}
 			}
-			bad := c.check(cmd.OutOrStdout(), args[0], args[1:])
+			bad := c.check(fold(cmd.OutOrStdout()), args[0], args[1:])
 			if bad > 0 {
 				return exitError{exitFailed, fmt.Errorf("%d of %d are not what they were", bad, 2+len(c.Inputs)+len(c.beside())+len(c.Outputs))}
 			}
