@@ -29,11 +29,13 @@ const (
 	diameterWatchdog     = 280
 	diameterDisconnect   = 282
 
+	avpFirst        = 257 // Host-IP-Address, the lowest of section 4.5
 	avpSession      = 263
 	avpOrigin       = 264
 	avpResult       = 268
 	avpProduct      = 269
 	avpExperimental = 297
+	avpLast         = 299 // Inband-Security-Id
 )
 
 var errDiameter = errors.New("not a diameter message")
@@ -54,10 +56,9 @@ func (diameter) Probe(d *dissect.Datagram) dissect.Verdict {
 	if (command < 257 || command > 400) && (command < 8388608 || command > 8388900) {
 		return dissect.No
 	}
-	// The session, the origin or the result comes first.
-	switch binary.BigEndian.Uint32(b[diameterHeader:]) {
-	case avpSession, avpOrigin, avpResult:
-	default:
+	// An AVP of the base protocol comes first, most often session, origin or result:
+	// their order is free but for the session's (section 3.2).
+	if first := binary.BigEndian.Uint32(b[diameterHeader:]); first < avpFirst || first > avpLast {
 		return dissect.No
 	}
 	size := binary.BigEndian.Uint32(b[diameterHeader+4:])

@@ -59,6 +59,11 @@ func TestDiameter(t *testing.T) {
 		{data: cer, kind: dissect.KindRequest},
 		{node: true, data: diameterMessage(0, 257, 7, avp(avpOrigin, "hss"), avp(avpExperimental, avp(266, "\x00\x00\x28\xaf")+avp(298, "\x00\x00\x13\x89"))), kind: dissect.KindRefuse},
 	})
+	// The order of AVPs is free.
+	converse(t, diameter{}, dissect.ProtoTCP, 3868, []line{
+		{data: diameterMessage(0x80, 257, 7, avp(296, "example.org"), avp(avpProduct, "jDiameter"), avp(avpOrigin, "hss")), kind: dissect.KindRequest, id: "hss", version: "jDiameter"},
+		{node: true, data: diameterMessage(0x20, 257, 7, avp(avpOrigin, "mme"), diameterResult(5010)), kind: dissect.KindRefuse, same: 1},
+	})
 	strangers(t, diameter{}, dissect.ProtoTCP, 3868, "\x02"+cer[1:], cer[:4]+"\x8f"+cer[5:], cer[:5]+"\x00\x00\x07"+cer[8:],
 		"\x01\x00\x00\x00\x00\x00\x00\x00\x01\x00\x00\x00\x00\x00\x00\x00\x10\x00\x00\x00\x00\x00\x00\x00127.0.0.1")
 }

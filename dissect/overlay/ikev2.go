@@ -8,15 +8,15 @@ import (
 )
 
 // ikev2 is the key exchange of IPsec, UDP 500 and 4500: RFC 7296 sections 2.6,
-// 3.1 and 3.10, RFC 5685 (REDIRECT).
+// 3.1 and 3.10, RFC 5685 (REDIRECT), RFC 9242 (IKE_INTERMEDIATE).
 //
 //	(4500 only: 4 zero bytes before, RFC 3948)
 //	0 8 initiator SPI | 8 8 responder SPI | 16 next payload | 17 version 20
-//	18 exchange: 22 IKE_SA_INIT 23 IKE_AUTH 24 CREATE_CHILD_SA 25 INFORMATIONAL
+//	18 exchange: 22 IKE_SA_INIT 23 IKE_AUTH 24 CREATE_CHILD_SA 25 INFORMATIONAL 2b IKE_INTERMEDIATE
 //	19 flags: 08 initiator 20 response | 20 4 message id | 24 4 length
 //	28 payloads: next1 flags1 length2 ...; notify: protocol1 spi size1 type2
 //
-// IKE_SA_INIT is in clear: a security association in the answer is yes, an
+// IKE_SA_INIT is in clear: a security association in the answer, at any place, is yes, an
 // error notify no, COOKIE "I am under load, prove your address" and thus busy,
 // REDIRECT elsewhere, INVALID_KE_PAYLOAD asks for another group. The request
 // with the cookie is an attempt of its own, as n2n's and WireGuard's are.
@@ -44,12 +44,14 @@ const (
 	ikeInvalidKE      = 17
 	ikeInvalidSPI     = 4
 	ikeFirstStatus    = 16384
+	ikeAgreed         = -1
 	ikeResponse       = 0x20
 	ikeInitiator      = 0x08
 	ikeExchangeInit   = 34
 	ikeExchangeAuth   = 35
 	ikeExchangeChild  = 36
 	ikeExchangeInform = 37
+	ikeExchangeMore   = 43 // IKE_INTERMEDIATE
 )
 
 var errIKE = errors.New("not an ikev2 message")
@@ -94,6 +96,7 @@ func (ikev2) Probe(d *dissect.Datagram) dissect.Verdict {
 	return dissect.Yes
 }
 
+// Flow.Port is the message id of the newest IKE_INTERMEDIATE: IKE_AUTH comes after it.
 func (ikev2) Dissect(d *dissect.Datagram, f *dissect.Flow, m *dissect.Message) (int, error) {
 	b := ikeMessage(d.Payload)
 	if b == nil {
@@ -110,7 +113,7 @@ func (ikev2) Dissect(d *dissect.Datagram, f *dissect.Flow, m *dissect.Message) (
 	case ikeExchangeAuth:
 		m.Op, m.Txn, m.Encrypted = "IKE_AUTH", key, true
 		switch {
-		case id != 1 || b[16] == ikeFragment && len(b) > ikeHeader+6 && binary.BigEndian.Uint16(b[ikeHeader+4:]) > 1:
+		case id != 1+uint32(f.Port) || b[16] == ikeFragment && len(b) > ikeHeader+6 && binary.BigEndian.Uint16(b[ikeHeader+4:]) > 1:
 			// A step of EAP, or not the first fragment (RFC 7383): decided already.
 		case !response:
 			m.Kind = dissect.KindRequest
@@ -119,6 +122,8 @@ func (ikev2) Dissect(d *dissect.Datagram, f *dissect.Flow, m *dissect.Message) (
 		default:
 			m.Kind = dissect.KindAccept
 		}
+	case ikeExchangeMore:
+		f.Port = uint16(id)
 	case ikeExchangeChild, ikeExchangeInform:
 		m.Op, m.Txn, m.Encrypted = "INFORMATIONAL", key, true
 		if b[18] == ikeExchangeChild {
@@ -149,17 +154,15 @@ func ikeInit(b []byte, f *dissect.Flow, m *dissect.Message, response bool, key u
 		if b[16] == ikeNotify && ikeNotified(b) == ikeCookie {
 			m.Op, m.Txn = "IKE_SA_INIT cookie", hash1(key)
 		}
-		f.A, f.B = m.Txn, key
+		f.A, f.B, f.Port = m.Txn, key, 0
 		return
 	}
 	if f.B == key {
 		m.Txn = f.A
 	}
-	if b[16] == ikeSA {
-		m.Kind = dissect.KindAccept
-		return
-	}
 	switch t := ikeNotified(b); {
+	case t == ikeAgreed:
+		m.Kind = dissect.KindAccept
 	case t == ikeCookie:
 		m.Kind, m.Op = dissect.KindThrottle, "COOKIE"
 	case t == ikeRedirect:
@@ -173,8 +176,8 @@ func ikeInit(b []byte, f *dissect.Flow, m *dissect.Message, response bool, key u
 	}
 }
 
-// ikeNotified is the type of the first notify that decides something: an
-// error, COOKIE or REDIRECT; 0 if there is none.
+// ikeNotified is the type of the first notify that decides something: an error,
+// COOKIE or REDIRECT; ikeAgreed if an association comes before it, 0 if there is neither.
 func ikeNotified(b []byte) int {
 	next := b[16]
 	c := dissect.NewCursor(b[ikeHeader:])
@@ -183,6 +186,9 @@ func ikeNotified(b []byte) int {
 		next = c.U8()
 		c.Skip(1)
 		body := dissect.NewCursor(c.Bytes(int(c.U16()) - 4))
+		if kind == ikeSA {
+			return ikeAgreed
+		}
 		if kind != ikeNotify {
 			continue
 		}

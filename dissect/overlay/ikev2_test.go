@@ -53,6 +53,16 @@ func TestIKEv2(t *testing.T) {
 		{data: ike(35, 0x08, 46, 1, strings.Repeat("x", 200)), kind: dissect.KindRequest},
 		{node: true, data: ike(35, 0x20, 46, 1, strings.Repeat("x", 52)), kind: dissect.KindRefuse, same: 1},
 	})
+	// The payloads may stand in any order; IKE_AUTH comes after all IKE_INTERMEDIATE.
+	converse(t, ikev2{}, dissect.ProtoUDP, 4500, []line{
+		{data: sa, kind: dissect.KindRequest},
+		{node: true, data: ike(34, 0x20, 43, 0, "\x21\x00\x00\x08abcd\x00\x00\x00\x0c12345678"), kind: dissect.KindAccept, same: 1},
+		{data: ike(43, 0x08, 46, 1, strings.Repeat("x", 200)), kind: dissect.KindData},
+		{node: true, data: ike(43, 0x20, 46, 1, strings.Repeat("x", 200)), kind: dissect.KindData},
+		{data: ike(35, 0x08, 46, 2, strings.Repeat("x", 200)), kind: dissect.KindRequest, op: "IKE_AUTH"},
+		{node: true, data: ike(35, 0x20, 46, 2, strings.Repeat("x", 200)), kind: dissect.KindAccept, same: 5},
+		{data: ike(35, 0x08, 46, 3, strings.Repeat("x", 80)), kind: dissect.KindData},
+	})
 	isakmp1 := []byte(sa)
 	isakmp1[17] = 0x10
 	strangers(t, ikev2{}, dissect.ProtoUDP, 500, string(isakmp1), sa+"x", sa[:len(sa)-1])

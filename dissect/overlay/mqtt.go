@@ -22,6 +22,10 @@ import (
 // names no software; the version is that of the protocol.
 type mqtt struct{}
 
+// mqttBridge is added to the level by brokers that connect to each other
+// (Mosquitto, lib/send_connect.c).
+const mqttBridge = 0x80
+
 var errMQTT = errors.New("not an mqtt packet")
 
 func (mqtt) Name() string                  { return "mqtt" }
@@ -59,9 +63,9 @@ func (mqtt) Probe(d *dissect.Datagram) dissect.Verdict {
 	}
 	b = b[n+1:]
 	switch {
-	case string(b[:6]) == "\x00\x04MQTT" && b[6] >= 4 && b[6] <= 5:
+	case string(b[:6]) == "\x00\x04MQTT" && b[6]&^mqttBridge >= 4 && b[6]&^mqttBridge <= 5:
 		return dissect.Yes
-	case len(b) >= 9 && string(b[:8]) == "\x00\x06MQIsdp" && b[8] == 3:
+	case len(b) >= 9 && string(b[:8]) == "\x00\x06MQIsdp" && b[8]&^mqttBridge == 3:
 		return dissect.Yes
 	}
 	return dissect.No
@@ -118,7 +122,7 @@ func (mqtt) Dissect(d *dissect.Datagram, f *dissect.Flow, m *dissect.Message) (i
 
 func mqttConnect(c *dissect.Cursor, f *dissect.Flow, m *dissect.Message) {
 	c.Skip(int(c.U16()))
-	f.Step = c.U8()
+	f.Step = c.U8() &^ mqttBridge
 	c.Skip(1)
 	f.Port = c.U16()
 	if f.Step == 5 {

@@ -1,6 +1,7 @@
 package overlay
 
 import (
+	"strings"
 	"testing"
 
 	"squall/dissect"
@@ -44,6 +45,8 @@ func TestMQTT(t *testing.T) {
 		converse(t, mqtt{}, dissect.ProtoTCP, 1883, []line{{data: a.connect, kind: dissect.KindRequest}, l})
 	}
 	converse(t, mqtt{}, dissect.ProtoTCP, 1883, []line{{data: mqttConnect5, kind: dissect.KindRequest, id: "sensor", version: "MQTT 5"}})
+	bridge := strings.Replace(mqttConnect311, "MQTT\x04", "MQTT\x84", 1) // a broker to another one
+	converse(t, mqtt{}, dissect.ProtoTCP, 1883, []line{{data: bridge, kind: dissect.KindRequest, id: "xxx^666^xxx", version: "MQTT 3.1.1"}})
 	strangers(t, mqtt{}, dissect.ProtoTCP, 1883, "\x10\x17\x00\x04MQTX\x04\x00\x02\x9a\x00\x0bxxx^666^xxx", "\x10\x00\x00\x04MQTT\x04\x00\x02\x9a", "\x20\x02\x00\x00")
 }
 

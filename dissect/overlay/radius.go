@@ -9,11 +9,11 @@ import (
 )
 
 // radius is RADIUS over UDP 1812 and 1813: RFC 2865 sections 3 and 5, RFC 2866,
-// RFC 5997 (Status-Server).
+// RFC 5997 (Status-Server); RFC 5176 (CoA) on 3799.
 //
 //	0 code | 1 identifier | 2 2 length | 4 16 authenticator | 20 attributes: type1 length1 value
 //	codes: 1 Access-Request 2 Accept 3 Reject 4 Accounting-Request 5 Accounting-Response
-//	11 Access-Challenge 12 Status-Server 52 Protocol-Error
+//	11 Access-Challenge 12 Status-Server 40 to 45 Disconnect and CoA, each Request ACK NAK 52 Protocol-Error
 //
 // The server is a login node. Accept, Reject and Challenge mean what they say;
 // there is no "busy", an overloaded server is silent. Answers are paired by the
@@ -21,7 +21,7 @@ import (
 // sequence numbers. The legs of a challenge are tied by user and station. The
 // identity is the station that calls (Calling-Station-Id), else the user: the
 // address is that of its access point. Status-Server and interim accounting are
-// refreshes.
+// refreshes. What a server orders an access point to do (Disconnect, CoA) attaches nobody.
 type radius struct{}
 
 const (
@@ -43,7 +43,7 @@ func (radius) Name() string                  { return "radius" }
 func (radius) Transports() dissect.Transport { return dissect.UDP }
 
 func (radius) Gates(dissect.Transport) []dissect.Gate {
-	return []dissect.Gate{{Starts: "\x01\x02\x03\x04\x05\x0b\x0c", Least: radiusHeader, Most: radiusMax}}
+	return []dissect.Gate{{Starts: "\x01\x02\x03\x04\x05\x0b\x0c\x28\x29\x2a\x2b\x2c\x2d", Least: radiusHeader, Most: radiusMax}}
 }
 
 func (radius) Probe(d *dissect.Datagram) dissect.Verdict {
@@ -52,24 +52,34 @@ func (radius) Probe(d *dissect.Datagram) dissect.Verdict {
 		return dissect.No
 	}
 	switch b[0] {
-	case 1, 4, 12:
+	case 1, 4, 12, 40, 43:
 		if len(b) == radiusHeader {
 			return dissect.No
 		}
-	case 2, 3, 5, 11:
+	case 2, 3, 5, 11, 41, 42, 44, 45:
 	default:
 		return dissect.No
 	}
+	said := false
 	for at := b[radiusHeader:]; len(at) > 0; {
-		if len(at) < 2 || at[0] == 0 || at[1] < 3 || int(at[1]) > len(at) {
+		if len(at) < 2 || at[0] == 0 || at[1] < 2 || int(at[1]) > len(at) {
 			return dissect.No
 		}
+		said = said || at[1] > 2 // some send attributes without a value
 		at = at[at[1]:]
 	}
-	if len(b) == radiusHeader && d.SrcPort != 1812 && d.SrcPort != 1813 && d.SrcPort != 1645 && d.SrcPort != 1646 {
-		return dissect.Maybe // an answer without attributes has little content
+	if !said {
+		if len(b) > radiusHeader || !radiusPort(d.SrcPort) {
+			return dissect.No // an answer without attributes has little content
+		}
+		return dissect.Maybe
 	}
 	return dissect.Yes
+}
+
+// radiusPort reports the ports of servers, old ones too, and of CoA.
+func radiusPort(port uint16) bool {
+	return port == 1812 || port == 1813 || port == 1645 || port == 1646 || port == 3799
 }
 
 // Flow.A is the newest identifier, counted on without end.
@@ -82,6 +92,10 @@ func (p radius) Dissect(d *dissect.Datagram, f *dissect.Flow, m *dissect.Message
 	length := int(binary.BigEndian.Uint16(b[2:]))
 	if length < radiusHeader || length > len(b) && !d.Cut {
 		return n, errRADIUS
+	}
+	if b[0] >= 40 && b[0] <= 45 {
+		m.FromClient = f.FromClient
+		return n, nil
 	}
 	if f.A == 0 {
 		f.A = 1<<32 | uint64(b[1])

@@ -40,7 +40,16 @@ func TestRADIUS(t *testing.T) {
 			t.Fatalf("request %d is taken for the first", i)
 		}
 	}
-	strangers(t, radius{}, dissect.ProtoUDP, 1812, radiusPacket(1, 1, user)+"x", radiusPacket(1, 1, user+"\x01\x01"), radiusPacket(9, 1, user), radiusPacket(1, 1, ""))
+	// An attribute without a value is let pass, beside one that has a value.
+	converse(t, radius{}, dissect.ProtoUDP, 1812, []line{{data: radiusPacket(1, 1, "\x1e\x02"+user), kind: dissect.KindRequest, id: "aa-bb-cc-dd-ee-ff"}})
+	// A server that ends a session asks the access point, and attaches nobody.
+	converse(t, radius{}, dissect.ProtoUDP, 3799, []line{
+		{data: radiusPacket(40, 7, user), kind: dissect.KindData},
+		{node: true, data: radiusPacket(42, 7, "\x65\x06\x00\x00\x01\xf7"), kind: dissect.KindData},
+		{data: radiusPacket(43, 8, user), kind: dissect.KindData},
+		{node: true, data: radiusPacket(44, 8, ""), kind: dissect.KindData},
+	})
+	strangers(t, radius{}, dissect.ProtoUDP, 1812, radiusPacket(1, 1, user)+"x", radiusPacket(1, 1, user+"\x01\x01"), radiusPacket(9, 1, user), radiusPacket(1, 1, ""), radiusPacket(1, 1, "\x1e\x02"), radiusPacket(40, 1, ""))
 }
 
 func FuzzRADIUS(f *testing.F) {
