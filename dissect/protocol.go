@@ -181,6 +181,9 @@ type Message struct {
 	// Repeats: over UDP the client sends the same request again, within a second
 	// or so, until it is answered.
 	Repeats bool
+	// Proven, of a request: it carries credentials. Of a challenge: it is a no, if
+	// the very request that it answers did.
+	Proven bool
 	// Encrypted: the content is opaque, the protocol is known by shape.
 	Encrypted bool
 }

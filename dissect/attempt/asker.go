@@ -105,7 +105,7 @@ func (a *asker) put(first int, c gate) {
 }
 
 // probe gives the first protocol that is sure, else the first that may be right.
-func (a *asker) probe(d *dissect.Datagram) int16 {
+func (a *asker) probe(d *dissect.Datagram) (proto int16, sure bool) {
 	b := d.Payload
 	first := emptyPayload
 	if len(b) > 0 {
@@ -128,12 +128,12 @@ func (a *asker) probe(d *dissect.Datagram) int16 {
 		asked = g.proto
 		switch a.protocols[asked].Probe(d) {
 		case dissect.Yes:
-			return asked
+			return asked, true
 		case dissect.Maybe:
 			if best == unknown {
 				best = asked
 			}
 		}
 	}
-	return best
+	return best, false
 }

@@ -87,6 +87,7 @@ type txn struct {
 	silent       bool // decided by a wait, so that answers are late
 	used         bool // bytes followed the decision
 	asked        bool // the node wants another leg before it decides
+	vouched      bool // the newest leg carries credentials
 }
 
 type flow struct {
@@ -99,6 +100,7 @@ type flow struct {
 	slot         int32 // of the wheel, none = not in it
 	proto        int16 // index of Config.Protocols, or unknown
 	probes       uint8
+	shown        uint64 // first bytes that the protocols saw, by their upper six bits
 	txns         uint8
 	used         bool
 	openerA      bool

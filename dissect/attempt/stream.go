@@ -185,7 +185,7 @@ func (e *Engine) feed(fi int32, h *half, d *dissect.Datagram, data []byte, fromA
 		v.Payload, v.PayloadLen = bytes, len(bytes)
 		named := f.proto == unknown
 		if named {
-			f.proto = e.tcp.probe(v)
+			f.proto, _ = e.tcp.probe(v)
 			if f.proto == unknown {
 				if f.probes++; len(bytes) > probeBytes {
 					h.dead, f.probes = true, maxProbes

@@ -3,8 +3,12 @@ package attempt
 import "squall/dissect"
 
 // maxProbes is how many datagrams of a flow are shown to the protocols before
-// it counts as unknown.
-const maxProbes = 6
+// it counts as unknown. Those under tinyDatagram are not counted: what keeps a
+// binding of a NAT open says nothing of what else goes over it.
+const (
+	maxProbes    = 6
+	tinyDatagram = 8
+)
 
 func (e *Engine) udpDatagram(d *dissect.Datagram) dissect.Bucket {
 	if d.ToMany() || d.Src.Multicast() {
@@ -18,11 +22,8 @@ func (e *Engine) udpDatagram(d *dissect.Datagram) dissect.Bucket {
 	}
 	f := e.flows.at(fi)
 	fromA := k.a == d.Source()
-	if f.proto == unknown && f.probes < maxProbes && len(e.udp.protocols) > 0 {
-		f.probes++
-		if f.proto = e.udp.probe(d); f.proto != unknown && f.head != none {
-			e.txns.at(f.head).rec.Protocol = e.protos[f.proto]
-		}
+	if f.proto == unknown && len(e.udp.protocols) > 0 {
+		e.askUDP(f, d)
 	}
 	var bucket dissect.Bucket
 	if f.proto != unknown {
@@ -35,6 +36,33 @@ func (e *Engine) udpDatagram(d *dissect.Datagram) dissect.Bucket {
 		e.schedule(fi)
 	}
 	return bucket
+}
+
+// askUDP shows a datagram of an unknown flow to the protocols: the first ones,
+// and later each that begins as none before it, for a capture may begin in a
+// session whose data hide its requests. Of such a one a protocol must be sure.
+func (e *Engine) askUDP(f *flow, d *dissect.Datagram) {
+	early := f.probes < maxProbes
+	if len(d.Payload) >= tinyDatagram {
+		kind := uint64(1) << (d.Payload[0] >> 2)
+		if !early && f.shown&kind != 0 {
+			return
+		}
+		f.shown |= kind
+		if early {
+			f.probes++
+		}
+	} else if !early {
+		return
+	}
+	proto, sure := e.udp.probe(d)
+	if proto == unknown || !early && !sure {
+		return
+	}
+	f.proto = proto
+	if f.head != none && e.txns.at(f.head).state != stateDone {
+		e.txns.at(f.head).rec.Protocol = e.protos[proto]
+	}
 }
 
 // udpUnknown is rule 23: one attempt for each 5-tuple, until it is quiet.
@@ -193,7 +221,11 @@ func (e *Engine) message(fi int32, d *dissect.Datagram, fromA bool) dissect.Buck
 		return dissect.BucketSession
 	}
 	t.rec.AnsweredAt = d.Time
-	switch m.Kind {
+	kind := m.Kind
+	if kind == dissect.KindChallenge && m.Proven && t.vouched && t.rec.Txn == m.Txn {
+		kind = dissect.KindRefuse
+	}
+	switch kind {
 	case dissect.KindProgress, dissect.KindChallenge:
 		t.deadline = d.Time + t.timeout
 		if m.Kind == dissect.KindChallenge {
@@ -270,6 +302,7 @@ func (e *Engine) request(fi int32, d *dissect.Datagram, clientA bool) dissect.Bu
 		t.state, t.silent = stateOpen, false // sent again: the client still waits
 	}
 	t.asked = t.asked && t.rec.Txn == m.Txn
+	t.vouched = m.Proven
 	t.rec.Txn, t.chain = m.Txn, m.Chain
 	t.lastSend, t.timeout, t.deadline = d.Time, wait, d.Time+wait
 	if t.rec.Op == 0 {

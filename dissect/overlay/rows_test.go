@@ -96,6 +96,40 @@ func timerE(message string) (list []wire) {
 	return list
 }
 
+// hidden are datagrams of a session that was there before, and then packets.
+func hidden(n int, data string, packets ...wire) (list []wire) {
+	for i := range int64(n) {
+		list = append(list, wire{at: i * 20, data: data}, wire{at: i*20 + 5, node: true, data: data})
+	}
+	for _, p := range packets {
+		p.at += int64(n) * 20
+		list = append(list, p)
+	}
+	return list
+}
+
+// TestLateRows: what begins behind data of a session is seen, and the row of the
+// data stays what it was.
+func TestLateRows(t *testing.T) {
+	register := []wire{{at: 10, data: sipRegister(1, "")}, {at: 20, node: true, data: sipAnswer(1, "200 OK", "")}}
+	binding := []wire{{at: 10, data: stunPacket(0x0001, 7)}, {at: 20, node: true, data: stunPacket(0x0101, 7)}}
+	for _, c := range []scenery{
+		{"hello", true, 5070, hidden(40, "hello", register...), []string{"  accepted handshake", "sip REGISTER accepted app"}},
+		{"an empty line at its port", true, 5060, hidden(40, "\r\n\r\n", register...), []string{"sip REGISTER accepted app"}},
+		{"media", true, 40002, hidden(40, "\x80\x00"+noise(158), binding...), []string{"  accepted handshake", "stun Binding accepted app"}},
+		{"channel data", true, 3478, hidden(40, "\x40\x00\x00\x9c"+noise(156), binding...), []string{"  accepted handshake", "stun Binding accepted app"}},
+	} {
+		if got := scene(t, dissect.ProtoUDP, c.port, c.packets); !slices.Equal(got, c.rows) {
+			t.Errorf("%s: %q, want %q", c.name, got, c.rows)
+		}
+	}
+}
+
+// sipOther is a message of another call.
+func sipOther(message string) string {
+	return strings.ReplaceAll(message, "77@10.0.0.1", "78@10.0.0.1")
+}
+
 // scenery is a scene with its rows.
 type scenery struct {
 	name    string
@@ -236,6 +270,15 @@ func scenes() []scenery {
 			{at: 30, data: sipRegister(2, sipLogin)}, {at: 40, node: true, data: sipAnswer(2, "407 Proxy Authentication Required", "")},
 			{at: 5000, data: sipRegister(3, sipLogin)}, {at: 5010, node: true, data: sipAnswer(3, "403 Forbidden", "")}},
 			[]string{"sip REGISTER refused app", "sip REGISTER refused app"}},
+		{"sip, two users of one socket", true, 5060, []wire{{at: 10, data: sipRegister(1, "")}, {at: 12, data: sipOther(sipRegister(11, ""))},
+			{at: 20, node: true, data: sipAnswer(1, "401 Unauthorized", "")}, {at: 22, node: true, data: sipOther(sipAnswer(11, "401 Unauthorized", ""))},
+			{at: 30, data: sipRegister(2, sipLogin)}, {at: 32, data: sipOther(sipRegister(12, sipLogin))},
+			{at: 40, node: true, data: sipAnswer(2, "401 Unauthorized", "")}, {at: 42, node: true, data: sipOther(sipAnswer(12, "401 Unauthorized", ""))},
+			{at: 5000, data: sipRegister(3, sipLogin)}, {at: 5010, node: true, data: sipAnswer(3, "200 OK", "")}},
+			[]string{"sip REGISTER refused app", "sip REGISTER refused app", "sip REGISTER accepted app"}},
+		{"sip, the challenge late and twice", true, 5060, []wire{{at: 10, data: sipRegister(1, "")}, {at: 20, node: true, data: sipAnswer(1, "401 Unauthorized", "")},
+			{at: 30, data: sipRegister(2, sipLogin)}, {at: 32, node: true, data: sipAnswer(1, "401 Unauthorized", "")}, {at: 40, node: true, data: sipAnswer(2, "200 OK", "")}},
+			[]string{"sip REGISTER accepted app"}},
 		{"sip, too brief, then longer", true, 5060, []wire{{at: 10, data: sipRegister(1, "Expires: 30\r\n")}, {at: 20, node: true, data: sipAnswer(1, "423 Interval Too Brief", "Min-Expires: 300\r\n")},
 			{at: 30, data: sipRegister(2, "Expires: 300\r\n")}, {at: 40, node: true, data: sipAnswer(2, "200 OK", "Expires: 300\r\n")}},
 			[]string{"sip REGISTER accepted app"}},

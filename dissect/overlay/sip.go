@@ -49,12 +49,25 @@ func sipMethod(b []byte) string {
 	return ""
 }
 
-func (sip) Gates(dissect.Transport) []dissect.Gate {
-	return []dissect.Gate{{Starts: "ABCDEFGHIJKLMNOPQRSTU", Least: 12}}
+func (sip) Gates(transport dissect.Transport) []dissect.Gate {
+	gates := []dissect.Gate{{Starts: "ABCDEFGHIJKLMNOPQRSTU", Least: 12}}
+	if transport == dissect.UDP {
+		gates = append(gates, dissect.Gate{Most: sipTiny, LoPort: sipPort, HiPort: sipPort})
+	}
+	return gates
+}
+
+// sipKeepsOpen reports what phones and registrars send between messages to keep a
+// binding of a NAT open: an empty line, zeros, "hello" and more of the kind.
+func sipKeepsOpen(d *dissect.Datagram) bool {
+	return d.Proto == dissect.ProtoUDP && d.PayloadLen <= sipTiny && (d.SrcPort == sipPort || d.DstPort == sipPort)
 }
 
 func (sip) Probe(d *dissect.Datagram) dissect.Verdict {
 	b := d.Payload
+	if sipKeepsOpen(d) {
+		return dissect.Maybe
+	}
 	if len(b) < 12 || b[0] < 'A' || b[0] > 'U' {
 		return dissect.No
 	}
@@ -290,11 +303,13 @@ const (
 	sipPongs                  // the node answers pings
 )
 
-// second in nanoseconds, and the longest lifetime that is taken for one.
+// Ports and sizes, second in nanoseconds, and the longest lifetime that is taken for one.
 const (
 	sipSecond   = int64(1e9)
 	sipLongest  = 1 << 31 // seconds, RFC 3261 section 25.1 allows 2^32-1
 	sipNewlines = "\r\n"
+	sipPort     = 5060
+	sipTiny     = 8
 )
 
 // sipKeepalive reads empty lines: over streams two from the client are a ping,
@@ -330,6 +345,9 @@ func (sip) Dissect(d *dissect.Datagram, f *dissect.Flow, m *dissect.Message) (in
 	udp := d.Proto == dissect.ProtoUDP
 	if len(b) == 0 {
 		return 0, dissect.ErrShort
+	}
+	if sipKeepsOpen(d) {
+		return len(b), nil
 	}
 	if !udp {
 		if n := takeBody(f, len(b)); n > 0 {
@@ -392,7 +410,7 @@ func (sip) Dissect(d *dissect.Datagram, f *dissect.Flow, m *dissect.Message) (in
 	if !answer {
 		m.Op, m.Version = "REGISTER", h.agent
 		m.Kind, m.Repeats = dissect.KindRequest, true // timer E
-		if h.credentials {
+		if m.Proven = h.credentials; m.Proven {
 			f.B = m.Txn
 		}
 		if seconds, ok := h.lifetime(); ok && seconds == 0 {
@@ -417,7 +435,8 @@ func (sip) Dissect(d *dissect.Datagram, f *dissect.Flow, m *dissect.Message) (in
 		m.Kind = dissect.KindRedirect
 	case code == 401, code == 407:
 		m.Kind = dissect.KindChallenge
-		if f.B == m.Txn && m.Txn != 0 && !bytes.Contains(bytes.ToLower(h.challenge), []byte("stale=true")) {
+		m.Proven = !bytes.Contains(bytes.ToLower(h.challenge), []byte("stale=true"))
+		if m.Proven && f.B == m.Txn && m.Txn != 0 {
 			m.Kind = dissect.KindRefuse
 		}
 	case code == 423: // ask again, for longer
