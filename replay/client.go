@@ -196,6 +196,7 @@ type try struct {
 	// Of a session.
 	ends    time.Duration // 0 = when it is lost
 	pulse   time.Duration // next sign of life or refresh, 0 = none
+	pulses  uint64        // signs of life so far
 	silence time.Duration // lost when nothing comes until then, 0 = not waiting
 	renewal *try          // refresh under way, over the same socket
 	of      *try          // the session that this one refreshes
@@ -644,7 +645,10 @@ func (t *try) accepted() {
 // nextPulse is when a session shows life (TCP) or is refreshed (UDP), 0 = never.
 func (t *try) nextPulse(from time.Duration) time.Duration {
 	beat := t.w.Plan.Groups[t.group].Refresh
-	if t.w.targets[t.target].proto == dissect.ProtoTCP {
+	if to := &t.w.targets[t.target]; to.proto == dissect.ProtoTCP {
+		if _, ok := to.dialect.(lively); !ok {
+			return 0
+		}
 		beat = t.w.Keepalive
 		for _, known := range [...]time.Duration{t.w.Plan.Groups[t.group].Keepalive, keepaliveDefault} {
 			if beat == 0 {
@@ -694,7 +698,8 @@ func (t *try) tend() {
 			r.start()
 			return
 		}
-		n, err := t.write([]byte("ping\r\n"))
+		t.pulses++
+		n, err := t.write(w.targets[t.target].dialect.(lively).Life(w.room[:0], &t.who, t.pulses))
 		if err != nil && !socket.Again(err) {
 			t.leave(dissect.SessionByNode)
 			return

@@ -40,6 +40,14 @@ type Dialect interface {
 	Work() string
 }
 
+// lively is a Dialect over TCP that has a word for being there, which a node
+// answers. In the others a session is only listened to: what a node does not
+// understand would end it.
+type lively interface {
+	// Life appends the k-th sign of life of a session.
+	Life(dst []byte, who *Identity, k uint64) []byte
+}
+
 // Identity is who makes an attempt.
 type Identity struct {
 	Client  int64
@@ -96,6 +104,7 @@ type Asked struct {
 	// Step: a leg before the request proper (a tracker's connect); it is
 	// answered at once and counts for nothing.
 	Step   bool
+	Life   bool   // a sign of life in a session; a yes is its answer
 	Client uint64 // hash of the identity inside the request, 0 = none
 	Peer   netip.AddrPort
 	head   []byte // the request itself; aliases b
@@ -186,6 +195,9 @@ func (p plain) Work() string {
 }
 
 func (p plain) Repeat(int) time.Duration { return 0 }
+func (p plain) Life(dst []byte, _ *Identity, _ uint64) []byte {
+	return append(dst, "ping\r\n"...)
+}
 
 func (p plain) Request(dst []byte, who *Identity) []byte {
 	word := "ATTACH "
@@ -266,7 +278,7 @@ func (p plain) Serve(b []byte) Asked {
 	case "RENEW":
 		a.Kind = dissect.KindRefresh
 	case "ping":
-		a.Kind = dissect.KindData
+		a.Kind, a.Life = dissect.KindData, true
 	}
 	if second, _ := word(rest); len(second) > 0 {
 		a.Client, _ = strconv.ParseUint(string(second), 16, 64)
@@ -275,6 +287,9 @@ func (p plain) Serve(b []byte) Asked {
 }
 
 func (p plain) Answer(dst []byte, to *Asked, say dissect.Kind, retryAfter time.Duration) []byte {
+	if to.Life {
+		return append(dst, "pong\r\n"...)
+	}
 	_, rest := word(bytes.TrimRight(to.head, "\r\n"))
 	_, rest = word(rest)
 	txn, _ := word(rest)

@@ -89,6 +89,11 @@ func (bitcoin) Work() string {
 }
 func (bitcoin) Repeat(int) time.Duration { return 0 }
 
+// Life is a ping with a nonce of its own (BIP 31).
+func (bitcoin) Life(dst []byte, who *Identity, k uint64) []byte {
+	return appendBitcoin(dst, bitcoinMagic(who.Remote.Port()), "ping", binary.BigEndian.AppendUint64(nil, who.fresh(16+k)))
+}
+
 // bitcoinMagic is the mark of a network by its usual port; the main network's
 // for any other.
 func bitcoinMagic(port uint16) []byte {
@@ -177,13 +182,16 @@ func (p bitcoin) Serve(b []byte) Asked {
 	case n == 0 || command == "oversized":
 		return Asked{N: len(b), Kind: dissect.KindClose}
 	case command != "version" || len(payload) < 81:
-		return Asked{N: n, Kind: dissect.KindData}
+		return Asked{N: n, Kind: dissect.KindData, Life: command == "ping", head: b[:n]}
 	}
 	return Asked{N: n, Kind: dissect.KindRequest, head: b[:n]}
 }
 
 func (bitcoin) Answer(dst []byte, to *Asked, say dissect.Kind, _ time.Duration) []byte {
 	magic := to.head[:4]
+	if to.Life {
+		return appendBitcoin(dst, magic, "pong", to.head[bitcoinHead:])
+	}
 	if say != dissect.KindAccept { // BIP 61; there is no word for "later"
 		return appendBitcoin(dst, magic, "reject", append([]byte("\x07version\x10\x08too many"), 0)[:18])
 	}

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"crypto/md5"
 	"crypto/sha256"
+	"encoding/binary"
 	"fmt"
 	"slices"
 	"strconv"
@@ -88,6 +89,17 @@ func (gnutella) Work() string                 { return "the whole handshake; no 
 
 func (gnutella) Repeat(int) time.Duration { return 0 }
 
+// gnutellaHead is that of a descriptor after the handshake: GUID, kind, TTL,
+// hops, length (little endian).
+const gnutellaHead = 23
+
+// Life is a ping that goes no further than the node.
+func (gnutella) Life(dst []byte, who *Identity, k uint64) []byte {
+	dst = binary.BigEndian.AppendUint64(dst, who.fresh(16+2*k))
+	dst = binary.BigEndian.AppendUint64(dst, who.fresh(17+2*k))
+	return append(dst, 0, 1, 0, 0, 0, 0, 0)
+}
+
 func (gnutella) Request(dst []byte, who *Identity) []byte {
 	return fmt.Appendf(dst, "GNUTELLA CONNECT/0.6\r\nUser-Agent: %s\r\nX-Ultrapeer: False\r\nListen-IP: 192.0.2.1:9\r\nGUID: %016X%016X\r\nX-Squall-Replay: 1\r\n\r\n",
 		who.version(), who.lasting(1), who.lasting(2))
@@ -132,10 +144,23 @@ func (gnutella) Serve(b []byte) Asked {
 		}
 		return a
 	}
-	return Asked{N: len(b), Kind: dissect.KindData}
+	if len(b) < gnutellaHead {
+		return Asked{}
+	}
+	n := gnutellaHead + int(binary.LittleEndian.Uint32(b[19:]))
+	switch {
+	case n > headMost:
+		return Asked{N: len(b), Kind: dissect.KindClose}
+	case n > len(b):
+		return Asked{}
+	}
+	return Asked{N: n, Kind: dissect.KindData, Life: b[16] == 0, head: b[:n]}
 }
 
-func (gnutella) Answer(dst []byte, _ *Asked, say dissect.Kind, _ time.Duration) []byte {
+func (gnutella) Answer(dst []byte, to *Asked, say dissect.Kind, _ time.Duration) []byte {
+	if to.Life { // a pong: no address, nothing shared
+		return append(append(append(dst, to.head[:16]...), 1, 1, 0, 14, 0, 0, 0), make([]byte, 14)...)
+	}
 	status := "200 OK"
 	switch say {
 	case dissect.KindRefuse:

@@ -104,6 +104,44 @@ func TestDialectsAreReadAlike(t *testing.T) {
 			}
 		}
 	}
+	for _, d := range replay.Dialects() {
+		v, ok := d.(interface {
+			Life([]byte, *replay.Identity, uint64) []byte
+		})
+		p := protocols[d.Name()]
+		if d.Transport() == dissect.UDP || p == nil {
+			continue
+		}
+		if !ok {
+			t.Errorf("%s: a session cannot show life", d.Name())
+			continue
+		}
+		who := &replay.Identity{Client: 7, Attempt: 9, Seed: 1, Local: local}
+		first, second := v.Life(nil, who, 1), v.Life(nil, who, 2)
+		asked := d.Serve(append(first, "next"...))
+		if asked.N != len(first) || !asked.Life || string(first) == string(second) {
+			t.Errorf("%s: %q is served as %+v, the next is %q", d.Name(), first, asked, second)
+		}
+		for n := range first {
+			if a := d.Serve(first[:n:n]); a.N != 0 {
+				t.Errorf("%s: serves %d of %d bytes of a sign of life", d.Name(), n, len(first))
+			}
+		}
+		flow := &dissect.Flow{Established: true, FromClient: true}
+		for _, b := range [][]byte{first, d.Answer(nil, &asked, dissect.KindAccept, 0)} {
+			var m dissect.Message
+			flow.SegLen = len(b)
+			proto := uint8(dissect.ProtoTCP)
+			if d.Name() == "gnutella" { // whose descriptors are read in datagrams only; they are the same
+				proto = dissect.ProtoUDP
+			}
+			n, err := p.Dissect(&dissect.Datagram{Proto: proto, Payload: b, PayloadLen: len(b), SrcPort: 40001, DstPort: 4242}, flow, &m)
+			if err != nil || n != len(b) && proto == dissect.ProtoTCP || m.Op == "" {
+				t.Errorf("%s: of %q a capture shows %v, %d bytes, %v", d.Name(), b, m.Kind, n, err)
+			}
+			flow.FromClient = false
+		}
+	}
 	if compared < 15 {
 		t.Errorf("only %d answers were compared", compared)
 	}

@@ -220,7 +220,7 @@ func TestRunnerFailsOver(t *testing.T) {
 // TCP and by the refresh over UDP.
 func TestRunnerFindsDeadSessions(t *testing.T) {
 	t.Parallel()
-	for _, dialect := range []string{"tcp", "sip"} {
+	for _, dialect := range []string{"tcp", "gnutella", "bitcoin", "sip"} {
 		c := cluster(t, dialect, replay.NodeConfig{})
 		p := planOf(t, dialect, "none(timeout 200ms)", 1, 2*time.Second, replay.Item{})
 		p.Groups[0].Refresh = 200 * time.Millisecond
@@ -235,8 +235,8 @@ func TestRunnerFindsDeadSessions(t *testing.T) {
 				lost++
 			}
 		}
-		if s.Lost != 1 || lost != 1 {
-			t.Errorf("%s: %+v\n%+v", dialect, s, rows)
+		if k := c.Nodes()[0].Counters(); s.Lost != 1 || lost != 1 || k.Strange != 0 {
+			t.Errorf("%s: %+v\n%+v\n%+v", dialect, s, rows, k)
 		}
 	}
 }

@@ -676,8 +676,9 @@ func (n *Node) heard(c *conn, asked *replay.Asked) (reset bool) {
 		n.count.Strange++
 		return true
 	case asked.Kind == dissect.KindData:
-		if c.session {
-			socket.Write(c.fd, []byte("pong\r\n"))
+		if asked.Life && c.session {
+			n.answer = n.cfg.Dialect.Answer(n.answer[:0], asked, dissect.KindAccept, 0)
+			socket.Write(c.fd, n.answer)
 		}
 		return false
 	case c.waiting:
