@@ -528,6 +528,9 @@ func (c *Case) world(m *model, w *WhatIf, seed uint64) *World {
 			}
 		}
 		cfg := NodeConfig{Queue: x.queue, Overload: x.overload, RetryAfter: x.after, Recovery: x.recovery}
+		if m.split == 0 { // the hindcast is given that nobody came back
+			cfg.Recovery = x.returns(o.Seed)
+		}
 		if x.capacity > 0 {
 			cfg.Capacity = x.capacity * max(1+x.relative*(same+rng.NormFloat64())/math.Sqrt2, 0.2)
 		}
@@ -1127,9 +1130,10 @@ func (c *Case) words(f *Forecast) {
 			how = "fall silent"
 		}
 		back := fmt.Sprintf("for %v", like.recovery.Round(time.Second))
-		if like.recovery == waitMost {
-			back = "for good"
-			say(&f.Assumed, "a node that fell under load does not come back: none was seen to")
+		if like.fallen > 0 {
+			down := like.fallen.Round(time.Second)
+			back = fmt.Sprintf("for longer than %v", down)
+			say(&f.Unfitted, "how long nodes stay down after a fall under load: none was seen to come back within %v, so each run draws a time, longer than %v in half of them", down, 2*down)
 		}
 		say(&f.Model, "above %.3g to %.3g requests/s nodes %s %s (%d falls under load seen)", like.protectLo, like.protect, how, back, c.whole.falls)
 	}

@@ -19,6 +19,7 @@ type tried struct {
 	client               uint64
 	node, group          int32
 	number               int32
+	handshake            int64 // round trip of the TCP handshake, -1 = not seen
 	outcome              dissect.Outcome
 	answer               dissect.Answer
 	ended                dissect.SessionEnd
@@ -75,7 +76,7 @@ func gather(a *pipeline.Analysis, p *Plan, service string) (*evidence, error) {
 			return max(ns-e.begin, 1)
 		}
 		e.list = append(e.list, tried{start: t.Start - e.begin, end: at(t.End), answered: at(t.AnsweredAt), session: at(t.SessionEnd), client: hash(t.ClientID),
-			node: node, group: groups[cmp.Or(t.ClientVersion, "all")], number: t.Number, outcome: t.Outcome, answer: t.Answer, ended: t.SessionEnded, relation: t.Relation, late: t.Late, after: t.RetryAfter})
+			node: node, group: groups[cmp.Or(t.ClientVersion, "all")], number: t.Number, handshake: t.HandshakeRTT, outcome: t.Outcome, answer: t.Answer, ended: t.SessionEnded, relation: t.Relation, late: t.Late, after: t.RetryAfter})
 	}
 	return e, nil
 }
@@ -103,7 +104,8 @@ type nodeFit struct {
 	protect   float64 // requests/s above which it falls, 0 = never seen
 	protectLo float64 // it was seen to bear so many
 	silent    bool    // falls silently
-	recovery  time.Duration
+	recovery  time.Duration // after a fall under load
+	fallen    time.Duration // where none came back: the longest that one was seen to be down; recovery is more
 	joined    int64 // first sign of it, where it came later than the others; 0 = there from the beginning
 	unfit     bool  // neither capacity nor limits could be told
 }
@@ -159,7 +161,7 @@ func (e *evidence) fit(until int64) *fitted {
 	all := make([][]*tried, e.nodes)
 	arrivals := make([][]int64, e.nodes)
 	first := make([]int64, e.nodes)
-	var latencies []int64
+	var latencies, handshakes []int64
 	lastOf := map[uint64]*tried{}
 	var reattach []int64
 	for i := range e.list {
@@ -190,6 +192,9 @@ func (e *evidence) fit(until int64) *fitted {
 			jobs[n] = append(jobs[n], t)
 			if t.outcome == dissect.OutcomeAccepted {
 				latencies = append(latencies, t.answered-t.start)
+				if t.handshake > 0 {
+					handshakes = append(handshakes, t.handshake)
+				}
 			}
 		}
 		if t.ended == dissect.SessionByNode && t.session > 0 && t.session <= until {
@@ -202,9 +207,13 @@ func (e *evidence) fit(until int64) *fitted {
 	}
 	slices.Sort(latencies)
 	f.rtt = rttDefault
-	lag, spread := int64(0), int64(0)
+	lag, spread := int64(0), int64(0) // of requests on their way
 	if k := len(latencies); k > 0 {
-		lag, spread = latencies[k/33], latencies[k/2]
+		lag, spread = latencies[k/33], 2*latencies[k/2]
+		if k := len(handshakes); k >= samplesLeast { // that is without the waiting
+			slices.Sort(handshakes)
+			spread = min(spread, 2*handshakes[k*19/20])
+		}
 		f.rtt = max(time.Duration(lag), rttDefault)
 	}
 	if len(reattach) >= 10 {
@@ -257,7 +266,7 @@ func (e *evidence) fit(until int64) *fitted {
 			}
 		}
 	}
-	f.limits(bore, calm)
+	f.limits(bore, calm, until)
 	for n := range f.nodes {
 		f.nodes[n].serviceTimes(jobs[n], lag, spread)
 		f.nodes[n].overflow(all[n], until)
@@ -265,6 +274,17 @@ func (e *evidence) fit(until int64) *fitted {
 	f.pool()
 	f.keepalive = e.notice(f, until)
 	return f
+}
+
+// returns is how long nodes are down after a fall in a run. Where none was seen
+// to come back it is only known to be longer than fallen: of a time of unknown
+// scale, twice that is as likely as not, P(T > t) = fallen / t.
+func (x *nodeFit) returns(seed uint64) time.Duration {
+	if x.fallen == 0 {
+		return x.recovery
+	}
+	u := float64(mix(seed, 91)>>11)/(1<<53) + 1e-9
+	return time.Duration(min(float64(x.fallen)/u, float64(waitMost)))
 }
 
 // spells reads the times of a node's not serving from its signs.
@@ -348,10 +368,10 @@ func busiestOf(jobs []*tried) (most int) {
 
 // limits tells the falls under load from those that something else caused, and
 // finds the load that a node bears.
-func (f *fitted) limits(bore []int, calm int) {
+func (f *fitted) limits(bore []int, calm int, until int64) {
 	var loads []int
 	var back []int64
-	silent := 0
+	silent, longest := 0, int64(0)
 	for n := range f.nodes {
 		for i := range f.nodes[n].spells {
 			s := &f.nodes[n].spells[i]
@@ -365,6 +385,8 @@ func (f *fitted) limits(bore []int, calm int) {
 			}
 			if s.to > 0 {
 				back = append(back, s.to-s.from)
+			} else {
+				longest = max(longest, until-s.from)
 			}
 		}
 	}
@@ -374,14 +396,15 @@ func (f *fitted) limits(bore []int, calm int) {
 	slices.Sort(loads)
 	slices.Sort(back)
 	// A fall that healed after the same time as those under load is one of them,
-	// though a moment's arrivals were miscounted.
+	// though a moment's arrivals were miscounted; so is one that is younger.
 	for n := range f.nodes {
 		for i := range f.nodes[n].spells {
 			s := &f.nodes[n].spells[i]
-			if s.byLoad || len(back) == 0 || s.to == 0 || s.load == 0 {
+			if s.byLoad || len(back) == 0 || s.load == 0 || s.closed == (2*silent > len(loads)) {
 				continue
 			}
-			if usual := back[len(back)/2]; s.to-s.from > usual*9/10 && s.to-s.from < usual*11/10 {
+			usual := back[len(back)/2]
+			if s.to > 0 && s.to-s.from > usual*9/10 && s.to-s.from < usual*11/10 || s.to == 0 && until-s.from < usual*11/10 && 2*s.load > loads[len(loads)/2] {
 				s.byLoad = true
 				f.falls++
 			}
@@ -389,16 +412,22 @@ func (f *fitted) limits(bore []int, calm int) {
 	}
 	recovery := waitMost
 	if len(back) > 0 {
-		recovery = time.Duration(back[len(back)/2])
+		recovery, longest = time.Duration(back[len(back)/2]), 0
 	}
-	hi := float64(loads[len(loads)/2]) - 0.5
-	lo := min(max(float64(calm), float64(loads[len(loads)/10])-1.5), hi)
+	// Each fall tells the limit but for what the moment's count is off, and
+	// whether the last straw is among the counted: the median, and two standard
+	// errors of it.
+	k := len(loads)
+	off := max(2*1.253*float64(loads[k*3/4]-loads[k/4])/1.35/math.Sqrt(float64(k)), 0.5) + 0.25
+	hi := float64(loads[k/2]) - 0.5 + off
+	lo := min(max(float64(calm), hi-2*off), hi)
 	for n := range f.nodes {
 		x := &f.nodes[n]
-		if x.joined != 0 && len(x.spells) == 0 || float64(bore[n]) > hi {
+		fell := slices.ContainsFunc(x.spells, func(s spell) bool { return s.byLoad })
+		if !fell && (x.joined != 0 && len(x.spells) == 0 || float64(bore[n]) > hi) {
 			continue // it bore more: another kind of node
 		}
-		x.protect, x.protectLo, x.recovery, x.silent = hi, lo, recovery, 2*silent > len(loads)
+		x.protect, x.protectLo, x.recovery, x.fallen, x.silent = hi, lo, recovery, time.Duration(longest), 2*silent > k
 	}
 }
 
@@ -410,7 +439,7 @@ func (x *nodeFit) serviceTimes(jobs []*tried, lag, spread int64) {
 	type sample struct{ at, takes int64 }
 	var list []sample
 	for i := 1; i < len(jobs); i++ {
-		if takes := jobs[i].answered - jobs[i-1].answered; jobs[i].start+2*spread < jobs[i-1].answered && takes < int64(30*time.Second) {
+		if takes := jobs[i].answered - jobs[i-1].answered; jobs[i].start+spread < jobs[i-1].answered && takes < int64(30*time.Second) {
 			list = append(list, sample{jobs[i].answered, takes})
 		}
 	}
