@@ -26,7 +26,8 @@ const (
 	// rampClients bounds the clients, who wish in turn.
 	rampClients = 16000
 	// collapsed: fewer wishes than this share were served while most attempts
-	// were retries; healed: at least this share was.
+	// were retries, or were from the next rates on, retries being later than
+	// what they repeat; healed: at least this share was.
 	rampCollapsed = 0.5
 	rampHealed    = 0.9
 )
@@ -182,11 +183,17 @@ func NewKnee(recorded *Plan, o RampOptions, rows []Result) *Knee {
 			t.P50, t.P99 = s.latency[n/2], s.latency[n*99/100]
 			t.P50ms, t.P99ms = float64(t.P50)/1e6, float64(t.P99)/1e6
 		}
-		t.Collapse = s.accepted < rampCollapsed*s.wishes && t.Retries >= 0.5
+		k.Capacity = max(k.Capacity, t.Accepted)
 		k.Steps = append(k.Steps, t)
-		if t.Accepted > k.Capacity {
-			k.Capacity = t.Accepted
-		}
+	}
+	ahead := false // the next rate collapses
+	for i := len(steps) - 1; i >= 0; i-- {
+		s, t := &steps[i], &k.Steps[i]
+		t.Collapse = s.accepted < rampCollapsed*s.wishes && (ahead || t.Retries >= 0.5)
+		ahead = t.Collapse
+	}
+	for i := range steps {
+		s, t := &steps[i], &k.Steps[i]
 		switch {
 		case t.Collapse && k.Tipping == 0 && !t.Down:
 			k.Tipping = t.Offered

@@ -29,14 +29,7 @@ func TestRamp(t *testing.T) {
 		}
 		var rows []replay.Result
 		w := replay.World{Demand: p.Wishes(), Policies: p.Policies(), Nodes: []replay.NodeConfig{{Capacity: 100, Queue: 300}}, Duration: p.Duration, Seed: seed,
-			Observe: func(x replay.Trial) {
-				relation := dissect.RelationFirst
-				if x.Number > 1 {
-					relation = dissect.RelationRetry
-				}
-				r := replay.Result{Attempt: dissect.Attempt{Relation: relation, Outcome: x.Outcome, Late: x.Late}, Due: int64(x.Start), Answered: int64(x.End)}
-				rows = append(rows, r)
-			}}
+			Observe: observed(&rows)}
 		if _, err := w.Run(); err != nil {
 			t.Fatal(err)
 		}
@@ -49,6 +42,27 @@ func TestRamp(t *testing.T) {
 			t.Errorf("recorded %v, margin %v", k.Recorded, k.Margin)
 		}
 	}
+	// Over capacities and steps, the short ones included, in which the retries
+	// of an overload are not made before the next rate: it tips between what it
+	// serves and the first rate beyond that the ramp tried twice.
+	for _, capacity := range []float64{20, 40, 200} {
+		for _, step := range []time.Duration{3 * time.Second, 10 * time.Second} {
+			o := replay.RampOptions{From: capacity / 10, To: 2 * capacity, Step: step}
+			p, err := recorded.Ramp(o)
+			if err != nil {
+				t.Fatal(err)
+			}
+			var rows []replay.Result
+			w := replay.World{Demand: p.Wishes(), Policies: p.Policies(), Nodes: []replay.NodeConfig{{Capacity: capacity}}, Duration: p.Duration, Seed: 1, Observe: observed(&rows)}
+			if _, err := w.Run(); err != nil {
+				t.Fatal(err)
+			}
+			k := replay.NewKnee(recorded, o, rows)
+			if k.Capacity < 0.85*capacity || k.Capacity > 1.25*capacity || k.Tipping < 0.85*capacity || k.Tipping > 2.3*capacity {
+				t.Errorf("capacity %v, steps of %v:\n%s", capacity, step, k.Text())
+			}
+		}
+	}
 	// Nothing is claimed of what was not exercised.
 	partial := planOf(t, "nebula", pol, 1, time.Minute, replay.Item{})
 	if k := replay.NewKnee(partial, o, nil); k.Unclaimed == "" || !strings.Contains(k.Text(), "no capacity and no knee are claimed") {
@@ -58,5 +72,17 @@ func TestRamp(t *testing.T) {
 		if _, err := replay.RampOf(text); err == nil {
 			t.Errorf("%q is a ramp", text)
 		}
+	}
+}
+
+// observed makes rows of the trials of a world.
+func observed(rows *[]replay.Result) func(replay.Trial) {
+	return func(x replay.Trial) {
+		relation := dissect.RelationFirst
+		if x.Number > 1 {
+			relation = dissect.RelationRetry
+		}
+		r := replay.Result{Attempt: dissect.Attempt{Relation: relation, Outcome: x.Outcome, Late: x.Late}, Due: int64(x.Start), Answered: int64(x.End)}
+		*rows = append(*rows, r)
 	}
 }

@@ -19,7 +19,6 @@ type tried struct {
 	client               uint64
 	node, group          int32
 	number               int32
-	handshake            int64 // round trip of the TCP handshake, -1 = not seen
 	outcome              dissect.Outcome
 	answer               dissect.Answer
 	ended                dissect.SessionEnd
@@ -76,7 +75,7 @@ func gather(a *pipeline.Analysis, p *Plan, service string) (*evidence, error) {
 			return max(ns-e.begin, 1)
 		}
 		e.list = append(e.list, tried{start: t.Start - e.begin, end: at(t.End), answered: at(t.AnsweredAt), session: at(t.SessionEnd), client: hash(t.ClientID),
-			node: node, group: groups[cmp.Or(t.ClientVersion, "all")], number: t.Number, handshake: t.HandshakeRTT, outcome: t.Outcome, answer: t.Answer, ended: t.SessionEnded, relation: t.Relation, late: t.Late, after: t.RetryAfter})
+			node: node, group: groups[cmp.Or(t.ClientVersion, "all")], number: t.Number, outcome: t.Outcome, answer: t.Answer, ended: t.SessionEnded, relation: t.Relation, late: t.Late, after: t.RetryAfter})
 	}
 	return e, nil
 }
@@ -101,13 +100,13 @@ type nodeFit struct {
 	queue     int // 0 = never seen full
 	overload  Overload
 	after     time.Duration
-	protect   float64 // requests/s above which it falls, 0 = never seen
-	protectLo float64 // it was seen to bear so many
-	silent    bool    // falls silently
+	protect   float64       // requests/s above which it falls, 0 = never seen
+	protectLo float64       // it was seen to bear so many
+	silent    bool          // falls silently
 	recovery  time.Duration // after a fall under load
 	fallen    time.Duration // where none came back: the longest that one was seen to be down; recovery is more
-	joined    int64 // first sign of it, where it came later than the others; 0 = there from the beginning
-	unfit     bool  // neither capacity nor limits could be told
+	joined    int64         // first sign of it, where it came later than the others; 0 = there from the beginning
+	unfit     bool          // neither capacity nor limits could be told
 }
 
 // slowdown is a stretch with a part of the capacity.
@@ -161,7 +160,7 @@ func (e *evidence) fit(until int64) *fitted {
 	all := make([][]*tried, e.nodes)
 	arrivals := make([][]int64, e.nodes)
 	first := make([]int64, e.nodes)
-	var latencies, handshakes []int64
+	var latencies []int64
 	lastOf := map[uint64]*tried{}
 	var reattach []int64
 	for i := range e.list {
@@ -192,9 +191,6 @@ func (e *evidence) fit(until int64) *fitted {
 			jobs[n] = append(jobs[n], t)
 			if t.outcome == dissect.OutcomeAccepted {
 				latencies = append(latencies, t.answered-t.start)
-				if t.handshake > 0 {
-					handshakes = append(handshakes, t.handshake)
-				}
 			}
 		}
 		if t.ended == dissect.SessionByNode && t.session > 0 && t.session <= until {
@@ -209,11 +205,8 @@ func (e *evidence) fit(until int64) *fitted {
 	f.rtt = rttDefault
 	lag, spread := int64(0), int64(0) // of requests on their way
 	if k := len(latencies); k > 0 {
-		lag, spread = latencies[k/33], 2*latencies[k/2]
-		if k := len(handshakes); k >= samplesLeast { // that is without the waiting
-			slices.Sort(handshakes)
-			spread = min(spread, 2*handshakes[k*19/20])
-		}
+		lag = latencies[k/33]
+		spread = min(2*latencies[k/2], 4*lag) // where half of them had to wait, the quick ones tell
 		f.rtt = max(time.Duration(lag), rttDefault)
 	}
 	if len(reattach) >= 10 {
