@@ -13,7 +13,7 @@ import (
 // Login is what a client proves itself with. It is given for the run; nothing
 // is ever taken from a capture, and no result holds it.
 type Login struct {
-	User, Password string // SIP
+	User, Password string // SIP, TURN
 	// A Nebula certificate as handshakes carry it, without its public key.
 	certificate, publicKey []byte
 }

@@ -105,6 +105,7 @@ type Asked struct {
 	// answered at once and counts for nothing.
 	Step   bool
 	Life   bool   // a sign of life in a session; a yes is its answer
+	Bad    bool   // it proves nothing, or the wrong thing: refused whatever the load
 	Client uint64 // hash of the identity inside the request, 0 = none
 	Peer   netip.AddrPort
 	head   []byte // the request itself; aliases b
@@ -132,6 +133,37 @@ func FindDialect(name string) (Dialect, bool) {
 		}
 	}
 	return nil, false
+}
+
+// Lacks says which word of a configured node its protocol does not have, and what
+// is said instead; "" = it has them all.
+func Lacks(d Dialect, cfg *NodeConfig) string {
+	says := func(word dissect.Kind) dissect.Kind {
+		who := &Identity{Attempt: 1}
+		asked := d.Serve(d.Request(nil, who))
+		b := d.Answer(nil, &asked, word, 0)
+		for len(b) > 0 {
+			r := d.Read(who, b)
+			if r.Kind != dissect.KindProgress || r.N == 0 {
+				return r.Kind
+			}
+			b = b[r.N:]
+		}
+		return dissect.KindData
+	}
+	throttles := cfg.Rate > 0 || cfg.PerClient > 0 || cfg.Loss || cfg.Capacity > 0 && cfg.Overload == Throttle
+	refuses := cfg.Capacity > 0 && cfg.Overload == Refuse
+	switch {
+	case throttles && says(dissect.KindThrottle) == dissect.KindRefuse:
+		return d.Name() + ` has no word for "later": who is put off is refused`
+	case throttles && says(dissect.KindThrottle) == dissect.KindData:
+		return d.Name() + ` has no word for "later": who is put off hears nothing`
+	case refuses && says(dissect.KindRefuse) == dissect.KindData:
+		return d.Name() + ` has no word for "no": who is refused hears nothing`
+	case cfg.Capacity > 0 && cfg.Overload == Reset && d.Transport() == dissect.UDP:
+		return d.Name() + " has no connection to reset: who is too many hears nothing"
+	}
+	return ""
 }
 
 // DialectFor is how attempts of a protocol are made again. An unknown protocol

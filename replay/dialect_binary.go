@@ -1,6 +1,9 @@
 package replay
 
 import (
+	"crypto/hmac"
+	"crypto/md5"
+	"crypto/sha1"
 	"encoding/binary"
 	"fmt"
 	"net/netip"
@@ -234,12 +237,17 @@ func (tracker) Read(who *Identity, got []byte) Reply {
 	return Reply{}
 }
 
+// trackerConn is a connection id that a test node knows again without having
+// kept it: what is in its upper half has its hash in the lower.
+func trackerConn(high uint64) uint64 { return high<<32 | mix(4, high)>>32 }
+
 func (tracker) Serve(b []byte) Asked {
 	switch {
 	case len(b) == 16 && binary.BigEndian.Uint64(b) == trackerMagic && binary.BigEndian.Uint32(b[8:]) == 0:
 		return Asked{N: len(b), Kind: dissect.KindRequest, Step: true, head: b}
 	case len(b) >= 98 && binary.BigEndian.Uint32(b[8:]) == 1:
-		return Asked{N: len(b), Kind: dissect.KindRequest, Client: hash(b[36:56]), head: b}
+		id := binary.BigEndian.Uint64(b)
+		return Asked{N: len(b), Kind: dissect.KindRequest, Client: hash(b[36:56]), Bad: id != trackerConn(id>>32), head: b}
 	}
 	return Asked{}
 }
@@ -251,14 +259,15 @@ func (tracker) Answer(dst []byte, to *Asked, say dissect.Kind, _ time.Duration) 
 		return append(append(append(dst, 0, 0, 0, 3), txn...), "overloaded"...)
 	case to.Step:
 		dst = append(append(dst, 0, 0, 0, 0), txn...)
-		return binary.BigEndian.AppendUint64(dst, mix(4, hash(txn)))
+		return binary.BigEndian.AppendUint64(dst, trackerConn(hash(txn)>>32))
 	}
 	return append(append(append(dst, 0, 0, 0, 1), txn...), 0, 0, 7, 8, 0, 0, 0, 0, 0, 0, 0, 1) // 1800 s, one seeder
 }
 
 // stun is a Binding request, or the Allocate of TURN (RFC 5389, RFC 5766;
-// protocols.md section E). There is no integrity: a server that wants
-// credentials says 401 and is reported as refusing.
+// protocols.md section E). There is no integrity but where a server asks for it
+// and a login was given for the run (long-term credentials, RFC 5389 section
+// 10.2); without one a 401 is a no.
 type stun struct{ allocate bool }
 
 const stunCookie = 0x2112a442
@@ -273,7 +282,7 @@ func (s stun) Name() string {
 func (stun) Transport() dissect.Transport { return dissect.UDP }
 func (s stun) Work() string {
 	if s.allocate {
-		return "the allocation of a relay without credentials; no permission is asked for and nothing is relayed"
+		return "the allocation of a relay, proven as far as credentials were given; no permission is asked for and nothing is relayed"
 	}
 	return "a binding; no relay is allocated, so nothing is said about a TURN server's capacity"
 }
@@ -286,7 +295,10 @@ func (stun) Repeat(k int) time.Duration {
 	return 500 * time.Millisecond * (1<<k - 1)
 }
 
-func (s stun) Request(dst []byte, who *Identity) []byte {
+func (s stun) Request(dst []byte, who *Identity) []byte { return s.request(dst, who, nil, nil) }
+
+// request appends a request; with a realm it is proven by the login.
+func (s stun) request(dst []byte, who *Identity, realm, nonce []byte) []byte {
 	at := len(dst)
 	kind := uint16(1)
 	switch {
@@ -305,11 +317,61 @@ func (s stun) Request(dst []byte, who *Identity) []byte {
 	}
 	const name = "squall\x00\x00" // padded
 	dst = append(append(dst, 0x80, 0x22, 0, 6), name...)
+	if realm != nil {
+		dst = appendAttribute(dst, stunUsername, []byte(who.Login.User))
+		dst = appendAttribute(dst, stunRealm, realm)
+		dst = appendAttribute(dst, stunNonce, nonce)
+		return appendProof(dst, at, &who.Login, realm)
+	}
 	binary.BigEndian.PutUint16(dst[at+2:], uint16(len(dst)-at-20))
 	return dst
 }
 
-func (stun) Read(who *Identity, got []byte) Reply {
+// Attributes of STUN.
+const (
+	stunUsername  = 0x06
+	stunIntegrity = 0x08
+	stunError     = 0x09
+	stunRealm     = 0x14
+	stunNonce     = 0x15
+)
+
+func appendAttribute(dst []byte, kind uint16, value []byte) []byte {
+	dst = binary.BigEndian.AppendUint16(dst, kind)
+	dst = binary.BigEndian.AppendUint16(dst, uint16(len(value)))
+	return append(append(dst, value...), make([]byte, -len(value)&3)...)
+}
+
+// attribute is the value of the first attribute of a kind, and where the
+// attribute begins; nil = there is none.
+func attribute(message []byte, kind uint16) (value []byte, at int) {
+	for at = 20; at+4 <= len(message); {
+		n := int(binary.BigEndian.Uint16(message[at+2:]))
+		if binary.BigEndian.Uint16(message[at:]) == kind && at+4+n <= len(message) {
+			return message[at+4 : at+4+n], at
+		}
+		at += 4 + (n+3)&^3
+	}
+	return nil, 0
+}
+
+// appendProof ends the message that begins at at with a MESSAGE-INTEGRITY.
+func appendProof(dst []byte, at int, l *Login, realm []byte) []byte {
+	text := len(dst)
+	dst = append(dst, 0, stunIntegrity, 0, sha1.Size)
+	binary.BigEndian.PutUint16(dst[at+2:], uint16(len(dst)+sha1.Size-at-20)) // as if the rest were there
+	return stunProof(dst, dst[at:text], l, realm)
+}
+
+// stunProof appends what proves text with a login (RFC 5389 section 15.4).
+func stunProof(dst, text []byte, l *Login, realm []byte) []byte {
+	key := md5.Sum(fmt.Appendf(nil, "%s:%s:%s", l.User, realm, l.Password))
+	h := hmac.New(sha1.New, key[:])
+	h.Write(text)
+	return h.Sum(dst)
+}
+
+func (s stun) Read(who *Identity, got []byte) Reply {
 	if len(got) < 20 || binary.BigEndian.Uint32(got[4:]) != stunCookie || binary.BigEndian.Uint64(got[8:]) != who.fresh(0) ||
 		binary.BigEndian.Uint32(got[16:]) != uint32(who.fresh(1)) {
 		return Reply{}
@@ -319,18 +381,22 @@ func (stun) Read(who *Identity, got []byte) Reply {
 		return Reply{N: len(got), Kind: dissect.KindAccept}
 	case 0x0111, 0x0113, 0x0114:
 		r := Reply{N: len(got), Kind: dissect.KindRefuse}
-		for a := got[20:]; len(a) >= 8; {
-			n := int(binary.BigEndian.Uint16(a[2:]))
-			if binary.BigEndian.Uint16(a) == 9 && n >= 4 {
-				switch int(a[6]&7)*100 + int(a[7]) {
-				case 300:
-					r.Kind = dissect.KindRedirect
-				case 486, 508:
-					r.Kind = dissect.KindThrottle
-				}
-				break
+		code, _ := attribute(got, stunError)
+		if len(code) < 4 {
+			return r
+		}
+		switch int(code[2]&7)*100 + int(code[3]) {
+		case 300:
+			r.Kind = dissect.KindRedirect
+		case 486, 508:
+			r.Kind = dissect.KindThrottle
+		case 401:
+			realm, _ := attribute(got, stunRealm)
+			nonce, _ := attribute(got, stunNonce)
+			if who.leg == 0 && who.Login.User != "" && realm != nil && nonce != nil {
+				who.leg++
+				r.Kind, r.Next = dissect.KindChallenge, s.request(nil, who, realm, nonce)
 			}
-			a = a[min(4+(n+3)&^3, len(a)):]
 		}
 		return r
 	}

@@ -243,12 +243,11 @@ func sipUser(who *Identity) (user, domain string) {
 	return user, domain
 }
 
-// digest answers a challenge (RFC 7616 section 3.4); "" if it is none that can
-// be answered.
-func digest(challenge, uri string, who *Identity) string {
-	kind, rest, _ := strings.Cut(challenge, " ")
+// digestFields reads the fields of a digest header, nil if it is none.
+func digestFields(value string) map[string]string {
+	kind, rest, _ := strings.Cut(value, " ")
 	if !strings.EqualFold(kind, "Digest") {
-		return ""
+		return nil
 	}
 	p := map[string]string{}
 	for rest != "" {
@@ -264,13 +263,26 @@ func digest(challenge, uri string, who *Identity) string {
 		}
 		p[strings.ToLower(strings.TrimSpace(name))] = strings.TrimSpace(value)
 	}
-	var sum func(string) string
-	switch strings.ToUpper(p["algorithm"]) {
+	return p
+}
+
+// digestSum is the hash of an algorithm's name, nil = not known.
+func digestSum(algorithm string) func(string) string {
+	switch strings.ToUpper(algorithm) {
 	case "", "MD5":
-		sum = func(s string) string { return fmt.Sprintf("%x", md5.Sum([]byte(s))) }
+		return func(s string) string { return fmt.Sprintf("%x", md5.Sum([]byte(s))) }
 	case "SHA-256":
-		sum = func(s string) string { return fmt.Sprintf("%x", sha256.Sum256([]byte(s))) }
-	default:
+		return func(s string) string { return fmt.Sprintf("%x", sha256.Sum256([]byte(s))) }
+	}
+	return nil
+}
+
+// digest answers a challenge (RFC 7616 section 3.4); "" if it is none that can
+// be answered.
+func digest(challenge, uri string, who *Identity) string {
+	p := digestFields(challenge)
+	sum := digestSum(p["algorithm"])
+	if p == nil || sum == nil {
 		return ""
 	}
 	user, _ := sipUser(who)
@@ -355,10 +367,15 @@ func (sip) Answer(dst []byte, to *Asked, say dissect.Kind, retryAfter time.Durat
 	default:
 		dst = append(dst, "200 OK\r\nExpires: 3600\r\n"...)
 	}
-	dst = append(append(dst, "Via: "...), header(to.head, "Via", "v")...)
-	dst = append(append(dst, "\r\nFrom: "...), header(to.head, "From", "f")...)
-	dst = append(append(dst, "\r\nTo: "...), header(to.head, "To", "t")...)
-	dst = append(append(dst, ";tag=node\r\nCall-ID: "...), header(to.head, "Call-ID", "i")...)
-	dst = append(append(dst, "\r\nCSeq: "...), header(to.head, "CSeq")...)
+	return sipEcho(dst, to.head)
+}
+
+// sipEcho ends an answer with what it repeats of its request.
+func sipEcho(dst, request []byte) []byte {
+	dst = append(append(dst, "Via: "...), header(request, "Via", "v")...)
+	dst = append(append(dst, "\r\nFrom: "...), header(request, "From", "f")...)
+	dst = append(append(dst, "\r\nTo: "...), header(request, "To", "t")...)
+	dst = append(append(dst, ";tag=node\r\nCall-ID: "...), header(request, "Call-ID", "i")...)
+	dst = append(append(dst, "\r\nCSeq: "...), header(request, "CSeq")...)
 	return append(dst, "\r\nServer: squall-testnode\r\nContent-Length: 0\r\n\r\n"...)
 }

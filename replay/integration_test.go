@@ -52,6 +52,17 @@ func realNodes() []realNode {
 			}},
 		{name: "coturn, binding", dialect: "stun", programs: []string{"turnserver"}, debian: "coturn", command: coturn},
 		{name: "coturn, allocation", dialect: "turn", programs: []string{"turnserver"}, debian: "coturn", command: coturn},
+		{name: "coturn, allocation with a login", dialect: "turn", programs: []string{"turnserver"}, debian: "coturn",
+			prepare: func(*testing.T, string) []replay.Login { return []replay.Login{{User: "phone", Password: "secret"}} },
+			command: func(dir string, port uint16) []string {
+				var args []string
+				for _, a := range coturn(dir, port) {
+					if a != "--no-auth" {
+						args = append(args, a)
+					}
+				}
+				return append(args, "--lt-cred-mech", "--user", "phone:secret", "--realm", "example.org", "--user-quota", "0")
+			}},
 		{name: "opentracker", dialect: "bt-tracker", programs: []string{"opentracker"}, debian: "opentracker", prepare: whitelist, tcp: true,
 			command: func(dir string, port uint16) []string {
 				return []string{"opentracker", "-i", "127.0.0.1", "-p", fmt.Sprint(port), "-P", fmt.Sprint(port), "-d", dir, "-w", "list"}

@@ -293,7 +293,7 @@ func (w *World) Check() error {
 	}
 	for _, e := range w.Script {
 		if e.Node >= len(w.Nodes) {
-			return fmt.Errorf("script: %v: there are %d nodes", e, len(w.Nodes))
+			return fmt.Errorf("script: %v: the last one is node %d", e, len(w.Nodes))
 		}
 	}
 	return nil

@@ -338,7 +338,7 @@ else's packets; on the wire itself answers are as quick as they are.`,
 	f.DurationVar(&keepalive, "keepalive", 0, "how often a TCP session shows life, in the time of the recording, 0 = as recorded, else 20s")
 	f.DurationVar(&reattach, "reattach", 0, "within which a lost session is wished for again, 0 = 2s")
 	f.BoolVar(&netem, "netem", false, "clients hear their nodes as late as the recorded round trips had it (plan --round-trips)")
-	f.StringVar(&credentials, "credentials", "", "file of logins for the clients in turn: lines user:password (SIP), or certificates of Nebula (.crt)")
+	f.StringVar(&credentials, "credentials", "", "file of logins for the clients in turn: lines user:password (SIP, TURN), or certificates of Nebula (.crt)")
 	f.StringVar(&bind, "bind", "", "network of the clients' own addresses")
 	f.Uint64Var(&seed, "seed", 1, "of everything that is drawn")
 	f.StringVarP(&dir, "output", "o", "", "directory that keeps every attempt and the manifest, for squall compare")
@@ -516,7 +516,6 @@ func dryRun(w io.Writer, r *replay.Runner, format string, allow []string, window
 		for _, e := range r.Script {
 			fmt.Fprintf(w, "| trigger | %v |\n", e)
 		}
-		fmt.Fprint(w, "")
 		fmt.Fprintf(w, "| exercised | %s |\n| policies | %s |\n", strings.Join(r.Plan.Exercises(), "; "), r.Plan.Trust())
 		fmt.Fprintf(w, "| path | %s |\n| window | %s |\n| abort contact | %s |\n", strings.Join(paths(r.Targets), "<br>"), cmp.Or(window, "_from, to_"), cmp.Or(contact, "_name, number_"))
 		fmt.Fprint(w, "| abort | Ctrl-C stops sending within 100 ms; it stops by itself at a cap, when the targets collapse, and when a target withdraws its consent |\n| rollback | nothing is changed on this host; sessions end with the run, registrations by their own lifetime |\n")

@@ -51,7 +51,7 @@ func (n *nodeFlags) parse() (err error) {
 }
 
 func testnodeCommand() *cobra.Command {
-	var listen, protocol, control, trigger string
+	var listen, protocol, control, trigger, credentials string
 	var nodes int
 	var kind nodeFlags
 	var seed uint64
@@ -75,6 +75,15 @@ JSON (GET /nodes), and takes orders (POST /do: 'node 2 down', 'all capacity 0.3'
 			if !ok {
 				return exitError{exitUsage, fmt.Errorf("--protocol %q: there are %s", protocol, dialectNames())}
 			}
+			if credentials != "" {
+				logins, err := readCredentials(credentials)
+				if err == nil {
+					d, err = replay.WithLogins(d, logins)
+				}
+				if err != nil {
+					return exitError{exitUsage, err}
+				}
+			}
 			at, err := netip.ParseAddrPort(listen)
 			if err != nil {
 				return exitError{exitUsage, fmt.Errorf("--listen %q: want ADDRESS:PORT", listen)}
@@ -89,7 +98,7 @@ JSON (GET /nodes), and takes orders (POST /do: 'node 2 down', 'all capacity 0.3'
 			}
 			for _, e := range script {
 				if err == nil && e.Node >= nodes {
-					err = fmt.Errorf("--trigger: %v: there are %d nodes", e, nodes)
+					err = fmt.Errorf("--trigger: %v: the last one is node %d", e, nodes)
 				}
 			}
 			if err != nil {
@@ -102,6 +111,9 @@ JSON (GET /nodes), and takes orders (POST /do: 'node 2 down', 'all capacity 0.3'
 				script[i].At = time.Duration(float64(script[i].At) / speed)
 			}
 			node := kind.cfg.Faster(speed)
+			if lacks := replay.Lacks(d, &node); lacks != "" {
+				fmt.Fprintf(cmd.ErrOrStderr(), "squall: %s\n", lacks)
+			}
 			var list []testnode.Config
 			for i := range nodes {
 				one := at
@@ -151,6 +163,7 @@ JSON (GET /nodes), and takes orders (POST /do: 'node 2 down', 'all capacity 0.3'
 	f := cmd.Flags()
 	f.StringVar(&listen, "listen", "127.0.0.1:7001", "address of the first node; port 0: any")
 	f.StringVar(&protocol, "protocol", "tcp", dialectNames())
+	f.StringVar(&credentials, "credentials", "", "file of lines user:password: sip and turn challenge every request (digest, long-term credentials)")
 	f.IntVar(&nodes, "nodes", 1, "how many, on consecutive ports")
 	f.StringVar(&control, "control", "", "loopback ADDRESS:PORT of the control")
 	f.StringVar(&trigger, "trigger", "", "script, or @FILE, that begins with the nodes: 'at 30s: node 2 down'")

@@ -54,7 +54,7 @@ func (c *Cluster) Addrs() (a []netip.AddrPort) {
 // Do makes an event happen to its node, or to all.
 func (c *Cluster) Do(e replay.Event) error {
 	if e.Node >= len(c.nodes) {
-		return fmt.Errorf("%v: there are %d nodes", e, len(c.nodes))
+		return fmt.Errorf("%v: the last one is node %d", e, len(c.nodes))
 	}
 	for i, n := range c.nodes {
 		if e.Node < 0 || e.Node == i {
@@ -103,13 +103,30 @@ func (c *Cluster) Control(at netip.AddrPort) (netip.AddrPort, error) {
 	mux.HandleFunc("GET /metrics", c.metrics)
 	mux.HandleFunc("GET /nodes", c.list)
 	mux.HandleFunc("POST /do", c.order)
-	c.ln, c.http = l, &http.Server{Handler: mux, ReadHeaderTimeout: 5 * time.Second}
+	c.ln, c.http = l, &http.Server{Handler: fromHere(mux), ReadHeaderTimeout: 5 * time.Second}
 	c.wg.Add(1)
 	go func() {
 		defer c.wg.Done()
 		c.http.Serve(l)
 	}()
 	return l.Addr().(*net.TCPAddr).AddrPort(), nil
+}
+
+// fromHere refuses what a page in a browser of this machine may ask: a name that
+// somebody points to loopback, a form of another site.
+func fromHere(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		host, _, err := net.SplitHostPort(r.Host)
+		if err != nil {
+			host = r.Host
+		}
+		at, err := netip.ParseAddr(strings.Trim(host, "[]"))
+		if host != "localhost" && (err != nil || !at.Unmap().IsLoopback()) || r.Header.Get("Origin") != "" {
+			http.Error(w, "the control is asked by its loopback address, from no web page", http.StatusForbidden)
+			return
+		}
+		next.ServeHTTP(w, r)
+	})
 }
 
 // Stop stops the nodes and the control; no goroutine is left.

@@ -43,17 +43,17 @@ type Config struct {
 
 // Counters are what a node itself counted since its start.
 type Counters struct {
-	Connections int64 // TCP connections taken
-	Requests    int64 // that could be read
-	Accepted    int64
-	Refused     int64
-	Throttled   int64
-	Dropped     int64 // no answer: queue full, shed, or fallen
-	Resets      int64
-	Strange     int64 // bytes that are not the node's protocol
-	Falls       int64 // self-protections and crashes
-	Sessions    int64 // now (TCP)
-	Waiting     int64 // now
+	Connections int64 `json:"connections"` // TCP connections taken
+	Requests    int64 `json:"requests"`    // that could be read
+	Accepted    int64 `json:"accepted"`
+	Refused     int64 `json:"refused"`
+	Throttled   int64 `json:"throttled"`
+	Dropped     int64 `json:"dropped"` // no answer: queue full, shed, or fallen
+	Resets      int64 `json:"resets"`
+	Strange     int64 `json:"strange"`  // bytes that are not the node's protocol
+	Falls       int64 `json:"falls"`    // self-protections and crashes
+	Sessions    int64 `json:"sessions"` // now (TCP)
+	Waiting     int64 `json:"waiting"`  // now
 }
 
 // Node is a running stand-in: one thread that waits for its sockets and for
@@ -521,6 +521,11 @@ func (n *Node) ask(asked *replay.Asked, c *conn, local netip.Addr, key uint64) (
 	j := n.newJob()
 	j.asked, j.conn, j.local, j.key = *asked, c, local, key
 	ref := j.ref
+	if asked.Bad {
+		n.say(j, dissect.KindRefuse)
+		n.release(j)
+		return false
+	}
 	client := int64(asked.Client)
 	if client == 0 {
 		client = int64(maphash.Comparable(n.seed, asked.Peer.Addr()))

@@ -301,8 +301,22 @@ func TestControl(t *testing.T) {
 	if code, msg := post("node 2 down"); code != 200 {
 		t.Error(code, msg)
 	}
-	if code, msg := post("node 3 down"); code != 400 || !strings.Contains(msg, "there are 2 nodes") {
+	if code, msg := post("node 3 down"); code != 400 || !strings.Contains(msg, "the last one is node 2") {
 		t.Error(code, msg)
+	}
+	for _, alien := range []func(*http.Request){
+		func(r *http.Request) { r.Host = "rebound.example:80" },
+		func(r *http.Request) { r.Header.Set("Origin", "http://site.example") },
+	} {
+		r, _ := http.NewRequest("POST", "http://"+at.String()+"/do", strings.NewReader("node 1 down"))
+		alien(r)
+		answer, err := web.Do(r)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if answer.Body.Close(); answer.StatusCode != http.StatusForbidden {
+			t.Errorf("a web page gives orders: %v", answer.Status)
+		}
 	}
 	var rows []struct{ State string }
 	if err := json.Unmarshal([]byte(get("/nodes")), &rows); err != nil || len(rows) != 2 || rows[0].State != "up" || rows[1].State != "silent" {
