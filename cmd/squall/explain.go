@@ -25,7 +25,7 @@ first, with display filters for tshark and Wireshark.
 --at asks about the finding of another moment, --node about one node: what became
 of it, who came from where, what its role cost it.`,
 		Example: `  squall explain outage.pcapng.gz
-  squall explain outage.pcap --at 16:04:30 --node 198.51.100.4
+  squall explain outage.pcap --at 16:01:00 --node 198.51.100.2
   squall analyze outage.pcap -o outage && squall explain outage -T markdown -w why.md`,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			look, err := lookOf(cmd, colour)

@@ -72,10 +72,10 @@ their payload, without what their clients call themselves.
 Of several taps (NAME=FILE) each gets a file of its own, OUT-NAME.pcapng, with the
 clocks set right; with --anonymize they are called tap1, tap2 and so on.`,
 		Example: `  squall extract outage.pcapng.gz --finding 1 --from onset-60s --to onset+60s -w onset.pcapng
-  squall extract outage.pcap --where 'attempt_outcome == "throttled"' -w busy.pcapng
+  squall extract outage.pcap --where 'attempt_outcome == "refused"' -w refused.pcapng
   squall extract outage.pcap --node 198.51.100.2:5060 --clients 10% -w sample.pcapng.zst
   head -c 32 /dev/urandom > key; squall extract outage.pcap --where true --anonymize key -w share.pcapng.zst
-  squall extract kept --attempt 00c3a1f28e4dd9b7 -w - | tshark -r -`,
+  squall extract kept --attempt 1f9cc6c4a4414d06 -w - | tshark -r -`,
 		Args: cobra.ArbitraryArgs,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if out == "" {

@@ -38,6 +38,8 @@ of several named pipes at once, each a tap of its own. Every two seconds, in the
 time of the packets, it judges the last --horizon: a finding is told as
 provisional after a few bad seconds, as confirmed once it meets the thresholds
 of squall analyze, and when it is over. A provisional one may be withdrawn.
+It ends with its input; a named pipe of mkfifo outlives its writers, so that one
+that comes back goes on: Ctrl-C ends that.
 
 Clocks of several taps are compared by the packets that two of them see, and a tap
 that disagrees with the first is told, with a bound; its times are not changed.
