@@ -274,13 +274,10 @@ func (u until) Intent(i *dissect.Intent) {
 func (c *Case) earlier(a *pipeline.Analysis) ([]Policy, error) {
 	split := c.ev.begin + c.split
 	whole := storm.NewState(storm.Config{})
-	var mu sync.Mutex
 	var parts []*storm.State
 	err := a.Visit(func(int) dissect.Visitor {
 		s := storm.NewState(storm.Config{})
-		mu.Lock()
 		parts = append(parts, s)
-		mu.Unlock()
 		return until{s, split}
 	})
 	if err != nil {

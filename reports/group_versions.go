@@ -4,7 +4,6 @@ import (
 	"cmp"
 	"slices"
 	"strings"
-	"sync"
 
 	"squall/dissect"
 	"squall/dissect/storm"
@@ -44,12 +43,11 @@ type versionKey struct {
 	group            string
 }
 
-// versioning counts one partition.
+// versioning counts what one worker sees.
 type versioning struct {
 	groups *Groups
 	by     map[versionKey]*GroupVersion
 	seen   map[versionKey]bool // in which the client in hand was counted
-	guard  *sync.Mutex
 	whole  map[versionKey]*GroupVersion
 }
 
@@ -79,8 +77,6 @@ func (g *versioning) Attempt(a *dissect.Attempt) {
 }
 
 func (g *versioning) Done() {
-	g.guard.Lock()
-	defer g.guard.Unlock()
 	for k, v := range g.by {
 		w := g.whole[k]
 		if w == nil {
@@ -108,10 +104,9 @@ func groupVersions(r *Results) (out []GroupVersion, err error) {
 	for _, p := range report.Policies {
 		family[[2]string{p.Service, p.Group}] = p.Family
 	}
-	var guard sync.Mutex
 	whole := map[versionKey]*GroupVersion{}
 	if err = r.Analysis.Visit(func(int) dissect.Visitor {
-		return &versioning{groups: r.Groups, by: map[versionKey]*GroupVersion{}, seen: map[versionKey]bool{}, guard: &guard, whole: whole}
+		return &versioning{groups: r.Groups, by: map[versionKey]*GroupVersion{}, seen: map[versionKey]bool{}, whole: whole}
 	}); err != nil {
 		return nil, err
 	}

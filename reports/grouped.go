@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"slices"
 	"strings"
-	"sync"
 
 	"squall/dissect"
 	"squall/dissect/storm"
@@ -46,14 +45,13 @@ type hitKey struct {
 	group string
 }
 
-// hits counts, for one partition, the clients of each group that tried while a
+// hits counts, of those that one worker sees, the clients of each group that tried while a
 // finding lasted, and those that failed.
 type hits struct {
 	groups    *Groups
 	by        map[string][]found // of each service
 	stand     map[found]hitStand // of the client in hand
 	of        map[found]map[hitKey]*hit
-	whole     *sync.Mutex
 	wholeHits map[found]map[hitKey]*hit
 }
 
@@ -96,8 +94,6 @@ func (h *hits) leave() {
 
 func (h *hits) Done() {
 	h.leave()
-	h.whole.Lock()
-	defer h.whole.Unlock()
 	for s, by := range h.of {
 		if h.wholeHits[s] == nil {
 			h.wholeHits[s] = map[hitKey]*hit{}
@@ -126,10 +122,9 @@ func hitsOf(r *Results) (map[found][]hit, error) {
 			by[s.service] = append(by[s.service], s)
 		}
 	}
-	var guard sync.Mutex
 	whole := map[found]map[hitKey]*hit{}
 	if err := r.Analysis.Visit(func(int) dissect.Visitor {
-		return &hits{groups: r.Groups, by: by, stand: map[found]hitStand{}, of: map[found]map[hitKey]*hit{}, whole: &guard, wholeHits: whole}
+		return &hits{groups: r.Groups, by: by, stand: map[found]hitStand{}, of: map[found]map[hitKey]*hit{}, wholeHits: whole}
 	}); err != nil {
 		return nil, err
 	}
@@ -248,12 +243,11 @@ func (t *groupTimes) merge(o *groupTimes) {
 	}
 }
 
-// grouping counts one partition.
+// grouping counts what one worker sees.
 type grouping struct {
 	groups *Groups
 	groupTimes
 	seen  map[groupKey]bool // in which the client in hand was counted
-	guard *sync.Mutex
 	whole *groupTimes
 }
 
@@ -279,8 +273,6 @@ func (g *grouping) Attempt(a *dissect.Attempt) {
 }
 
 func (g *grouping) Done() {
-	g.guard.Lock()
-	defer g.guard.Unlock()
 	g.whole.merge(&g.groupTimes)
 }
 
@@ -288,10 +280,9 @@ func groupTimeline(r *Results) (out []GroupWindow, err error) {
 	if r.Groups == nil {
 		return nil, nil
 	}
-	var guard sync.Mutex
 	whole := &groupTimes{by: map[groupKey]*GroupWindow{}}
 	if err = r.Analysis.Visit(func(int) dissect.Visitor {
-		return &grouping{groups: r.Groups, groupTimes: groupTimes{by: map[groupKey]*GroupWindow{}}, seen: map[groupKey]bool{}, guard: &guard, whole: whole}
+		return &grouping{groups: r.Groups, groupTimes: groupTimes{by: map[groupKey]*GroupWindow{}}, seen: map[groupKey]bool{}, whole: whole}
 	}); err != nil {
 		return nil, err
 	}

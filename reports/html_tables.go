@@ -8,7 +8,6 @@ import (
 	"slices"
 	"strconv"
 	"strings"
-	"sync"
 
 	"squall/dissect"
 	"squall/dissect/storm"
@@ -106,13 +105,10 @@ func newFirstRows(r *Results, report *storm.Report, limit int) (*firstRows, erro
 	if v := &report.Verdict; v.Class != storm.Calm && v.Onset > report.Begin {
 		from, all.note = v.Onset, "from the onset on"
 	}
-	var guard sync.Mutex
 	var parts []*firstVisitor
 	err := r.Analysis.Visit(func(int) dissect.Visitor {
 		v := &firstVisitor{from: from, limit: limit, lastAttempt: math.MaxInt64, lastIntent: math.MaxInt64}
-		guard.Lock()
 		parts = append(parts, v)
-		guard.Unlock()
 		return v
 	})
 	for _, v := range parts {

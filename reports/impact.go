@@ -7,7 +7,6 @@ import (
 	"math/bits"
 	"slices"
 	"strings"
-	"sync"
 
 	"squall/dissect"
 	"squall/dissect/storm"
@@ -81,7 +80,7 @@ func (d durations) quantile(q float64) int64 {
 
 type impactKey struct{ service, by, group string }
 
-// impacts counts for one partition; all of it adds up.
+// impacts counts what one worker sees; all of it adds up.
 type impacts struct {
 	groups *Groups
 	end    int64
@@ -95,7 +94,6 @@ type impacts struct {
 }
 
 type impactSum struct {
-	mu     sync.Mutex
 	by     map[impactKey]*Impact
 	locked map[string]lockouts
 }
@@ -258,8 +256,6 @@ func tally(yes bool) int64 {
 
 func (m *impacts) Done() {
 	m.leave()
-	m.whole.mu.Lock()
-	defer m.whole.mu.Unlock()
 	for service, l := range m.locked {
 		all := m.whole.locked[service]
 		if all == nil {

@@ -13,12 +13,16 @@ import (
 	"squall/dissect"
 )
 
-// Visit runs one visitor per partition, partitions in parallel; within one,
-// clients come in the order of their ids. A visitor with a method Done is told
-// when its partition is over.
-func (x *Result) Visit(workers int, newVisitor func(partition int) dissect.Visitor) error {
-	return x.parts(workers, func(number int, p *part) {
-		v := newVisitor(number)
+// Visit runs one visitor per worker, in parallel; they are made one after the
+// other. Which clients one sees, and in which order, is left to chance; each client
+// is seen once. A visitor with a method Done is told when there are no more.
+func (x *Result) Visit(workers int, newVisitor func(worker int) dissect.Visitor) error {
+	visitors := make([]dissect.Visitor, max(workers, 1))
+	for w := range visitors {
+		visitors[w] = newVisitor(w)
+	}
+	err := x.parts(workers, func(w, _ int, p *part) {
+		v := visitors[w]
 		var a dissect.Attempt
 		for i := range p.clients {
 			c := &p.clients[i]
@@ -34,10 +38,13 @@ func (x *Result) Visit(workers int, newVisitor func(partition int) dissect.Visit
 				}
 			}
 		}
+	})
+	for _, v := range visitors {
 		if d, ok := v.(interface{ Done() }); ok {
 			d.Done()
 		}
-	})
+	}
+	return err
 }
 
 func (x *Result) fillOf(p *part, w *related, a *dissect.Attempt) {
@@ -46,7 +53,7 @@ func (x *Result) fillOf(p *part, w *related, a *dissect.Attempt) {
 }
 
 // parts finishes all partitions, several at a time, in no particular order.
-func (x *Result) parts(workers int, visit func(number int, p *part)) error {
+func (x *Result) parts(workers int, visit func(worker, number int, p *part)) error {
 	var next atomic.Int32
 	errs := make([]error, max(workers, 1))
 	var wg sync.WaitGroup
@@ -62,7 +69,7 @@ func (x *Result) parts(workers int, visit func(number int, p *part)) error {
 				}
 				p, err := x.part(n, scratch)
 				if errs[w] = err; err == nil {
-					visit(n, p)
+					visit(w, n, p)
 				}
 			}
 		}()
@@ -108,7 +115,7 @@ func (x *Result) Attempts(workers int) iter.Seq2[*dissect.Attempt, error] {
 		defer s.spool.close()
 		var clients [Partitions][]dissect.Client
 		services := newTexts()
-		err := x.parts(workers, func(number int, p *part) {
+		err := x.parts(workers, func(_, number int, p *part) {
 			for i := range p.clients {
 				clients[number] = append(clients[number], p.clients[i].Client)
 			}
@@ -150,7 +157,7 @@ func (x *Result) Intents(workers int) iter.Seq2[*dissect.Intent, error] {
 			unpack: func(u *unpacker, in *dissect.Intent) { unpackIntent(u, in, texts) },
 			less:   func(a, b *dissect.Intent) bool { return a.Start < b.Start || a.Start == b.Start && a.ID < b.ID }}
 		defer s.spool.close()
-		err := x.parts(workers, func(number int, p *part) {
+		err := x.parts(workers, func(_, number int, p *part) {
 			all := slices.Clone(p.intents)
 			slices.SortFunc(all, func(a, b dissect.Intent) int {
 				return cmp.Or(cmp.Compare(a.Start, b.Start), cmp.Compare(a.ID, b.ID))

@@ -16,7 +16,7 @@ type rows interface {
 	Attempts(workers int) iter.Seq2[*dissect.Attempt, error]
 	Intents(workers int) iter.Seq2[*dissect.Intent, error]
 	Walk(func(c *dissect.Client, attempts iter.Seq[*dissect.Attempt]) bool) error
-	Visit(workers int, newVisitor func(partition int) dissect.Visitor) error
+	Visit(workers int, newVisitor func(worker int) dissect.Visitor) error
 	Save(io.Writer) error
 	Close() error
 }
@@ -140,7 +140,7 @@ func (g *given) Walk(visit func(*dissect.Client, iter.Seq[*dissect.Attempt]) boo
 	return nil
 }
 
-func (g *given) Visit(_ int, newVisitor func(partition int) dissect.Visitor) error {
+func (g *given) Visit(_ int, newVisitor func(worker int) dissect.Visitor) error {
 	v := newVisitor(0)
 	for _, n := range g.byID() {
 		c := g.clients[n]

@@ -21,8 +21,8 @@ import (
 
 const (
 	// shards is fixed: which engine sees a packet never depends on -j.
-	shards       = 32
-	flowsByShard = 1 << 15 // DefaultFlows / shards
+	shards       = 16
+	flowsByShard = 1 << 16 // DefaultFlows / shards
 	queued       = 4       // batches before each worker
 )
 
@@ -440,7 +440,8 @@ func (a *Analysis) Clients() iter.Seq2[*storm.Client, error] {
 	}
 }
 
-// Visit hands everything to one visitor per partition, in parallel.
-func (a *Analysis) Visit(newVisitor func(partition int) dissect.Visitor) error {
+// Visit hands everything to one visitor per worker, in parallel. They are made one
+// after the other; which clients one sees, and in which order, is left to chance.
+func (a *Analysis) Visit(newVisitor func(worker int) dissect.Visitor) error {
 	return a.result.Visit(a.workers, newVisitor)
 }

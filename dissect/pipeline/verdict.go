@@ -4,7 +4,6 @@ import (
 	"maps"
 	"slices"
 	"strings"
-	"sync"
 
 	"squall/dissect"
 	"squall/dissect/storm"
@@ -35,13 +34,16 @@ func (a *Analysis) Judge(cfg storm.Config) (*storm.Report, error) {
 // State counts everything that the run found; its Report, with what Quality
 // says, is the judgement.
 func (a *Analysis) State(cfg storm.Config) (*storm.State, error) {
-	idle := &states{cfg: cfg}
-	err := a.Visit(func(int) dissect.Visitor { return &counting{idle.take(), idle} })
+	var parts []*storm.State
+	err := a.Visit(func(int) dissect.Visitor {
+		parts = append(parts, storm.NewState(cfg))
+		return parts[len(parts)-1]
+	})
 	if err != nil {
 		return nil, err
 	}
-	whole := idle.take()
-	for _, s := range idle.list {
+	whole := parts[0]
+	for _, s := range parts[1:] {
 		whole.Merge(s)
 	}
 	if cfg.Baseline == nil {
@@ -53,38 +55,6 @@ func (a *Analysis) State(cfg storm.Config) (*storm.State, error) {
 	}
 	q := a.Quality()
 	return whole, whole.Against(b, &q)
-}
-
-// states count one partition after the other: there are as many as workers, and
-// little is to be joined at the end.
-type states struct {
-	cfg  storm.Config
-	mu   sync.Mutex
-	list []*storm.State
-}
-
-func (p *states) take() *storm.State {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	n := len(p.list)
-	if n == 0 {
-		return storm.NewState(p.cfg)
-	}
-	s := p.list[n-1]
-	p.list = p.list[:n-1]
-	return s
-}
-
-type counting struct {
-	*storm.State
-	idle *states
-}
-
-func (c *counting) Done() {
-	c.idle.mu.Lock()
-	defer c.idle.mu.Unlock()
-	c.idle.list = append(c.idle.list, c.State)
-	c.State = nil
 }
 
 // Quality sums up what the inputs say about themselves.

@@ -72,22 +72,29 @@ func TestTotalsAreTheRows(t *testing.T) {
 	}
 }
 
+// dealt gives each client to one of many states.
+type dealt struct {
+	states []*storm.State
+	*storm.State
+}
+
+func (d *dealt) Client(c *dissect.Client) {
+	d.State = d.states[dissect.Hash64(0, []byte(c.ID))%uint64(len(d.states))]
+	d.State.Client(c)
+}
+
 func judgeShuffled(t *testing.T, a *pipeline.Analysis, seed uint64) *storm.Report {
 	t.Helper()
-	parts := map[int]*storm.State{}
-	lock := make(chan struct{}, 1)
-	if err := a.Visit(func(p int) dissect.Visitor {
-		s := storm.NewState(storm.Config{})
-		lock <- struct{}{}
-		parts[p] = s
-		<-lock
-		return s
+	var list []*storm.State
+	if err := a.Visit(func(int) dissect.Visitor {
+		d := &dealt{states: make([]*storm.State, 32)}
+		for i := range d.states {
+			d.states[i] = storm.NewState(storm.Config{})
+		}
+		list = append(list, d.states...)
+		return d
 	}); err != nil {
 		t.Fatal(err)
-	}
-	var list []*storm.State
-	for p := range len(parts) {
-		list = append(list, parts[p])
 	}
 	rand.New(rand.NewPCG(seed, 1)).Shuffle(len(list), func(i, j int) { list[i], list[j] = list[j], list[i] })
 	for len(list) > 1 { // pairwise, from both ends
