@@ -72,6 +72,9 @@ func (t *duplicates) seen(d *dissect.Datagram) sighting {
 	return fresh
 }
 
+// frameHash is of what tells a frame from all others of its time. The payload of a
+// TCP segment is left alone: its sequence number and length say which bytes they
+// are (RFC 9293 section 3.4), and looking at them costs more than all the rest.
 func frameHash(d *dissect.Datagram) uint64 {
 	h := dissect.FoldBytes(uint64(d.Proto)<<8|uint64(d.Class), d.Src[:])
 	h = dissect.FoldBytes(h, d.Dst[:])
@@ -84,6 +87,9 @@ func frameHash(d *dissect.Datagram) uint64 {
 		h = dissect.FoldBytes(dissect.FoldBytes(h, q.Src[:]), q.Dst[:])
 		h = dissect.Fold(h, uint64(q.SrcPort)<<48|uint64(q.DstPort)<<32|uint64(q.Seq))
 		h = dissect.Fold(h, uint64(d.ICMPType)<<8|uint64(d.ICMPCode))
+	}
+	if d.Class == dissect.ClassTCP {
+		return h
 	}
 	return d.FoldPayload(h)
 }
