@@ -178,7 +178,8 @@ func chain(list []*Row, intents int) int {
 		}
 		prev = r
 	}
-	w := wait(gaps)
+	learned := wait(gaps)
+	w := learned // of the open intent
 	most := rests(list, twin)
 
 	var open *Row // last counted try of the open intent
@@ -194,7 +195,7 @@ func chain(list []*Row, intents int) int {
 		attach := alive && r.service == "skype" && session.last == 0 && r.last > 0 &&
 			r.Target.Addr() == session.Target.Addr() && r.Start-session.answered <= 1e9
 		if attach && r.Outcome != "accepted" {
-			open, session, alive = session, nil, false
+			open, session, alive, w = session, nil, false, learned
 		}
 		// A connection that falls silent when the next one stands was lost unseen.
 		if alive && r.Outcome == "accepted" && r.last > 0 && session.last > 0 && session.last < r.Start && r.Source != session.Source {
@@ -210,11 +211,14 @@ func chain(list []*Row, intents int) int {
 			intents++
 			r.Relation, r.Number, r.Intent = "reattach", 1, intents
 			session = nil
-			open = r
+			open, w = r, learned
 		case open != nil && r.Start-open.end <= w && (most == 0 || open.Number < most):
 			r.Relation, r.Number, r.Intent = "retry", open.Number+1, open.Intent
 			if r.Target != open.Target {
 				r.Relation = "failover"
+			}
+			if len(gaps) < gapsToLearn { // three times the longest gap so far
+				w = min(max(w, 3*(r.Start-open.Start)), waitMost)
 			}
 			open = r
 		default:
@@ -223,7 +227,7 @@ func chain(list []*Row, intents int) int {
 			if session != nil && !session.clientEnded {
 				r.Relation = "reattach"
 			}
-			open = r
+			open, w = r, learned
 		}
 		if r.Outcome == "accepted" {
 			session, open = r, nil

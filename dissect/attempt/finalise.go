@@ -94,7 +94,8 @@ type related struct {
 
 type client struct {
 	dissect.Client
-	from, to int // of the rows
+	from, to int  // of the rows
+	learned  bool // Wait is from enough gaps
 }
 
 // Finalise closes the store; begin and end are the first and last packet times

@@ -197,6 +197,7 @@ func (p *part) relate(x *Result, c *client) {
 		gaps = twinsAndLate(g.rows, gaps)
 	}
 	c.Wait = learnedWait(gaps)
+	c.learned = len(gaps) >= gapsToLearn
 	for _, g := range groups {
 		p.chain(c, g.rows, attemptLimit(g.rows), x.begin, x.end)
 	}
@@ -283,13 +284,16 @@ func (p *part) chain(c *client, list []*related, limit int32, begin, end int64) 
 		case refresh:
 			p.begin(c, r, dissect.RelationReattach)
 			session, open = nil, r
-		case open != nil && r.rec.Start-open.rec.End <= c.Wait && (limit == 0 || open.number < limit):
+		case open != nil && r.rec.Start-open.rec.End <= p.intents[open.intent].Wait && (limit == 0 || open.number < limit):
 			in := &p.intents[open.intent]
 			r.intent, r.number, r.relation = open.intent, open.number+1, dissect.RelationRetry
 			if r.rec.Destination != open.rec.Destination {
 				r.relation = dissect.RelationFailover
 			}
 			r.gap = r.rec.Start - open.rec.Start
+			if !c.learned { // a back-off that grows shows its wait as it goes
+				in.Wait = min(max(in.Wait, 3*r.gap), waitMost)
+			}
 			in.Attempts++
 			in.Retries++
 			open = r
@@ -339,7 +343,7 @@ func (p *part) close(c *client, list, lastOf []*related, from int, limit int32, 
 		switch {
 		case in.Outcome == dissect.OutcomeAccepted:
 			in.ClosedBy = dissect.ClosedAccepted
-		case in.End+c.Wait < end, limit != 0 && in.Attempts >= limit:
+		case in.End+in.Wait < end, limit != 0 && in.Attempts >= limit:
 			in.ClosedBy = dissect.ClosedQuiet
 		default:
 			in.ClosedBy = dissect.ClosedEdge

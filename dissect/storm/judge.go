@@ -216,6 +216,7 @@ func (j *judge) settle() {
 		lenient = true
 		collect(math.Inf(1))
 	}
+	usual := j.usualFailure()
 	low := level(wishes, silent, 0.25)
 	if low > 0 {
 		collect(2 * low * j.th.Surge / 2)
@@ -233,8 +234,24 @@ func (j *judge) settle() {
 		slices.Sort(blocks)
 		c.failure = min(c.failure, blocks[len(blocks)/4])
 	}
+	// Where it fails at all times, the worse half of it is calm, too.
+	if c.failure >= noisy && usual-c.failure < j.th.PartialOverCalm {
+		c.failure = max(c.failure, usual)
+	}
 	c.wait = ratio(wait, quick)
 	c.known = calmMoments > 0 && (calmMoments+silent)*j.length >= 30*second
+}
+
+// usualFailure is the failure ratio of all that was decided, calm or not.
+func (j *judge) usualFailure() float64 {
+	var failed, decided int64
+	for i := range j.bins {
+		b := &j.bins[i]
+		n := b.failed()
+		failed += n
+		decided += n + int64(b.n[fOutcome0+field(dissect.OutcomeAccepted)]+b.n[fReturns])
+	}
+	return ratio(failed, decided)
 }
 
 // level is a quantile of the values and that many zeros; where it is zero, the
@@ -385,11 +402,17 @@ func (j *judge) need() int64 { return j.d.length(int64(j.th.InARow)) }
 // clients wait longer than that between their attempts, through longer ones.
 func (d *scenes) findings(name string, q *Quality, th *Thresholds) (out []Finding) {
 	j := d.judge(name, 0, q, th)
-	out = j.troubles()
 	if rung := d.by[name].rungFor(); rung > 0 {
-		for _, f := range d.judge(name, rung, q, th).troubles() {
+		long := d.judge(name, rung, q, th)
+		if long.calm.known { // seconds in which a few of a slow storm fail look calm
+			j.calm.failure = min(j.calm.failure, long.calm.failure)
+		}
+		out = j.troubles()
+		for _, f := range long.troubles() {
 			out = graver(out, f, q)
 		}
+	} else {
+		out = j.troubles()
 	}
 	// One client tries too seldom for windows of seconds: look whether it got
 	// anywhere at all.
@@ -451,11 +474,25 @@ func (f *Finding) overlaps(o *Finding, q *Quality) bool {
 // troubles are the stretches of failures.
 func (j *judge) troubles() (out []Finding) {
 	before := int64(math.MinInt64) // the last bin of the trouble before
-	for _, r := range j.runs(func(m *moment) bool { return j.failing(m) || j.stormy(m) }, j.d.length(joinBreaks)) {
-		if f, ok := j.trouble(r, before); ok {
-			out = append(out, f)
-			before = j.at[r.to].at
+	runs := j.runs(func(m *moment) bool { return j.failing(m) || j.stormy(m) }, j.d.length(joinBreaks))
+	for i := 0; i < len(runs); i++ {
+		r := runs[i]
+		f, ok := j.trouble(r, before)
+		if !ok {
+			continue
 		}
+		// Where clients rest longer than a window, their next round is a run of its
+		// own: what begins before a trouble ends is that trouble.
+		for ; i+1 < len(runs) && (f.End == 0 || j.at[runs[i+1].from].at*j.length <= f.End); i++ {
+			whole := run{r.from, runs[i+1].to}
+			longer, ok := j.trouble(whole, before)
+			if !ok {
+				break
+			}
+			r, f = whole, longer
+		}
+		out = append(out, f)
+		before = j.at[r.to].at
 	}
 	return out
 }

@@ -297,7 +297,7 @@ func (d *scenes) retry(t *thread, a *dissect.Attempt) {
 		}
 		g.announce.add(p.RetryAfter)
 		return
-	case p.GaveUp != 0 && p.GaveUp > p.Start && p.GaveUp < a.Start:
+	case (p.Outcome == dissect.OutcomeTimeout || p.Outcome == dissect.OutcomeStalled) && p.GaveUp > p.Start && p.GaveUp < a.Start:
 		g.patience.add(p.GaveUp - p.Start)
 		failed, known = p.GaveUp, true
 	case p.Outcome == dissect.OutcomeRefused || p.Outcome == dissect.OutcomeDropped || p.Outcome == dissect.OutcomeThrottled || p.Outcome == dissect.OutcomeUnreachable:

@@ -82,12 +82,22 @@ func (s *scene) versions(name string, f *Finding, q *Quality, th *Thresholds) (o
 		case f == nil:
 		case v.EarlyOdds > 0 && v.EarlyLow > 1 && v.EarlyStratified > 1 && v.EarlyP <= th.VersionP && float64(v.CrashedEarly) >= th.VersionEvents:
 			v.Associated, v.AssociatedWith = true, "crash"
-		case f.Class == RetryStorm && float64(v.Clients) >= th.VersionMembers && v.RetryShare >= 0.5 && v.RetryShare >= 2*v.ClientShare &&
-			v.ClientShare < 1 && v.AmplificationLow > s.amplificationOfOthers(v.Version):
+		case f.Class == RetryStorm && float64(v.Clients) >= th.VersionMembers && v.RetryShare >= 0.5 && v.insists() &&
+			v.AmplificationLow > s.amplificationOfOthers(v.Version):
 			v.Associated, v.AssociatedWith = true, "retries"
 		}
 	}
 	return out
+}
+
+// insistence is how many times the retries of another client make a version carry
+// a storm, whatever its share of the clients.
+const insistence = 3
+
+// insists reports that a client of the version retries so many times as often as
+// one of another version.
+func (v *Version) insists() bool {
+	return v.ClientShare < 1 && v.RetryShare*(1-v.ClientShare) >= insistence*v.ClientShare*(1-v.RetryShare)
 }
 
 // stratified is the odds ratio of falling first among the clients of the same
