@@ -547,3 +547,34 @@ func BenchmarkEngine(b *testing.B) {
 		e.Datagram(rst)
 	}
 }
+
+// doubts is answered with Y, and its client may say N to that.
+type doubts struct{ asks }
+
+func (doubts) Dissect(d *dissect.Datagram, f *dissect.Flow, m *dissect.Message) (int, error) {
+	switch d.Payload[0] {
+	case 'Q':
+		m.Kind = dissect.KindRequest
+	case 'Y':
+		m.Kind = dissect.KindAccept
+	case 'N':
+		m.Kind = dissect.KindRefuse
+	}
+	return len(d.Payload), nil
+}
+
+// Who will not have the yes that it was given, as of a certificate that it does not
+// trust, has got nothing; later it is a session that ends.
+func TestRenounced(t *testing.T) {
+	for _, c := range []struct {
+		at      int64
+		outcome dissect.Outcome
+	}{{130, dissect.OutcomeStalled}, {9000, dissect.OutcomeAccepted}} {
+		got, _ := run(t, Config{Protocols: []dissect.Protocol{doubts{}}}, 40000,
+			pk(0, true, dissect.SYN, 1, 0, ""), pk(20, false, sa, 50, 2, ""), pk(40, true, dissect.ACK, 2, 51, "Q"),
+			pk(100, false, dissect.ACK, 51, 3, "Y"), pk(c.at, true, dissect.ACK, 3, 52, "N"), pk(c.at+1, true, fa, 4, 52, ""))
+		if len(got) != 1 || got[0].Outcome != c.outcome || got[0].Evidence != dissect.EvidenceApp {
+			t.Errorf("no after %d ms: %+v, want %v", c.at, got, c.outcome)
+		}
+	}
+}

@@ -212,6 +212,10 @@ func (e *Engine) message(fi int32, d *dissect.Datagram, fromA bool) dissect.Buck
 		t.state = stateOpen // the error was a soft one, the client went on
 		t.rec.HandshakeRTT = d.Time - t.lastSend
 	}
+	if t.state == stateDone && m.Kind == dissect.KindRefuse && m.FromClient {
+		e.renounced(t, d.Time)
+		return dissect.BucketSession
+	}
 	if t.state == stateDone {
 		if t.silent && t.rec.Flags&FlagLate == 0 && d.Time-t.doneAt <= lateWithin {
 			t.rec.AnsweredAt = d.Time
@@ -328,6 +332,14 @@ func (e *Engine) request(fi int32, d *dissect.Datagram, clientA bool) dissect.Bu
 func (e *Engine) dropped(t *txn, ev dissect.Evidence, at int64) {
 	if t.rec.Flags&FlagRefresh == 0 && t.rec.Outcome == dissect.OutcomeAccepted && t.rec.Evidence == dissect.EvidenceApp && !t.used && at-t.doneAt <= dropWithin {
 		e.decide(t, dissect.OutcomeDropped, ev, at)
+	}
+}
+
+// renounced turns an acceptance that the client itself would not have, at once, into
+// an attempt that it gave up: it got nothing from it.
+func (e *Engine) renounced(t *txn, at int64) {
+	if t.rec.Outcome == dissect.OutcomeAccepted && t.rec.Evidence == dissect.EvidenceApp && at-t.doneAt <= dropWithin {
+		e.decide(t, dissect.OutcomeStalled, dissect.EvidenceApp, at)
 	}
 }
 

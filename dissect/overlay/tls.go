@@ -17,13 +17,18 @@ import (
 // It is a carrier: who is the supernode, and what the overlay inside says, is
 // not seen. ClientHello is the request and ServerHello the yes of the transport;
 // HelloRetryRequest is a challenge, an alert of the server before its
-// ServerHello a refusal (Op names it), an alert later a close. The version is
-// the JA4 fingerprint of the client, the name that it asks for is that of SNI.
+// ServerHello a refusal (Op names it), an alert later a close. A client that
+// answers the ServerHello with an alert (it does not trust the certificate)
+// refuses: the session that its yes stood for never was. The version is the JA4
+// fingerprint of the client, the name that it asks for is that of SNI.
 type tls struct{}
 
 const (
 	tlsHeader    = 5
 	tlsMaxRecord = 1<<14 + 2048 // RFC 5246 section 6.2.3
+	// tlsSealedAlert is an alert of TLS 1.3 encrypted: two bytes, their type and the
+	// tag, RFC 8446 section 5.2. A Finished, which it may stand in for, has over fifty.
+	tlsSealedAlert = 2 + 1 + 16
 
 	tlsCCS       = 20
 	tlsAlert     = 21
@@ -147,6 +152,9 @@ func (tls) Dissect(d *dissect.Datagram, f *dissect.Flow, m *dissect.Message) (in
 		tlsAlerted(b, f, m)
 	case tlsData:
 		if f.FromClient {
+			if f.Flags&(tlsAnswered|tlsClientData) == tlsAnswered && size == tlsSealedAlert {
+				m.Kind, m.Op = dissect.KindRefuse, "alert"
+			}
 			f.Flags |= tlsClientData
 		} else {
 			f.Flags |= tlsNodeData
@@ -167,7 +175,10 @@ func tlsAlerted(b []byte, f *dissect.Flow, m *dissect.Message) {
 			return // a warning (unrecognized_name) before the hello
 		}
 	}
+	const closeNotify, userCanceled = 0, 90
 	switch {
+	case f.FromClient && f.Flags&(tlsAnswered|tlsClientData) == tlsAnswered && clear && b[6] != closeNotify && b[6] != userCanceled:
+		m.Kind = dissect.KindRefuse
 	case f.FromClient || f.Flags&tlsAnswered != 0:
 		m.Kind = dissect.KindClose
 	default:

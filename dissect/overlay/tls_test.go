@@ -131,6 +131,25 @@ func TestTLS(t *testing.T) {
 		{node: true, data: record(tlsAlert, []byte{1, 112}), kind: dissect.KindData, op: "unrecognized_name"},
 		{node: true, data: record(tlsAlert, []byte{2, 40}), kind: dissect.KindRefuse, op: "handshake_failure", same: 1},
 	})
+	// The certificate is not the one that the client wants, in clear and sealed.
+	for _, no := range []string{record(tlsAlert, []byte{2, 48}), record(tlsCCS, []byte{1}) + record(tlsData, []byte(strings.Repeat("a", tlsSealedAlert)))} {
+		list := []line{
+			{data: client, kind: dissect.KindRequest},
+			{node: true, data: record(tlsHandshake, handshake(2, server)), kind: dissect.KindAccept},
+		}
+		if no[0] == tlsCCS {
+			list = append(list, line{data: no[:6], kind: dissect.KindData})
+			no = no[6:]
+		}
+		converse(t, tls{}, dissect.ProtoTCP, 443, append(list, line{data: no, kind: dissect.KindRefuse}))
+	}
+	converse(t, tls{}, dissect.ProtoTCP, 443, []line{
+		{data: client, kind: dissect.KindRequest},
+		{node: true, data: record(tlsHandshake, handshake(2, server)), kind: dissect.KindAccept},
+		{data: record(tlsData, []byte(strings.Repeat("f", 53))), kind: dissect.KindData},
+		{data: record(tlsData, []byte(strings.Repeat("a", tlsSealedAlert))), kind: dissect.KindData},
+		{data: record(tlsAlert, []byte{1, 0}), kind: dissect.KindClose, op: "close_notify"},
+	})
 	old := hello{version: 769, ciphers: []uint16{47, 53, 5, 10, 49161, 49162, 49171, 49172, 50, 56, 19, 4}, extensions: []uint16{0, 10, 11},
 		name: "a.example", groups: []uint16{23, 24, 25}, points: []byte{0}}
 	converse(t, tls{}, dissect.ProtoTCP, 443, []line{{data: record(tlsHandshake, handshake(1, old.body())), kind: dissect.KindRequest, name: "a.example", ja3: "ada70206e40642a3e4461f35503241d5"}})
