@@ -37,6 +37,15 @@ func TestRelations(t *testing.T) {
 		}
 		return out
 	}
+	growing := func(gaps ...int64) []try {
+		at := int64(0)
+		out := []try{{at, at + s, 1, false, 0, 0}}
+		for _, g := range gaps {
+			at += g
+			out = append(out, try{at, at + s, 1, false, 0, 0})
+		}
+		return out
+	}
 	for _, c := range []struct {
 		name, want string
 		tries      []try
@@ -48,6 +57,8 @@ func TestRelations(t *testing.T) {
 		{"38", "first first; 2", []try{{0, 2 * s, 1, false, 0, 0}, {200 * s, 202 * s, 1, false, 0, 0}}},
 		{"38, a limit of two learned", strings.Repeat("first retry ", 5) + "first; 6", rounds(2, 5, 2*s, 20*s)},
 		{"38, the one pause is no gap to learn from", "first" + strings.Repeat(" retry", 11) + " first; 2", rounds(12, 1, 2*s, 150*s)},
+		{"38, a back-off that grows", "first retry retry retry retry; 1", growing(60*s, 90*s, 150*s, 270*s)},
+		{"38, a back-off grows no more than threefold", "first retry retry first; 2", growing(60*s, 90*s, 300*s)},
 		{"38, too few rounds", "first" + strings.Repeat(" retry", 6) + "; 1", rounds(2, 3, 2*s, 20*s)},
 		{"38, pauses too short", "first" + strings.Repeat(" retry", 10) + "; 1", rounds(2, 5, s, 4*s)},
 		{"38, pauses no longer than gaps may be", "first" + strings.Repeat(" retry", 10) + "; 1", rounds(2, 5, 6*s, 20*s)},

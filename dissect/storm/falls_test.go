@@ -184,3 +184,91 @@ func TestOnePaceUnanswered(t *testing.T) {
 		}
 	}
 }
+
+// TestSlowRounds: clients that rest five minutes between their tries make one storm
+// and not one each round, from its first failure to its last, though between two
+// rounds only a few stragglers fail.
+func TestSlowRounds(t *testing.T) {
+	f := newFeed(15)
+	for i := range 200 {
+		name := fmt.Sprint("c", i)
+		f.add(name, 2+f.rng.Float64()*500, nil)
+		first, id := 2000+f.rng.Float64()*0.2, uint64(0)
+		for k, at := int32(1), first; at < 5000; k++ {
+			a := f.add(name, at, silent)
+			if a.Number = k; k == 1 {
+				id, a.Relation = a.IntentID, dissect.RelationReattach
+			} else {
+				a.Relation, a.IntentID = dissect.RelationRetry, id
+			}
+			at += 300 * (0.9 + 0.2*f.rng.Float64())
+		}
+		f.add(name, 5001+f.rng.Float64()*300, nil)
+	}
+	r := f.judge(6000, nil)
+	v := &r.Verdict
+	if len(r.Findings) != 1 || v.Class != storm.RetryStorm || v.Onset < 2000*second || v.Onset > 2001*second ||
+		v.End < 4900*second || v.End > 5000*second || v.Amplification() < 9 || v.Amplification() > 12 {
+		t.Errorf("%d findings, A %.2f: %s", len(r.Findings), v.Amplification(), r.Summary)
+	}
+}
+
+// TestHalfDeadOverlay: where half of what is asked never answers, at all times, the
+// seconds in which it is a little more are no outage.
+func TestHalfDeadOverlay(t *testing.T) {
+	f := newFeed(16)
+	for i := range 24000 {
+		f.add(fmt.Sprint("c", i), 1200*f.rng.Float64(), func(a *dissect.Attempt) {
+			a.SessionEnd, a.SessionEnded = a.End+second, dissect.SessionByClient
+			if f.rng.Float64() < 0.52 {
+				silent(a)
+			}
+		})
+	}
+	if r := f.judge(1200, nil); r.Verdict.Class != storm.Calm {
+		t.Error(r.Summary)
+	}
+}
+
+// TestHalfOfTheClients: a version that half of the clients run carries the storm, too,
+// where its retries are nine of ten.
+func TestHalfOfTheClients(t *testing.T) {
+	for _, times := range []int{1, 9} {
+		f := newFeed(17)
+		version := map[string]string{}
+		for i := range 400 {
+			name := fmt.Sprint("c", i)
+			version[name] = "1.0"
+			f.add(name, float64(i)*0.7, nil)
+			every := 18.0
+			if i%2 == 0 {
+				version[name], every = "1.1", every/float64(times)
+			}
+			f.storm(name, 300, 500, every, nil)
+		}
+		r := f.judge(800, func(c string) string { return version[c] })
+		for _, v := range r.Versions {
+			if carries := v.AssociatedWith == "retries"; carries != (v.Version == "1.1" && times > 1) {
+				t.Errorf("%s tries %d times as often, %.0f %% of the retries: associated with %q", v.Version, times, 100*v.RetryShare, v.AssociatedWith)
+			}
+		}
+	}
+}
+
+// TestGaveUpOnANo: a client that closes the connection on which it was told no has not
+// waited for an answer in vain.
+func TestGaveUpOnANo(t *testing.T) {
+	f := newFeed(18)
+	for i := range 100 {
+		name := fmt.Sprint("c", i)
+		f.add(name, float64(i), nil)
+		f.storm(name, 200, 300, 5, func(a *dissect.Attempt) {
+			a.Outcome, a.Evidence, a.Answer, a.Transmissions = dissect.OutcomeRefused, dissect.EvidenceApp, dissect.AnswerSynAck, 1
+			a.End, a.GaveUp = a.Start+second/10, a.Start+second/8
+		})
+	}
+	r := f.judge(400, nil)
+	if len(r.Policies) == 0 || r.Policies[0].Family != "fixed" || r.Policies[0].Timeout != 0 {
+		t.Errorf("%+v", r.Policies)
+	}
+}

@@ -588,8 +588,8 @@ func (j *judge) firstStormy(r run) int {
 	return r.from
 }
 
-// worst is the moment that represents a run: the one with most attempts among
-// those that meet the criteria.
+// worst is the moment that represents a run: of those that meet the criteria the one
+// with most attempts, where it is no storm with most failures.
 func (j *judge) worst(r run, storm bool) *moment {
 	best := -1
 	for i := r.from; i <= r.to; i++ {
@@ -597,7 +597,7 @@ func (j *judge) worst(r run, storm bool) *moment {
 		if storm && !j.stormy(m) || !storm && !j.failing(m) {
 			continue
 		}
-		if best < 0 || m.n[fAttempts] > j.at[best].n[fAttempts] {
+		if best < 0 || !storm && m.failed() > j.at[best].failed() || storm && m.n[fAttempts] > j.at[best].n[fAttempts] {
 			best = i
 		}
 	}
@@ -1128,6 +1128,9 @@ func (j *judge) confidence(f *Finding, m *moment) {
 	}
 	if j.clientView() {
 		lower(Medium, "fewer than three clients: this is a client's view, not the service's")
+	}
+	if j.s.shared*2 > j.s.tried {
+		lower(Medium, "most attempts are of addresses that seem to hold several clients each (NAT): those run together, and A is too high")
 	}
 	if f.oneSided*2 > f.Attempts {
 		lower(Low, "only one direction was captured: outcomes are inferred from what the clients did next")

@@ -63,6 +63,8 @@ type scene struct {
 	attach  map[attachKey]int32
 	top     []offender
 	clients int64
+	shared  int64 // attempts of addresses that seem to hold several clients,
+	tried   int64 // and of all
 	role    dissect.Role
 
 	keepGroups uint64
@@ -280,6 +282,8 @@ func (d *scenes) counted(t *thread, a *dissect.Attempt) {
 	made += l.add(b, fSends, a.Transmissions)
 	t.offender.attempts++
 	t.offender.last = a.Start
+	t.s.tried++
+	t.s.shared += count(d.client.NATSuspect)
 	d.stay(t, &t.active, fActive0, b)
 	if a.Relation.Retries() {
 		made += l.add(b, fRetries, 1)
@@ -696,6 +700,7 @@ func (s *scene) merge(o *scene) (made int) {
 	s.fails.merge(o.fails)
 	s.accepts.merge(o.accepts)
 	s.clients += o.clients
+	s.shared, s.tried = s.shared+o.shared, s.tried+o.tried
 	s.role = max(s.role, o.role)
 	s.spells = append(s.spells, o.spells...)
 	for k, n := range o.attach {
