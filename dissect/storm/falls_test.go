@@ -220,7 +220,7 @@ func TestHalfDeadOverlay(t *testing.T) {
 	for i := range 24000 {
 		f.add(fmt.Sprint("c", i), 1200*f.rng.Float64(), func(a *dissect.Attempt) {
 			a.SessionEnd, a.SessionEnded = a.End+second, dissect.SessionByClient
-			if f.rng.Float64() < 0.52 {
+			if f.rng.Float64() < 0.56 {
 				silent(a)
 			}
 		})
@@ -270,5 +270,47 @@ func TestGaveUpOnANo(t *testing.T) {
 	r := f.judge(400, nil)
 	if len(r.Policies) == 0 || r.Policies[0].Family != "fixed" || r.Policies[0].Timeout != 0 {
 		t.Errorf("%+v", r.Policies)
+	}
+}
+
+// TestSomeUnansweredEverywhere: refreshes over UDP that now and then find no answer, at
+// every node alike, show that packets are lost; where they are those of one node, it is
+// that node.
+func TestSomeUnansweredEverywhere(t *testing.T) {
+	for _, oneNode := range []bool{false, true} {
+		f := newFeed(19)
+		for i := range 300 {
+			name, lost := fmt.Sprint("edge", i), false
+			for at := 20 * f.rng.Float64(); at < 600; at += 20 {
+				share := 0.2
+				if oneNode {
+					share = 0.02
+					if i%3 == 0 && at > 200 && at < 400 {
+						share = 1
+					}
+				}
+				silence := f.rng.Float64() < share
+				a := f.add(name, at, func(a *dissect.Attempt) {
+					if silence {
+						silent(a)
+					}
+					a.Proto, a.Transmissions, a.SourcePackets, a.History = dissect.ProtoUDP, 1, 1, ""
+					a.Service, a.Protocol, a.Destination = "n2n/supernode", "n2n", node(byte(i%3+1))
+					a.Relation = dissect.RelationRefresh
+					a.Source.Port = uint16(i)
+				})
+				switch {
+				case lost:
+					a.Relation = dissect.RelationRetry
+				case silence:
+					a.Relation = dissect.RelationReattach
+				}
+				lost = silence
+			}
+		}
+		r := f.judge(600, nil)
+		if cannot := r.Verdict.Class == storm.InsufficientEvidence; cannot == oneNode || oneNode && r.Verdict.Class < storm.PartialOutage {
+			t.Errorf("one node %v: %v, %s", oneNode, r.Verdict.Class, r.Summary)
+		}
 	}
 }

@@ -1074,11 +1074,46 @@ func (j *judge) doubt(f *Finding) string {
 	if lost := ratio(f.missed, f.shook); f.missed >= 5 && lost >= 0.05 && f.failure() <= 2*lost {
 		return fmt.Sprintf("the tap missed about %.0f %% of the packets, which makes so many attempts look failed that were served", 100*lost)
 	}
+	if share := j.evenly(f); share > 0 {
+		return fmt.Sprintf("every node left some of what it was asked unanswered all the time, %.0f %% in all, and answered who asked again: so looks a tap, or a path, that loses packets", 100*share)
+	}
 	if cut && f.Transmissions > 4*f.Attempts {
 		return fmt.Sprintf("the snapshot length cut the transaction ids off: repeats and retries cannot be told apart (%.1f transmissions an attempt)",
 			ratio(f.Transmissions, f.Attempts))
 	}
 	return ""
+}
+
+// evenly is the share of requests over UDP that nobody answered, refreshes among them,
+// where it is much the same, and low, at every node for a minute and more and the
+// next request was answered; 0 where it is not so. Whom a refresh fails opens a wish,
+// so that of those alone half seem to fail.
+func (j *judge) evenly(f *Finding) float64 {
+	const few, long = 0.35, 60 * second
+	end := f.End
+	if end == 0 {
+		end = j.q.End
+	}
+	silent := f.Outcomes[dissect.OutcomeTimeout]
+	if end-f.Onset < long || f.Refreshes < f.Attempts || f.Attempts > 3*f.Intents || silent*10 < f.Outcomes.Failed()*9 {
+		return 0
+	}
+	for k, p := range j.s.pulses {
+		if k.proto != dissect.ProtoUDP {
+			return 0
+		}
+		var lost, all int64
+		for _, b := range p.line.list() {
+			if b.at >= j.d.bin(f.Onset) && b.at <= j.d.bin(end) {
+				lost += int64(b.n[nSilent])
+				all += int64(b.n[nSilent] + b.n[nAccepted])
+			}
+		}
+		if all >= 10 && float64(lost) > few*float64(all) {
+			return 0
+		}
+	}
+	return ratio(silent, f.Attempts+f.Refreshes)
 }
 
 // hastened reports that the attempts at their most were twice what they usually are.
