@@ -282,12 +282,12 @@ func TestSomeUnansweredEverywhere(t *testing.T) {
 		for i := range 300 {
 			name, lost := fmt.Sprint("edge", i), false
 			for at := 20 * f.rng.Float64(); at < 600; at += 20 {
-				share := 0.2
-				if oneNode {
-					share = 0.02
-					if i%3 == 0 && at > 200 && at < 400 {
-						share = 1
-					}
+				share := 0.01
+				switch {
+				case !oneNode && at > 200:
+					share = 0.15
+				case oneNode && i%3 == 0 && at > 200 && at < 400:
+					share = 1
 				}
 				silence := f.rng.Float64() < share
 				a := f.add(name, at, func(a *dissect.Attempt) {
