@@ -142,6 +142,9 @@ func (j *judge) surges(free wrap) (out []Finding) {
 		if f.Class == MassReconnect && float64(head.active) < j.th.Breadth*float64(j.clientsUntil(head.at)) {
 			continue // a few of many: the demand has grown, nobody came all at once
 		}
+		if f.Class == MassReconnect && head.failure() >= j.th.Failure {
+			continue // refreshes that were not answered: it is those that make the wishes
+		}
 		if share := ratio(head.n[fInsist], max(head.n[fAttempts], 1)); share >= j.th.InsistShare {
 			f.Class = ApplicationFlood
 			f.Criteria = []Criterion{
