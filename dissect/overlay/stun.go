@@ -48,6 +48,10 @@ const (
 	stunAllocate = 0x003
 	stunRefresh  = 0x004
 
+	// stunSecret asks for a shared secret, in TLS alone (RFC 3489 section 9.1): over
+	// UDP it is how servers of Zoom answer a Binding.
+	stunSecret = 0x0002
+
 	stunIndication = 0x0010
 	stunSuccess    = 0x0100
 	stunError      = 0x0110
@@ -147,11 +151,15 @@ func (stun) Probe(d *dissect.Datagram) dissect.Verdict {
 	switch ok, sure := stunClassic(b, n); {
 	case sure:
 		return dissect.Yes
-	case ok && (d.DstPort == stunPort || d.SrcPort == stunPort):
+	case ok && (stunAtHome(d.DstPort) || stunAtHome(d.SrcPort)):
 		return dissect.Maybe
 	}
 	return dissect.No
 }
+
+// stunAtHome reports the port of STUN and those beside it, where servers test what
+// kind of NAT a client is behind, or have more of themselves.
+func stunAtHome(port uint16) bool { return port >= stunPort && port <= stunPort+3 }
 
 // stunIsFramed reports a message after its length.
 func stunIsFramed(b []byte) bool {
@@ -282,6 +290,10 @@ func stunMessage(f *dissect.Flow, m *dissect.Message, kind uint16, txn uint64, h
 		return
 	}
 	session := method == stunAllocate || method == stunRefresh
+	if kind == stunSecret && !f.FromClient {
+		m.Kind, m.Op, m.FromClient, m.Txn, m.Lifetime = dissect.KindAccept, "answer", false, txn, noSession
+		return
+	}
 	if !session && method != stunBinding {
 		if class == stunError && h.code == 437 {
 			m.Kind, m.Op, m.FromClient = dissect.KindLost, "437", false

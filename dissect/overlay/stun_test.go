@@ -82,6 +82,10 @@ func TestSTUN(t *testing.T) {
 	if v := (stun{}).Probe(packet(dissect.ProtoUDP, 40000, 3478, "\x00\x01\x00\x00"+noise(16))); v != dissect.Maybe {
 		t.Errorf("a classic Binding without attributes at its port: %d", v)
 	}
+	// Zoom: an attribute of its own, and the answer is what asks for a secret elsewhere.
+	zoom := unhex("c15dae63585d14392e582c260403bf30 01010014") + "12345678901234567890"
+	guess(t, stun{}, dissect.ProtoUDP, 3479, []line{{data: "\x00\x01\x00\x18" + zoom, kind: dissect.KindRequest, op: "Binding", role: dissect.RoleBootstrap},
+		{node: true, data: "\x00\x02\x00\x18" + zoom, kind: dissect.KindAccept, same: 1, life: 1}})
 	// A fingerprint that does not fit is no STUN.
 	var f dissect.Flow
 	if _, err := (stun{}).Dissect(packet(dissect.ProtoUDP, 1, 2, strings.Replace(stunSample, "evtj", "evil", 1)), &f, &dissect.Message{}); err == nil {
