@@ -82,7 +82,8 @@ const (
 // A message may have pair, client, version and role of its own, chain (what
 // ties its legs) and lifetime (of a success, written like retry_after). A version
 // may be a text that stands for it. A field is at plus length, or up to until; at counts from behind after where that is
-// given. Without frame each segment of a stream is a message. A probe that
+// given; until may be a list, of which the nearest counts. Without frame each segment
+// of a stream is a message; a first message of one length ends there. A probe that
 // fixes 24 bits is sure, one of 16 a guess, one of less needs a port.
 func LoadHints(r io.Reader, name string) (hints dissect.Hints, protocols []dissect.Protocol, err error) {
 	data, err := io.ReadAll(io.LimitReader(r, maxHintsBytes+1))
@@ -719,7 +720,13 @@ func (h *hintsReader) fieldKey(f *sigField, k, path string, v ast.Node) bool {
 	case "after":
 		f.after = []byte(h.text(v, path, "a text"))
 	case "until":
-		f.until = []byte(h.text(v, path, "a text"))
+		h.list(v, path, maxSigPatterns, func(path string, v ast.Node) {
+			end := []byte(h.text(v, path, "a text"))
+			if len(end) == 0 {
+				h.fail(v, path, "expected a text of at least a byte")
+			}
+			f.until = append(f.until, end)
+		})
 	default:
 		return false
 	}

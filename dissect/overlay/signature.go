@@ -52,9 +52,9 @@ type sigNumber struct {
 type sigField struct {
 	fixed  []byte // the file says it itself
 	at     int
-	length int    // 0 = up to until, or the end
-	after  []byte // at counts from behind the first of these
-	until  []byte
+	length int      // 0 = up to until, or the end
+	after  []byte   // at counts from behind the first of these
+	until  [][]byte // the nearest of them
 	given  bool
 }
 
@@ -304,8 +304,8 @@ func (f *sigField) of(b []byte) []byte {
 		}
 		b = b[:f.length]
 	}
-	if f.until != nil {
-		if i := bytes.Index(b, f.until); i >= 0 {
+	for _, end := range f.until {
+		if i := bytes.Index(b, end); i >= 0 {
 			b = b[:i]
 		}
 	}
@@ -349,9 +349,44 @@ func leadingNumber(b []byte) (v int64, ok bool) {
 	return v, ok
 }
 
+// greeting is the length of a first message that says its length itself, where b may
+// be one or its beginning: what comes before frames is no frame. 0 = none.
+func (s *signature) greeting(b []byte, f *dissect.Flow) int {
+	for i := range s.messages {
+		t := &s.messages[i]
+		c := &t.when
+		if c.first && c.min > 0 && c.min == c.max && !t.wrongSide(f) && c.begins(b) {
+			return c.min
+		}
+	}
+	return 0
+}
+
+// wrongSide: the other side alone says it.
+func (t *sigMessage) wrongSide(f *dissect.Flow) bool {
+	return t.from == clientSide && !f.FromClient || t.from == nodeSide && f.FromClient
+}
+
+// begins reports that nothing in b speaks against the patterns.
+func (c *sigCondition) begins(b []byte) bool {
+	for i := range c.patterns {
+		if p := &c.patterns[i]; p.at+p.within+len(p.want) <= len(b) && !p.in(b) {
+			return false
+		}
+	}
+	return true
+}
+
 // cut gives the length of the next message of a stream.
 func (s *signature) cut(d *dissect.Datagram, f *dissect.Flow) (total uint64, err error) {
 	b := d.Payload
+	if f.Seen == 0 {
+		if n := s.greeting(b, f); n > len(b) && wait(d) {
+			return 0, dissect.ErrShort
+		} else if n > 0 {
+			return uint64(n), nil
+		}
+	}
 	switch {
 	case s.frame == nil:
 		return uint64(len(b)), nil
@@ -415,7 +450,7 @@ func (s *signature) read(b []byte, wire int, first bool, f *dissect.Flow, m *dis
 	}
 	for i := range s.messages {
 		t := &s.messages[i]
-		if t.from == clientSide && !f.FromClient || t.from == nodeSide && f.FromClient || !t.when.holds(b, wire, first) {
+		if t.wrongSide(f) || !t.when.holds(b, wire, first) {
 			continue
 		}
 		s.tell(t, b, f, m, stream)
@@ -442,7 +477,9 @@ func (s *signature) tell(t *sigMessage, b []byte, f *dissect.Flow, m *dissect.Me
 		m.Timeout = t.timeout
 	case dissect.KindData, dissect.KindClose, dissect.KindLost:
 	default:
-		m.FromClient = t.from == clientSide // a client's own word may be progress
+		if m.FromClient = t.from == clientSide; m.FromClient { // a client's own word may be progress
+			m.ClientID, m.Version = t.client.of(b), t.version.of(b)
+		}
 		m.RetryAfter, m.Lifetime = t.retryAfter.of(b), t.lifetime.of(b)
 		f.Done = s.brief && stream && t.kind != dissect.KindProgress && t.kind != dissect.KindChallenge
 	}

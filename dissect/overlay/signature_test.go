@@ -1,9 +1,11 @@
 package overlay
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -88,6 +90,55 @@ func TestHoneycomb(t *testing.T) {
 	// 26 fixed bits are sure on any port.
 	if v := p.Probe(packet(dissect.ProtoUDP, 40000, 9, hello)); v != dissect.Yes {
 		t.Errorf("elsewhere the probe says %d", v)
+	}
+}
+
+// TestGreeting: what comes before the frames of a stream has a length of its own,
+// also where it comes in pieces, and a client may name itself later.
+func TestGreeting(t *testing.T) {
+	_, protocols, err := LoadHints(strings.NewReader(`
+protocols:
+  - name: amqp
+    transport: tcp
+    role: supernode
+    frame: {at: 3, bytes: 4, plus: 8}
+    probe: [{match: {at: 0, text: AMQP}}]
+    messages:
+      - {name: greeting, kind: request, first: true, length: 8, match: {at: 0, text: AMQP}}
+      - {name: other version, kind: refusal, first: true, length: 8, match: {at: 0, text: AMQP}}
+      - {name: StartOk, kind: progress, from: client, match: {at: 7, hex: 000a 000b}, version: {after: "productS", at: 4, until: ["\x03", "\x05"]}}
+      - {name: OpenOk, kind: success, match: {at: 7, hex: 000a 0029}}
+      - {name: Close, kind: refusal, match: {at: 7, hex: 000a 0032}}
+`), "amqp.yaml")
+	if err != nil {
+		t.Fatal(err)
+	}
+	p := protocols[0]
+	method := func(class, id byte, body string) string {
+		return "\x01\x00\x00\x00\x00" + string([]byte{byte((4 + len(body)) >> 8), byte(4 + len(body)), 0, class, 0, id}) + body + "\xce"
+	}
+	greeting := "AMQP\x00\x00\x09\x01"
+	hello := []line{
+		{data: greeting, kind: dissect.KindRequest, op: "greeting", role: dissect.RoleSupernode},
+		{node: true, data: method(10, 10, strings.Repeat("x", 300)), kind: dissect.KindData},
+		{data: method(10, 11, "productS\x00\x00\x00\x04pika\x05PLAIN\x03"), kind: dissect.KindProgress, version: "pika"},
+	}
+	converse(t, p, dissect.ProtoTCP, 5672, append(slices.Clone(hello), line{node: true, data: method(10, 41, "\x00"), kind: dissect.KindAccept, op: "OpenOk"}))
+	converse(t, p, dissect.ProtoTCP, 5672, append(slices.Clone(hello), line{node: true, data: method(10, 50, "no"), kind: dissect.KindRefuse, op: "Close"}))
+	converse(t, p, dissect.ProtoTCP, 5672, []line{{data: greeting, kind: dissect.KindRequest}, {node: true, data: greeting, kind: dissect.KindRefuse, op: "other version"}})
+	// One byte at a time nothing is lost.
+	var f dissect.Flow
+	f.FromClient = true
+	for n := 1; n < len(greeting); n++ {
+		if _, err := p.Dissect(packet(dissect.ProtoTCP, 40000, 5672, greeting[:n]), &f, &dissect.Message{}); !errors.Is(err, dissect.ErrShort) {
+			t.Errorf("%d bytes of the greeting: %v", n, err)
+		}
+	}
+	// The nearest of several ends is the end.
+	for _, data := range []string{`{"op":"join","seq":7}`, `{"op":"join","seq":7,"id":1}`} {
+		if got := (&sigField{given: true, after: []byte(`"seq":`), until: [][]byte{[]byte(","), []byte("}")}}).of([]byte(data)); string(got) != "7" {
+			t.Errorf("%s: %q", data, got)
+		}
 	}
 }
 
