@@ -181,6 +181,10 @@ type Message struct {
 	// Repeats: over UDP the client sends the same request again, within a second
 	// or so, until it is answered.
 	Repeats bool
+	// Held is what a protocol keeps of a message that comes in several datagrams.
+	// The engine presets it with what the flow held before, and takes what is
+	// there afterwards, some KiB at most; it may refuse, and a caller may ignore it.
+	Held []byte
 	// Proven, of a request: it carries credentials. Of a challenge: it is a no, if
 	// the very request that it answers did.
 	Proven bool

@@ -101,6 +101,7 @@ type flow struct {
 	proto        int16 // index of Config.Protocols, or unknown
 	probes       uint8
 	shown        uint64 // first bytes that the protocols saw, by their upper six bits
+	holds        bool   // the protocol holds a part of a message
 	txns         uint8
 	used         bool
 	openerA      bool
@@ -145,7 +146,9 @@ type Engine struct {
 	streams    []*stream
 	freeStr    []int32
 	streamHand int
-	flowMem    []dissect.Flow // scratch of the protocols, indexed like flows
+	flowMem    []dissect.Flow   // scratch of the protocols, indexed like flows
+	held       map[int32][]byte // parts of messages, by flow
+	heldBytes  int
 	hand       int32
 	hash       uint32
 
@@ -484,6 +487,9 @@ func (e *Engine) release(fi int32, now int64) {
 		e.leaveOpen(t, now)
 		e.send(ti)
 		ti = next
+	}
+	if f.holds {
+		e.hold(fi, nil)
 	}
 	e.unlink(fi)
 	e.dropStream(f)

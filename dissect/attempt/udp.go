@@ -104,10 +104,35 @@ func (e *Engine) udpMessage(fi int32, d *dissect.Datagram, fromA bool) dissect.B
 	}
 	m := &e.msg
 	*m = dissect.Message{FromClient: mem.FromClient}
-	if _, err := e.cfg.Protocols[f.proto].Dissect(d, mem, m); err != nil {
+	if f.holds {
+		m.Held = e.held[fi]
+	}
+	_, err := e.cfg.Protocols[f.proto].Dissect(d, mem, m)
+	if f.holds || len(m.Held) > 0 {
+		e.hold(fi, m.Held)
+	}
+	if err != nil {
 		return dissect.BucketSession
 	}
 	return e.message(fi, d, fromA)
+}
+
+// heldRoom bounds the parts of messages of all flows, bytes.
+const heldRoom = 16 << 20
+
+// hold keeps a part of a message for the next datagram of a flow, if there is room.
+func (e *Engine) hold(fi int32, part []byte) {
+	f := e.flows.at(fi)
+	e.heldBytes -= len(e.held[fi])
+	if f.holds = len(part) > 0 && e.heldBytes+len(part) <= heldRoom; !f.holds {
+		delete(e.held, fi)
+		return
+	}
+	if e.held == nil {
+		e.held = map[int32][]byte{}
+	}
+	e.heldBytes += len(part)
+	e.held[fi] = part
 }
 
 // legWithin is how soon a client goes on after a challenge; RFC 3261, 8489 and
@@ -204,6 +229,12 @@ func (e *Engine) message(fi int32, d *dissect.Datagram, fromA bool) dissect.Buck
 	}
 	t := e.txns.at(ti)
 	e.describe(t, m)
+	if m.Kind == dissect.KindProgress && m.FromClient { // its own word is no answer
+		if t.state == stateDone {
+			return dissect.BucketSession
+		}
+		return dissect.BucketAttempt
+	}
 	if t.rec.Answer == dissect.AnswerNone {
 		t.rec.Answer = dissect.AnswerReply
 		t.rec.HandshakeRTT = d.Time - t.lastSend

@@ -389,7 +389,7 @@ var descriptions = map[string]Description{
 		Role:       "not told: a carrier",
 		Outcomes:   "accepted (Handshake, 1-RTT), challenge (Retry), refused (Version Negotiation, CONNECTION_CLOSE in an Initial)",
 		Identity:   "none",
-		Version:    "JA4 of the ClientHello, if one datagram holds it",
+		Version:    "JA4 of the ClientHello, also of one in several datagrams",
 		Confidence: ConfidenceCertain,
 	},
 	"radius": {

@@ -1,12 +1,14 @@
 package overlay
 
 import (
+	"bytes"
 	"crypto/aes"
 	"crypto/cipher"
 	"crypto/hkdf"
 	"crypto/sha256"
 	"encoding/binary"
 	"errors"
+	"slices"
 
 	"squall/dissect"
 )
@@ -26,7 +28,7 @@ import (
 // CONNECTION_CLOSE in the server's Initial are refusals, a Handshake or 1-RTT
 // packet of the server is the yes. A request is paired by the client's source
 // id, which every answer is sent to; the same destination id is the same
-// attempt. A ClientHello over several datagrams gives no version.
+// attempt. A ClientHello may come in several datagrams.
 type quic struct{}
 
 const (
@@ -225,7 +227,8 @@ func (quic) Dissect(d *dissect.Datagram, f *dissect.Flow, m *dissect.Message) (i
 
 // quicRequest reads a client's Initial. Only the first flight is sealed with
 // keys that its own destination id gives; later Initials of the client are not
-// requests, and false.
+// requests, and false. A datagram that goes on with the ClientHello of the one
+// before is no repeat of it.
 func quicRequest(d *dissect.Datagram, p *quicPacket, f *dissect.Flow, m *dissect.Message) bool {
 	frames, opened := openQUIC(p, p.dst, "client in")
 	if !opened && f.Step != 0 {
@@ -234,13 +237,31 @@ func quicRequest(d *dissect.Datagram, p *quicPacket, f *dissect.Flow, m *dissect
 	if !opened && !d.Cut && d.PayloadLen < quicMinInitial {
 		return false
 	}
-	keepQUIC(f, p.dst)
-	f.Flags &^= quicAnswered
+	var kept [quicMaxKept]byte
+	held := m.Held
+	if f.Step == 0 || !bytes.Equal(keptQUIC(f, &kept), p.dst[:min(len(p.dst), quicMaxKept)]) {
+		held = nil // another attempt
+	}
 	m.Kind, m.Op, m.FromClient = dissect.KindRequest, "Initial", true
 	m.Txn = hashKey(0, p.dst)
 	m.Chain = hashKey(1, p.src)
-	if h, ok := quicHello(frames); ok {
+	before := quicCovered(held)
+	pieces := quicPieces(held, frames)
+	if len(held) > 0 && quicCovered(pieces) > before {
+		m.Kind = dissect.KindProgress
+	} else {
+		keepQUIC(f, p.dst)
+		f.Flags &^= quicAnswered
+	}
+	h, ok := quicHello(pieces)
+	m.Held = nil
+	switch {
+	case ok:
 		h.describe(m, 'q')
+	case m.Kind == dissect.KindProgress || len(held) == 0:
+		m.Held = pieces
+	default:
+		m.Held = held
 	}
 	return true
 }
@@ -263,6 +284,7 @@ func quicAnswer(p *quicPacket, f *dissect.Flow, m *dissect.Message) {
 			if f.Flags&quicAnswered == 0 {
 				f.Flags |= quicAnswered
 				m.Kind, m.Op = dissect.KindAccept, "Handshake"
+				m.Held = nil
 			}
 		}
 		if len(p.rest) == 0 {
@@ -384,27 +406,58 @@ func quicClosed(frames []byte) bool {
 	return quicFrames(frames, func(uint64, []byte) {})
 }
 
-// quicHello puts the pieces of a ClientHello in order; clients shuffle them.
-func quicHello(frames []byte) (h ClientHello, ok bool) {
-	var buf []byte
-	sum := 0
+// The pieces of a ClientHello: offset2 length2 data, in the order in which they
+// came; clients shuffle them, also over datagrams.
+const quicMaxHeld = 8 << 10 // a hello with keys against quantum computers has 2 KiB
+
+// quicPieces adds those of some frames to what is held; held may be written to.
+func quicPieces(held, frames []byte) []byte {
 	quicFrames(frames, func(offset uint64, data []byte) {
-		end := offset + uint64(len(data))
-		if end > quicMaxCrypto {
-			return
+		if offset+uint64(len(data)) <= quicMaxCrypto && len(held)+4+len(data) <= quicMaxHeld {
+			held = append(held, byte(offset>>8), byte(offset), byte(len(data)>>8), byte(len(data)))
+			held = append(held, data...)
 		}
-		if uint64(len(buf)) < end {
-			buf = append(buf, make([]byte, int(end)-len(buf))...)
+	})
+	return held
+}
+
+// quicJoin puts pieces in order; have tells the bytes that are there.
+func quicJoin(pieces []byte) (buf []byte, have []bool) {
+	for c := dissect.NewCursor(pieces); c.Len() > 0; {
+		offset := int(c.U16())
+		data := c.Bytes(int(c.U16()))
+		if end := offset + len(data); end > len(buf) {
+			buf, have = append(buf, make([]byte, end-len(buf))...), append(have, make([]bool, end-len(have))...)
 		}
 		copy(buf[offset:], data)
-		sum += len(data)
-	})
-	if len(buf) < 4 || buf[0] != 1 || sum < len(buf) {
+		for i := range data {
+			have[offset+i] = true
+		}
+	}
+	return buf, have
+}
+
+// quicCovered is how many bytes of the hello the pieces have.
+func quicCovered(pieces []byte) (n int) {
+	_, have := quicJoin(pieces)
+	for _, h := range have {
+		if h {
+			n++
+		}
+	}
+	return n
+}
+
+// quicHello reads a ClientHello whose pieces are all there.
+func quicHello(pieces []byte) (h ClientHello, ok bool) {
+	buf, have := quicJoin(pieces)
+	if len(buf) < 4 || buf[0] != 1 || slices.Contains(have[:4], false) {
 		return h, false
 	}
-	if n := 4 + int(binary.BigEndian.Uint32(buf)&0xffffff); n <= len(buf) {
-		h, err := ReadClientHello(buf[4:n])
-		return h, err == nil
+	n := 4 + int(binary.BigEndian.Uint32(buf)&0xffffff)
+	if n > len(buf) || slices.Contains(have[:n], false) {
+		return h, false
 	}
-	return h, false
+	h, err := ReadClientHello(buf[4:n])
+	return h, err == nil
 }

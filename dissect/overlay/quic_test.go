@@ -5,6 +5,7 @@ import (
 	"crypto/cipher"
 	"encoding/binary"
 	"encoding/hex"
+	"slices"
 	"strings"
 	"testing"
 
@@ -93,6 +94,21 @@ func TestQUIC(t *testing.T) {
 			{node: true, data: "\x40client" + strings.Repeat("p", 30), kind: dissect.KindData},
 		})
 	}
+	// A hello over two datagrams, the later half first; the second is no repeat, the third is.
+	third := len(ch) / 3
+	parts := [2]string{cryptoFrame(uint16(third), ch[third:]) + strings.Repeat("\x00", 1100), cryptoFrame(0, ch[:third]) + strings.Repeat("\x00", 1100)}
+	one := sealInitial(quicV1, "original", "original", "client", "", "client in", parts[0])
+	two := sealInitial(quicV1, "original", "original", "client", "", "client in", parts[1])
+	ja4 := func() string { h, _ := quicHello(quicPieces(nil, []byte(cryptoFrame(0, ch)))); return h.JA4('q') }()
+	converse(t, quic{}, dissect.ProtoUDP, 443, []line{
+		{data: one, kind: dissect.KindRequest, op: "Initial"},
+		{data: one, kind: dissect.KindRequest, op: "Initial", same: 1},
+		{data: two, kind: dissect.KindProgress, same: 1, version: ja4},
+		{data: two, kind: dissect.KindRequest, same: 1},
+	})
+	if got := scene(t, dissect.ProtoUDP, 443, []wire{{at: 10, data: one}, {at: 11, data: two}, {at: 40, node: true, data: "\x40client" + strings.Repeat("p", 30)}}); !slices.Equal(got, []string{"quic Initial accepted app"}) {
+		t.Errorf("a hello in two datagrams: %q", got)
+	}
 	initial := sealInitial(quicV1, "original", "original", "", "", "client in", frames)
 	refused := sealInitial(quicV1, "original", "", "server01", "", "server in", "\x02\x00\x00\x00\x00\x1c\x02\x00\x00"+strings.Repeat("\x00", 20))
 	converse(t, quic{}, dissect.ProtoUDP, 443, []line{
@@ -123,7 +139,7 @@ func FuzzQUICFrames(f *testing.F) {
 	f.Add([]byte("\x02\x00\x00\x05\x00\x03\x00\x00\x00\x00\x00\x00\x00\x1c\x02\x00\x00"))
 	f.Fuzz(func(t *testing.T, b []byte) {
 		quicClosed(b)
-		if h, ok := quicHello(b); ok {
+		if h, ok := quicHello(quicPieces(nil, b)); ok {
 			h.JA4('q')
 		}
 	})

@@ -52,6 +52,7 @@ func converse(t *testing.T, p dissect.Protocol, transport uint8, port uint16, li
 	var f dissect.Flow
 	var seen [2]int64
 	var txns []uint64
+	var held []byte
 	for i, l := range lines {
 		src, dst := ports(l.node)
 		d := packet(transport, src, dst, l.data)
@@ -63,8 +64,9 @@ func converse(t *testing.T, p dissect.Protocol, transport uint8, port uint16, li
 			side = 1
 		}
 		f.FromClient, f.SegLen, f.Seen, f.Established = !l.node, len(l.data), seen[side], true
-		m := dissect.Message{FromClient: !l.node}
+		m := dissect.Message{FromClient: !l.node, Held: held}
 		n, err := p.Dissect(d, &f, &m)
+		held = m.Held
 		if err != nil || n != len(l.data) {
 			t.Fatalf("%s line %d: %d of %d bytes, %v", p.Name(), i+1, n, len(l.data), err)
 		}

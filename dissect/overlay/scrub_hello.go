@@ -244,7 +244,7 @@ func NamesIn(d *dissect.Datagram) (names []string) {
 	for p, ok := readQUIC(b); ok; p, ok = readQUIC(p.rest) {
 		if p.version != 0 && p.kind == quicInitial {
 			if frames, opened := openQUIC(&p, p.dst, "client in"); opened {
-				add(quicHello(frames))
+				add(quicHello(quicPieces(nil, frames)))
 			}
 		}
 		if len(p.rest) == 0 {

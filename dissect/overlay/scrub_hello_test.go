@@ -37,7 +37,7 @@ func TestScrubQUIC(t *testing.T) {
 			if !ok {
 				t.Fatalf("version %x: the tag does not hold", version)
 			}
-			h, ok := quicHello(frames)
+			h, ok := quicHello(quicPieces(nil, frames))
 			if !ok {
 				t.Fatalf("version %x: no hello is left", version)
 			}

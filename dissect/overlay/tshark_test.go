@@ -313,7 +313,7 @@ var comparisons = []comparison{
 			return append(out, fact{word: "Retry"})
 		},
 		ours: func(m *heard) string {
-			if m.Op == "Initial" && m.Kind == dissect.KindProgress {
+			if m.Op == "Initial" && m.Kind == dissect.KindProgress && !m.FromClient {
 				return "" // the server's
 			}
 			return opOf("Initial", "Retry")(m)
