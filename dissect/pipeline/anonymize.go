@@ -273,10 +273,16 @@ func (a *Anonymizer) Rewrite(p *capture.Packet, protocol string) bool {
 	return a.write.Rewrite(p.Link, p.Data) == nil
 }
 
+// filler stands for each byte of an unknown protocol. No protocol may take it for its
+// own: zeros at some ports look encrypted, and were Skype.
+const filler = '.'
+
 // payload scrubs the payload of a transport.
 func (a *Anonymizer) payload(d *dissect.Datagram) {
 	if a.proto == "" {
-		clear(d.Payload)
+		for i := range d.Payload {
+			d.Payload[i] = filler
+		}
 		return
 	}
 	keep := d.Payload
