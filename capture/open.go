@@ -37,6 +37,9 @@ type Options struct {
 	// Parts are files, by path, of which only a part is read. Frames and offsets
 	// are right, what FileStats counts is not.
 	Parts map[string]Part
+	// Resume is told what the inputs are, and says how far each was taken before;
+	// nil = all of them anew.
+	Resume func([]FileStats) []Mark
 	// Clocks set right the times of a tap's packets before anything is done with
 	// them; the key is its name.
 	Clocks map[string]Clock
@@ -62,7 +65,25 @@ func Open(inputs []string, opt Options) (Source, error) {
 		return nil, errors.New("no input: give capture files, directories, or - for standard input")
 	}
 	m.narrow()
+	if opt.Resume != nil {
+		m.resume(opt.Resume(m.Files()))
+	}
 	return m.start(), nil
+}
+
+// resume leaves out what was taken before. Files that were taken in part are read
+// from their begin, so that they give the same batches.
+func (m *merge) resume(marks []Mark) {
+	for i := range marks {
+		in := m.inputs[i]
+		if d := marks[i].Done; d != nil {
+			in.f.stats, in.f.done = *d, true
+			in.f.disk.Store(d.ReadOnDisk)
+			in.done = true
+			continue
+		}
+		in.skip = marks[i].Frames
+	}
 }
 
 func (m *merge) add(in string, opt Options) error {
@@ -143,7 +164,9 @@ type input struct {
 	first int64  // time of its first packet, for the order of opening
 	form  format // of an uncompressed file, as far as its first packet
 	batch *Batch
-	at    int // next packet of batch
+	at    int   // next packet of batch
+	skip  int64 // frames that were taken before
+	done  bool  // all were
 }
 
 // append takes an opened file, looks at its first packet and closes it again
@@ -343,7 +366,7 @@ type merge struct {
 
 func (m *merge) start() *merge {
 	for _, in := range m.inputs {
-		if in.f.stats.Unread == "" {
+		if in.f.stats.Unread == "" && !in.done {
 			m.wait = append(m.wait, in)
 		}
 	}
@@ -408,16 +431,22 @@ func (in *input) refill() bool {
 		}
 		f.mu.Unlock()
 	}
-	b, err := f.nextBatch()
-	if err != nil {
-		if f.close != nil {
-			f.close()
-			f.close = nil
+	for {
+		b, err := f.nextBatch()
+		if err != nil {
+			if f.close != nil {
+				f.close()
+				f.close = nil
+			}
+			return false
 		}
-		return false
+		if b.Packets[len(b.Packets)-1].Frame <= in.skip {
+			b.Release()
+			continue
+		}
+		in.batch, in.at = b, int(max(in.skip+1-b.Packets[0].Frame, 0))
+		return true
 	}
-	in.batch, in.at = b, 0
-	return true
 }
 
 // mergeBatch is how many packets a batch of several files holds.

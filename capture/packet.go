@@ -100,6 +100,14 @@ type FileStats struct {
 	Hole         int64    `json:",omitempty"`
 	// Index is there when Options.Index asked for it and the file was read.
 	Index *Index `json:"-"`
+	// Finished says that nothing more will come of it.
+	Finished bool `json:"-"`
+}
+
+// Mark is how far an input has been taken by a reader that was broken off.
+type Mark struct {
+	Frames int64      // packets that were taken
+	Done   *FileStats // what is known of one that was taken whole, and is not read again; else nil
 }
 
 // Damage says where and why the reading of a file stopped early.

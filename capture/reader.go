@@ -78,6 +78,7 @@ func (f *file) snapshot() FileStats {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	s := f.stats
+	s.Finished = f.done
 	if f.disk != nil {
 		s.ReadOnDisk = f.disk.Load()
 	}

@@ -40,7 +40,9 @@ as report.html, squall.sql, which makes DuckDB know the tables by name,
 index.squall, by which squall extract reads only the part of a capture that it
 needs, and manifest.json with the SHA-256 of inputs and outputs, for squall verify;
 squall report reads that directory as it reads captures, squall merge joins
-several of them.
+several of them. When it is broken off, by Ctrl-C or by a lost machine, the same command
+goes on from DIR/resume.squall, and says in the end what it would have said at once: files
+that were read whole are not read again, and are known by their content.
 
 Where packets are gone, logs are read instead, by content: Zeek's conn.log, flow
 events of Suricata's eve.json, and attempts tables of squall report attempts. What
@@ -115,11 +117,17 @@ Exit status: 0 done, 2 unreadable input, 3 done but an input was damaged,
 				return exitError{exitUsage, errors.New("a shard is not judged: --baseline is for the whole, squall explain MERGED --baseline PATH")}
 			}
 			in.indexed = dir != ""
+			if anon == nil {
+				in.keepIn = dir
+			}
 			results, err := in.analyse(cmd, args)
 			if err != nil {
 				return err
 			}
 			defer results.Analysis.Close()
+			if in.keepIn != "" && cmd.Context().Err() == nil {
+				os.Remove(filepath.Join(dir, resumeName))
+			}
 			if !results.Analysis.Whole() {
 				if err := keepPiece(results, dir); err != nil {
 					return exitError{exitFailed, err}

@@ -49,8 +49,9 @@ type source struct {
 	workers        int
 	quiet, verbose bool
 	numeric        bool
-	countOnly      bool // info needs no rows
-	indexed        bool // an index of the captures is to be kept
+	countOnly      bool   // info needs no rows
+	indexed        bool   // an index of the captures is to be kept
+	keepIn         string // directory where the analysis is kept on the way; empty = nowhere
 	shard          pipeline.Shard
 }
 
@@ -238,7 +239,13 @@ func (s *source) analyse(cmd *cobra.Command, args []string) (*reports.Results, e
 	}
 	var src capture.Source = noPackets{}
 	if len(inputs) > 0 || len(logs)+len(s.flows) == 0 {
-		if src, err = s.open(cmd, inputs, capture.Options{Window: cfg.Window, Index: s.indexed, Stdin: stdin}); err != nil {
+		opt := capture.Options{Window: cfg.Window, Index: s.indexed, Stdin: stdin}
+		if s.keepIn != "" && len(logs) == 0 {
+			src, err = s.goOn(cmd, inputs, opt, &cfg)
+		} else {
+			src, err = s.open(cmd, inputs, opt)
+		}
+		if err != nil {
 			return nil, err
 		}
 	}
@@ -251,6 +258,25 @@ func (s *source) analyse(cmd *cobra.Command, args []string) (*reports.Results, e
 		return nil, exitError{exitFailed, err}
 	}
 	return s.told(cmd, a)
+}
+
+// goOn opens the captures where an analysis of them was broken off, or at their begin.
+func (s *source) goOn(cmd *cobra.Command, inputs []string, opt capture.Options, cfg *pipeline.Config) (capture.Source, error) {
+	k := s.resumption(cmd)
+	opt.Resume, cfg.Keep = k.marks, k.keep
+	if k.was != nil { // the clocks are known by then
+		s.set, s.found = k.was.Set, k.was.Found
+	}
+	src, err := s.open(cmd, inputs, opt)
+	switch {
+	case err != nil || k.goesOn:
+		cfg.From = k.from
+	case k.was != nil && k.was.Set != nil:
+		src.Close()
+		k.was, s.set, s.found = nil, nil, nil
+		return s.open(cmd, inputs, opt)
+	}
+	return src, err
 }
 
 // told adds what was given beside the captures.

@@ -117,7 +117,7 @@ func keepCustody(dir string, r *reports.Results, arguments []string) error {
 		return err
 	}
 	for _, e := range entries {
-		if e.Name() == custodyName || !e.Type().IsRegular() {
+		if e.Name() == custodyName || e.Name() == resumeName || !e.Type().IsRegular() {
 			continue
 		}
 		s, err := seal(filepath.Join(dir, e.Name()), e.Name())

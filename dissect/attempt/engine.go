@@ -132,13 +132,13 @@ func makeKey(src, dst dissect.Endpoint, proto uint8, d *dissect.Datagram) flowKe
 // Engine is the first pass for one shard: datagrams in, records out. It is for
 // one goroutine. It holds open attempts and live flows, bounded by MaxFlows.
 type Engine struct {
-	cfg    Config
+	cfg    Config `frozen:"-"`
 	names  *Names
 	emit   func(*Record)
 	cache  map[string]Name
 	protos []Name
-	tcp    *asker
-	udp    *asker
+	tcp    *asker `frozen:"-"`
+	udp    *asker `frozen:"-"`
 
 	index      flowIndex
 	flows      slab[flow]
@@ -162,8 +162,8 @@ type Engine struct {
 	loss       lossMeter
 	taps       *tapMeters // nil = one
 	orphans    [orphanSlots]orphan
-	msg        dissect.Message
-	view       dissect.Datagram
+	msg        dissect.Message  `frozen:"-"`
+	view       dissect.Datagram `frozen:"-"`
 	ledgers    map[uint32]*dissect.Ledger
 	ledger     *dissect.Ledger
 	ledgerFile uint32

@@ -17,12 +17,15 @@ var ErrSaved = errors.New("not what squall saved")
 
 // Save writes the records and their strings as they were before the second
 // pass, so that they can be joined with those of other pieces.
-func (x *Result) Save(w io.Writer) error {
+func (x *Result) Save(w io.Writer) error { return x.store.Save(w, x.names) }
+
+// Save is the same of a store that still collects; nothing may be added meanwhile.
+func (s *Store) Save(w io.Writer, names *Names) error {
 	out := bufio.NewWriterSize(w, 1<<16)
 	out.WriteString(saveMark)
-	x.names.mu.RLock()
-	list := x.names.list
-	x.names.mu.RUnlock()
+	names.mu.RLock()
+	list := names.list
+	names.mu.RUnlock()
 	var n [binary.MaxVarintLen64]byte
 	number := func(v int) { out.Write(n[:binary.PutUvarint(n[:], uint64(v))]) }
 	number(len(list))
@@ -30,12 +33,18 @@ func (x *Result) Save(w io.Writer) error {
 		number(len(s))
 		out.WriteString(s)
 	}
-	for p := range Partitions {
-		if err := x.store.spool.each(p, func(data []byte) {
+	run := func(data []byte) {
+		if len(data) > 0 {
 			number(len(data))
 			out.Write(data)
-		}); err != nil {
+		}
+	}
+	for p := range Partitions {
+		if err := s.spool.each(p, run); err != nil {
 			return err
+		}
+		for i := range s.shards {
+			run(s.shards[i].open[p])
 		}
 	}
 	number(0)

@@ -52,7 +52,14 @@ type Config struct {
 	Records func(names *attempt.Names, first uint32, add func(*attempt.Record)) (inputs []Capture, from, to int64, err error)
 	// Logger says who wrote down what Records adds just now, where there are
 	// several; what two of them saw counts once. nil = there is one.
-	Logger       func() string
+	Logger func() string
+	// Keep is called after each batch, and once more where the run is broken off:
+	// the state may then be written, to go on from it in another run. nil = never.
+	// It wants files that can be read again, and no Records.
+	Keep func(s *State, broken bool)
+	// From is such a state; nil = a run from the begin. The source must have been
+	// opened with its marks.
+	From         *Kept
 	RecordMemory int64 // bytes of attempts kept in memory before the rest goes to a temporary file; 0 = 40 MiB
 	RecordTemp   int64 // ceiling of that file, bytes; 0 = none
 }
@@ -121,6 +128,7 @@ type work struct {
 	data  []dissect.Datagram
 	shard []uint8 // shards = not for an engine
 	users atomic.Int32
+	rest  *sync.WaitGroup // nothing to do but to say that all before is done
 }
 
 // works are used again: a batch's datagrams take a megabyte. There are never more
@@ -192,6 +200,10 @@ func Run(ctx context.Context, cfg Config, src capture.Source) (*Analysis, error)
 		go func() {
 			defer wg.Done()
 			for b := range queues[w] {
+				if b.rest != nil {
+					b.rest.Done()
+					continue
+				}
 				for i, s := range b.shard {
 					if s < shards && int(s)%n == w {
 						engines[s].Datagram(&b.data[i])
@@ -207,6 +219,14 @@ func Run(ctx context.Context, cfg Config, src capture.Source) (*Analysis, error)
 	var dec headers.Decoder
 	var packets int64
 	var failed error
+	state := State{src: src, queues: queues, store: store, names: names, taken: make([]int64, len(src.Files()))}
+	state.values = []any{names, joiner, points, &dec, &span, &filtered, &packets, &state.taken}
+	for _, e := range engines {
+		state.values = append(state.values, e)
+	}
+	if cfg.From != nil {
+		failed = cfg.From.into(&state)
+	}
 	for failed == nil {
 		if failed = ctx.Err(); failed != nil {
 			break
@@ -243,10 +263,21 @@ func Run(ctx context.Context, cfg Config, src capture.Source) (*Analysis, error)
 		for _, q := range queues {
 			q <- w
 		}
+		if cfg.Keep != nil {
+			for i := range b.Packets {
+				state.taken[b.Packets[i].File] = b.Packets[i].Frame
+			}
+		}
 		b.Release()
 		if cfg.Progress != nil {
 			cfg.Progress(Progress{packets, a.last})
 		}
+		if cfg.Keep != nil {
+			cfg.Keep(&state, false)
+		}
+	}
+	if cfg.Keep != nil && ctx.Err() != nil {
+		cfg.Keep(&state, true)
 	}
 	for _, q := range queues {
 		close(q)
