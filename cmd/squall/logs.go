@@ -77,9 +77,15 @@ func sortInputs(inputs []string, stdin io.Reader) (captures []string, logs []wri
 			captures = append(captures, named)
 			continue
 		}
-		before := len(logs)
+		before, cases := len(logs), 0
 		var others []string
 		err = filepath.WalkDir(path, func(p string, d fs.DirEntry, err error) error {
+			if err == nil && d.IsDir() && p != path {
+				if _, err := os.Stat(filepath.Join(p, summaryName)); err == nil { // what came of captures, beside them
+					cases++
+					return fs.SkipDir
+				}
+			}
 			if err != nil || !d.Type().IsRegular() {
 				return err
 			}
@@ -97,7 +103,7 @@ func sortInputs(inputs []string, stdin io.Reader) (captures []string, logs []wri
 		if err != nil {
 			return nil, nil, nil, err
 		}
-		if len(logs) == before {
+		if len(logs) == before && (cases == 0 || len(others) == 0) {
 			captures = append(captures, named)
 		} else {
 			captures = append(captures, others...)

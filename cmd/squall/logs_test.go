@@ -184,3 +184,20 @@ func TestLogBesideCapture(t *testing.T) {
 		t.Errorf("%s", info)
 	}
 }
+
+// TestCaseBesideCaptures: a directory of captures may hold the cases that were made
+// of them; they are no inputs.
+func TestCaseBesideCaptures(t *testing.T) {
+	dir := t.TempDir()
+	outage := filepath.Join(dir, "outage.pcap")
+	if err := os.Rename(sampled(t, "outage"), outage); err != nil {
+		t.Fatal(err)
+	}
+	code, want, errs := squall(nil, "analyze", dir, "-o", filepath.Join(dir, "case"))
+	if code != 0 {
+		t.Fatal(errs)
+	}
+	if code, got, errs := squall(nil, "analyze", dir); code != 0 || errs != "" || got != want {
+		t.Errorf("exit %d: %s%s", code, errs, got)
+	}
+}
