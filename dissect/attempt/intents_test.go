@@ -51,6 +51,8 @@ func TestRelations(t *testing.T) {
 		tries      []try
 	}{
 		{"32", "first retry failover retry; 1", []try{{0, 2 * s, 1, false, 0, 0}, {5 * s, 7 * s, 1, false, 0, 0}, {10 * s, 12 * s, 2, false, 0, 0}, {15 * s, 16 * s, 2, true, 0, 0}}},
+		{"33", "first refresh refresh; 3", []try{{0, s, 1, true, 0, 0}, {30 * s, 31 * s, 1, true, 0, 0}, {60 * s, 61 * s, 1, true, 0, 0}}},
+		{"34", "first reattach retry failover; 2", []try{{0, s, 1, true, 0, 0}, {30 * s, 32 * s, 1, false, 0, 0}, {35 * s, 37 * s, 1, false, 0, 0}, {40 * s, 42 * s, 2, false, 0, 0}}},
 		{"35", "first reattach; 2", []try{{0, s, 1, true, 9 * s, dissect.SessionByNode}, {20 * s, 21 * s, 1, true, 0, 0}}},
 		{"36", "first first; 2", []try{{0, s, 1, true, 9 * s, dissect.SessionByClient}, {20 * s, 21 * s, 1, true, 0, 0}}},
 		{"37", "first parallel; 1", []try{{0, s, 1, true, 0, 0}, {s / 5, s, 2, false, 0, 0}}},
@@ -264,5 +266,60 @@ func TestLifetime(t *testing.T) {
 	}
 	if want := "first , refresh expired, first expired"; strings.Join(got, ", ") != want {
 		t.Errorf("%q, want %q", strings.Join(got, ", "), want)
+	}
+}
+
+// TestRhythmAtTheBegin is rule 39: an intent that is in its retries when the capture
+// begins may be older than it, and is counted apart; one that begins later is not.
+func TestRhythmAtTheBegin(t *testing.T) {
+	const s = int64(1e9)
+	var recs []attempt.Record
+	for host, from := range []int64{2 * s, 200 * s} {
+		for k := range int64(4) {
+			at := from + k*5*s
+			recs = append(recs, attempt.Record{Start: at, End: at + s, Proto: dissect.ProtoTCP, Outcome: dissect.OutcomeRefused,
+				Source: endpoint(byte(host+1), 5000), Destination: endpoint(200, 80)})
+		}
+	}
+	n := 0
+	for in := range finish(t, attempt.StoreConfig{}, 1000*s, recs).Intents(1) {
+		if n++; in.Censored != (in.Start < 100*s) || in.Attempts != 4 {
+			t.Errorf("%+v", in)
+		}
+	}
+	if n != 2 {
+		t.Errorf("%d intents, want 2", n)
+	}
+}
+
+// TestAnotherAddress is rule 40: who has the same identity in the protocol is the
+// same client at another address.
+func TestAnotherAddress(t *testing.T) {
+	const s = int64(1e9)
+	for _, same := range []bool{true, false} {
+		names := attempt.NewNames()
+		st := attempt.NewStore(attempt.StoreConfig{Shards: 1})
+		for i := range int64(2) {
+			name := names.Intern([]byte{'a'})
+			if !same {
+				name = names.Intern([]byte{'a' + byte(i)})
+			}
+			st.Add(0, &attempt.Record{Start: i * 5 * s, End: i*5*s + s, Proto: dissect.ProtoTCP, Outcome: dissect.OutcomeRefused, Protocol: names.Intern([]byte("sip")),
+				ClientKey: uint64(name) + 7, ClientName: name, Source: endpoint(byte(i+1), 5000), Destination: endpoint(200, 80)})
+		}
+		x, err := st.Finalise(names, dissect.Hints{}, 0, 1000*s)
+		if err != nil {
+			t.Fatal(err)
+		}
+		clients := map[string]bool{}
+		var relations []string
+		for a := range x.Attempts(1) {
+			clients[a.ClientID] = true
+			relations = append(relations, a.Relation.String())
+		}
+		if want := map[bool]string{true: "first retry", false: "first first"}[same]; strings.Join(relations, " ") != want || (len(clients) == 1) != same {
+			t.Errorf("one identity %v: %q, clients %v", same, relations, clients)
+		}
+		x.Close()
 	}
 }
