@@ -385,7 +385,7 @@ var descriptions = map[string]Description{
 		Confidence: ConfidenceStrong,
 	},
 	"quic": {
-		Recognised: "long header of version 1, 2 or a draft from 22 on",
+		Recognised: "long header of version 1, 2, a draft from 22 on, or mvfst",
 		Role:       "not told: a carrier",
 		Outcomes:   "accepted (Handshake, 1-RTT), challenge (Retry), refused (Version Negotiation, CONNECTION_CLOSE in an Initial)",
 		Identity:   "none",

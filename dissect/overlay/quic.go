@@ -13,13 +13,13 @@ import (
 	"squall/dissect"
 )
 
-// quic is QUIC version 1 and 2 and the drafts from 22 on: RFC 9000 sections 17.2, 19,
+// quic is QUIC version 1 and 2, the drafts from 22 on and those of Facebook (mvfst): RFC 9000 sections 17.2, 19,
 // RFC 9001 section 5.2, RFC 9369; protocols.md I.4.
 //
 //	long header: 0 80|40|type<<4|.. | 1 4 version | 5 destination id (1+n) | source id (1+n)
 //	Initial: token (varint+n) | length varint | packet number | AEAD
 //	types: 0 Initial 1 0-RTT 2 Handshake 3 Retry; version 2: 1 2 3 0
-//	Version Negotiation: version 0, then versions of 4 bytes
+//	Version Negotiation: version 0, then versions of 4 bytes; ?a?a?a?a asks for it (section 15)
 //
 // As TLS it is a carrier that does not tell the role. The client's Initial is
 // the request; its keys follow from its destination id, so the ClientHello can
@@ -37,6 +37,7 @@ const (
 	quicDraft22    = 0xff000016
 	quicDraft29    = 0xff00001d
 	quicDraft34    = 0xff000022
+	quicFacebook   = 0xfaceb000 // and the lowest 12 bits, nDPI quic.c
 	quicMaxID      = 20
 	quicMinInitial = 1200 // bytes of a datagram with a client's Initial
 	quicMaxCrypto  = 16 << 10
@@ -68,8 +69,12 @@ type quicPacket struct {
 }
 
 func quicKnown(version uint32) bool {
-	return version == quicV1 || version == quicV2 || version >= quicDraft22 && version <= quicDraft34
+	return version == quicV1 || version == quicV2 || version >= quicDraft22 && version <= quicDraft34 || version&^0xfff == quicFacebook
 }
+
+// quicReserved reports a version that no server has: who says it wants to hear which
+// ones there are.
+func quicReserved(version uint32) bool { return version&0x0f0f0f0f == 0x0a0a0a0a }
 
 // varint is QUIC's variable-length number, RFC 9000 section 16.
 func varint(c *dissect.Cursor) uint64 {
@@ -99,6 +104,9 @@ func readQUIC(b []byte) (p quicPacket, ok bool) {
 	p.data = b
 	if p.version == 0 {
 		return p, true
+	}
+	if b[0]&0x40 != 0 && quicReserved(p.version) {
+		return p, true // the rest may be anything
 	}
 	if !quicKnown(p.version) || b[0]&0x40 == 0 {
 		return p, false
@@ -134,6 +142,8 @@ func (quic) Gates(dissect.Transport) []dissect.Gate {
 	return []dissect.Gate{
 		{Starts: highBytes, Least: 7, At: 2, Mask: 0xff}, // versions begin with 00 00 or ff 00
 		{Starts: highBytes, Least: 7, At: 2, Mask: 0xff, Want: quicV2 >> 16 & 0xff},
+		{Starts: highBytes, Least: 7, At: 2, Mask: 0xff, Want: quicFacebook >> 16 & 0xff},
+		{Starts: highBytes, Least: 7, At: 2, Mask: 0x0f, Want: 0x0a},
 	}
 }
 
@@ -143,13 +153,15 @@ func (quic) Probe(d *dissect.Datagram) dissect.Verdict {
 		return dissect.No
 	}
 	version := binary.BigEndian.Uint32(b[1:])
-	if version != 0 && !quicKnown(version) {
+	if version != 0 && !quicKnown(version) && (!quicReserved(version) || d.PayloadLen < quicMinInitial) {
 		return dissect.No
 	}
 	p, ok := readQUIC(b)
 	switch {
 	case !ok:
 		return dissect.No
+	case quicReserved(p.version):
+		return dissect.Maybe
 	case p.version != 0:
 		return dissect.Yes
 	}
@@ -231,7 +243,7 @@ func (quic) Dissect(d *dissect.Datagram, f *dissect.Flow, m *dissect.Message) (i
 // before is no repeat of it.
 func quicRequest(d *dissect.Datagram, p *quicPacket, f *dissect.Flow, m *dissect.Message) bool {
 	frames, opened := openQUIC(p, p.dst, "client in")
-	if !opened && f.Step != 0 {
+	if !opened && f.Step != 0 && !quicReserved(p.version) {
 		return false
 	}
 	if !opened && !d.Cut && d.PayloadLen < quicMinInitial {
@@ -243,7 +255,7 @@ func quicRequest(d *dissect.Datagram, p *quicPacket, f *dissect.Flow, m *dissect
 		held = nil // another attempt
 	}
 	m.Kind, m.Op, m.FromClient = dissect.KindRequest, "Initial", true
-	m.Txn = hashKey(0, p.dst)
+	m.Txn = hashKey(uint64(p.version), p.dst)
 	m.Chain = hashKey(1, p.src)
 	before := quicCovered(held)
 	pieces := quicPieces(held, frames)
@@ -298,7 +310,7 @@ func quicSalt(version uint32) string {
 	switch version {
 	case quicV1, quicDraft34, quicDraft34 - 1:
 		return "\x38\x76\x2c\xf7\xf5\x59\x34\xb3\x4d\x17\x9a\xe6\xa4\xc8\x0c\xad\xcc\xbb\x7f\x0a"
-	case quicDraft22:
+	case quicDraft22, quicFacebook + 1:
 		return "\x7f\xbc\xdb\x0e\x7c\x66\xbb\xe9\x19\x3a\x96\xcd\x21\x51\x9e\xbd\x7a\x02\x64\x4a"
 	case quicV2:
 		return "\x0d\xed\xe3\xde\xf7\x00\xa6\xdb\x81\x93\x81\xbe\x6e\x26\x9d\xcb\xf9\xbd\x2e\xd9"

@@ -77,7 +77,7 @@ func TestQUIC(t *testing.T) {
 	pad := strings.Repeat("\x00", 1100-len(ch))
 	frames := cryptoFrame(uint16(half), ch[half:]) + "\x01" + cryptoFrame(0, ch[:half]) + pad
 	handshakePacket := quicLong(2, quicV1, "client", "server01", "\x40\x40"+strings.Repeat("h", 64))
-	for _, version := range []uint32{quicV1, quicV2, quicDraft22, quicDraft22 + 5, quicDraft29} {
+	for _, version := range []uint32{quicV1, quicV2, quicDraft22, quicDraft22 + 5, quicDraft29, quicFacebook + 1, quicFacebook + 2} {
 		initial := sealInitial(version, "original", "original", "client", "", "client in", frames)
 		retryType, handshakeType := byte(3), byte(2)
 		if version == quicV2 {
@@ -108,6 +108,15 @@ func TestQUIC(t *testing.T) {
 	})
 	if got := scene(t, dissect.ProtoUDP, 443, []wire{{at: 10, data: one}, {at: 11, data: two}, {at: 40, node: true, data: "\x40client" + strings.Repeat("p", 30)}}); !slices.Equal(got, []string{"quic Initial accepted app"}) {
 		t.Errorf("a hello in two datagrams: %q", got)
+	}
+	// Who asks for the versions there are gets a no, and comes again with one of them.
+	greased := quicLong(0, 0x1a2a3a4a, "original", "client", strings.Repeat("?", 1200))
+	versions := "\x80\x00\x00\x00\x00\x06client\x08original\x00\x00\x00\x01"
+	guess(t, quic{}, dissect.ProtoUDP, 443, []line{{data: greased, kind: dissect.KindRequest, op: "Initial"}, {data: greased, kind: dissect.KindRequest, same: 1},
+		{node: true, data: versions, kind: dissect.KindRefuse, op: "Version Negotiation"}, {data: sealInitial(quicV1, "original", "original", "client", "", "client in", frames), kind: dissect.KindRequest}})
+	if got := scene(t, dissect.ProtoUDP, 443, []wire{{at: 10, data: greased}, {at: 20, node: true, data: versions}, {at: 30, data: sealInitial(quicV1, "original", "original", "client", "", "client in", frames)},
+		{at: 40, node: true, data: handshakePacket}}); !slices.Equal(got, []string{"quic Initial refused app", "quic Initial accepted app"}) {
+		t.Errorf("versions asked for: %q", got)
 	}
 	initial := sealInitial(quicV1, "original", "original", "", "", "client in", frames)
 	refused := sealInitial(quicV1, "original", "", "server01", "", "server in", "\x02\x00\x00\x00\x00\x1c\x02\x00\x00"+strings.Repeat("\x00", 20))
