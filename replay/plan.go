@@ -645,6 +645,18 @@ func (b *builder) finish() error {
 	return nil
 }
 
+// Addresses are those of the capture, none of which is sent to: the list that
+// the plan has, and its nodes, should somebody have taken them out of the list.
+func (p *Plan) Addresses() []netip.Addr {
+	list := slices.Clone(p.Recorded)
+	for i := range p.Nodes {
+		if at, err := netip.ParseAddrPort(p.Nodes[i].Address); err == nil {
+			list = append(list, at.Addr())
+		}
+	}
+	return list
+}
+
 func (p *Plan) leftOut() string {
 	var s []string
 	for _, r := range sortedReasons(p.Coverage.LeftOut) {

@@ -148,7 +148,7 @@ else's packets; on the wire itself answers are as quick as they are.`,
 					return exitError{exitUsage, err}
 				}
 			}
-			guard, err := replay.NewGuard(nets, plan.Recorded)
+			guard, err := replay.NewGuard(nets, plan.Addresses())
 			if err != nil {
 				return refused(err)
 			}

@@ -247,6 +247,16 @@ func TestRefusals(t *testing.T) {
 			t.Errorf("%v: exit %d, want %q\n%s%s", tc.args, code, tc.want, out, errs)
 		}
 	}
+	// The nodes stay closed in a plan that somebody emptied the list of.
+	bare := filepath.Join(t.TempDir(), "bare.plan")
+	node, rest, _ := strings.Cut(string(b[bytes.Index(b, []byte(`"address":"`))+len(`"address":"`):]), `"`)
+	if err := os.WriteFile(bare, []byte(strings.Replace(string(b), `"recorded_addresses":[`, `"was":[`, 1)), 0o600); err != nil || rest == "" {
+		t.Fatal(err)
+	}
+	host, _, _ := net.SplitHostPort(node)
+	if code, out, errs := squall(nil, "replay", bare, "--send", "-Z", "root", "--target", node, "--allow", host+"/32"); code != exitRefused || out != "" || !strings.Contains(errs, "occurs in the capture") {
+		t.Errorf("node %s of a plan without a list: exit %d\n%s%s", node, code, out, errs)
+	}
 	if code, out, errs := squall(nil, "replay", named, "--target", "inside.example:5060"); code != 0 || !strings.Contains(out, "127.0.0.1:5060") {
 		t.Errorf("a name on loopback: exit %d\n%s%s", code, out, errs)
 	}
