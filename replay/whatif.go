@@ -543,7 +543,7 @@ func (c *Case) world(m *model, w *WhatIf, seed uint64) *World {
 		if joined := c.whole.nodes[i].joined; joined > 0 {
 			o.Joined = append(o.Joined, time.Duration(joined))
 		}
-		c.events(o, m, i, int(at))
+		c.events(o, m, i, int(at), cfg.Recovery)
 	}
 	for len(o.Nodes) < len(c.order)+early {
 		o.Nodes = append(o.Nodes, c.extra(m, w))
@@ -563,8 +563,11 @@ func (c *Case) world(m *model, w *WhatIf, seed uint64) *World {
 	return o
 }
 
-// events are what happened to a node whatever its load was.
-func (c *Case) events(o *World, m *model, i int32, at int) {
+// events are what happened to a node whatever its load was. Where changes begin
+// at the end of the capture, falls under load up to then are among them, so that
+// they meet the nodes as they were; recovery is how long one lasts that had not
+// ended.
+func (c *Case) events(o *World, m *model, i int32, at int, recovery time.Duration) {
 	add := func(ns int64, do Action, value float64) {
 		if ns > 0 && ns < int64(o.Duration) {
 			o.Script = append(o.Script, Event{At: time.Duration(ns), Node: at, Do: do, Value: value})
@@ -573,7 +576,7 @@ func (c *Case) events(o *World, m *model, i int32, at int) {
 	early, late := &m.fit.nodes[i], &c.whole.nodes[i]
 	from := func(x *nodeFit, after, before int64) {
 		for _, s := range x.spells {
-			if s.byLoad || s.from < after || s.from >= before {
+			if s.byLoad && o.Turn == 0 || s.from < after || s.from >= before {
 				continue
 			}
 			if s.closed {
@@ -582,6 +585,9 @@ func (c *Case) events(o *World, m *model, i int32, at int) {
 				add(s.from, Down, 0)
 			}
 			to := s.to
+			if to == 0 && s.byLoad {
+				to = s.from + int64(min(recovery, waitMost))
+			}
 			if to == 0 && x == early && m.split > 0 { // its end lies in the second half
 				for _, l := range late.spells {
 					if l.from <= s.from+int64(2*time.Second) && l.to > s.from {
