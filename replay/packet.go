@@ -120,6 +120,7 @@ const (
 	leftCut       = "cut by the snapshot length: what is missing cannot be sent"
 	leftMulticast = "to multicast or broadcast: never sent to"
 	leftARP       = "ARP: it would change who owns an address"
+	leftRoutes    = "neighbour discovery or redirect: it would change who owns an address, or its route"
 	leftLink      = "of another link type than the first packet"
 )
 
@@ -285,6 +286,9 @@ func (l *loader) take(p *capture.Packet) error {
 	if l.opt.Guard != nil && kind == typeARP {
 		return leave(leftARP)
 	}
+	if l.opt.Guard != nil && routes(kind, frame[at:]) {
+		return leave(leftRoutes)
+	}
 	if p.Link == capture.LinkEthernet && frame[0]&1 == 1 || destination(kind, frame[at:]).IsMulticast() || limited(kind, frame[at:]) {
 		return leave(leftMulticast)
 	}
@@ -428,6 +432,26 @@ func destination(kind uint16, b []byte) netip.Addr {
 		return netip.AddrFrom16([16]byte(b[24:40]))
 	}
 	return netip.Addr{}
+}
+
+// routes says whether a packet tells its receiver whom to send to: redirects,
+// and solicitations and advertisements of IPv6 (RFC 4861).
+func routes(kind uint16, b []byte) bool {
+	switch {
+	case kind == typeIP4 && len(b) >= 20:
+		n := int(b[0]&15) * 4
+		return b[9] == dissect.ProtoICMP && len(b) > n && (b[n] == 5 || b[n] == 9 || b[n] == 10) && binary.BigEndian.Uint16(b[6:])&0x1fff == 0
+	case kind == typeIP6 && len(b) >= 40:
+		next, at := b[6], 40
+		for range 8 {
+			if next != 0 && next != 43 && next != 60 || at+2 > len(b) {
+				break
+			}
+			next, at = b[at], at+8+int(b[at+1])*8
+		}
+		return next == dissect.ProtoICMPv6 && at < len(b) && b[at] >= 133 && b[at] <= 137
+	}
+	return false
 }
 
 func limited(kind uint16, b []byte) bool {

@@ -323,3 +323,98 @@ func bytesOf(hex string) (b []byte, err error) {
 	_, err = fmt.Sscanf(hex, "%x", &b)
 	return b, err
 }
+
+// icmp6 is a frame with an ICMPv6 message and its checksum.
+func icmp6(from, to netip.Addr, hops byte, body []byte) []byte {
+	f := append([]byte{0x33, 0x34, 0, 0, 0, 9, 0, 0x1b, 0x21, 0xaa, 0xbb, 1, 0x86, 0xdd}, 0x60, 0, 0, 0, 0, byte(len(body)), 58, hops)
+	a, b := from.As16(), to.As16()
+	f = append(append(append(f, a[:]...), b[:]...), body...)
+	f[0] = 0
+	binary.BigEndian.PutUint16(f[56:], sum6(f))
+	return f
+}
+
+// sum6 is the checksum of an ICMPv6 frame, its own field taken for zero.
+func sum6(f []byte) uint16 {
+	s := uint32(len(f)-54) + 58
+	for i := 22; i < len(f); i += 2 {
+		if i != 56 {
+			s += uint32(f[i])<<8 + uint32(append(f[:len(f):len(f)], 0)[i+1])
+		}
+	}
+	for s > 0xffff {
+		s = s&0xffff + s>>16
+	}
+	return ^uint16(s)
+}
+
+// TestPacketsOfRouters: what IPv6 routers and neighbours say of each other, in
+// all their options, is rewritten with its checksums, one for one; on a wire it
+// is not said at all.
+func TestPacketsOfRouters(t *testing.T) {
+	router, host, server := netip.MustParseAddr("fe80::21b:21ff:feaa:bb01"), netip.MustParseAddr("2001:db8:1::10"), netip.MustParseAddr("2001:db8:1::53")
+	mac := []byte{0, 0x1b, 0x21, 0xaa, 0xbb, 1}
+	join := func(parts ...[]byte) []byte { return bytes.Join(parts, nil) }
+	raw := func(a netip.Addr) []byte { b := a.As16(); return b[:] }
+	prefix := raw(netip.MustParseAddr("2001:db8:1::"))
+	lla := func(kind byte) []byte { return append([]byte{kind, 1}, mac...) }
+	quoted := join([]byte{0x60, 0, 0, 0, 0, 8, 17, 64}, raw(host), raw(server), []byte{4, 0, 0, 53, 0, 8, 0, 0})
+	messages := map[string][]byte{
+		"solicitation":        icmp6(host, router, 255, join([]byte{135, 0, 0, 0, 0, 0, 0, 0}, raw(router), lla(1), []byte{14, 1, 1, 2, 3, 4, 5, 6})),
+		"advertisement":       icmp6(router, host, 255, join([]byte{136, 0, 0, 0, 0xe0, 0, 0, 0}, raw(router), lla(2))),
+		"router solicitation": icmp6(host, router, 255, join([]byte{133, 0, 0, 0, 0, 0, 0, 0}, lla(1))),
+		"router advertisement": icmp6(router, host, 255, join([]byte{134, 0, 0, 0, 64, 0, 7, 8, 0, 0, 0, 0, 0, 0, 0, 0}, lla(1), []byte{5, 1, 0, 0, 0, 0, 5, 0xdc},
+			[]byte{3, 4, 64, 0xc0, 0, 0, 7, 8, 0, 0, 7, 8, 0, 0, 0, 0}, prefix, []byte{24, 3, 64, 0, 0, 0, 7, 8}, prefix, []byte{24, 1, 0, 0, 0, 0, 7, 8},
+			[]byte{25, 5, 0, 0, 0, 0, 7, 8}, raw(server), raw(host))),
+		"redirect": icmp6(router, host, 255, join([]byte{137, 0, 0, 0, 0, 0, 0, 0}, raw(router), raw(server), lla(2), []byte{4, byte(1 + len(quoted)/8), 0, 0, 0, 0, 0, 0}, quoted)),
+	}
+	maps := moves(t, "2001:db8:1::/64=fd77::/64", "fe80::/64=fd78::/64")
+	seen := map[string]string{} // a router's hardware address is the same in all that it says
+	for name, frame := range messages {
+		if binary.BigEndian.Uint16(frame[56:]) != sum6(frame) {
+			t.Fatal(name, "was made with a wrong checksum")
+		}
+		var in bytes.Buffer
+		w, _ := capture.NewWriter(&in, capture.WriterOptions{})
+		w.WritePacket(&capture.Packet{Time: 1, Data: frame, OrigLen: len(frame), Link: capture.LinkEthernet}, "")
+		w.Close()
+		p, recorded, err := packets(t, in.Bytes(), replay.PacketOptions{Moves: maps})
+		if err != nil || p.Count() != 1 {
+			t.Errorf("%s: %v", name, err)
+			continue
+		}
+		var out bytes.Buffer
+		w, _ = capture.NewWriter(&out, capture.WriterOptions{})
+		if err := p.WriteTo(t.Context(), w, replay.Pace{}); err != nil {
+			t.Fatal(err)
+		}
+		w.Close()
+		decoded(t, out.Bytes(), func(x *capture.Packet, _ *dissect.Datagram) {
+			f := x.Data
+			if binary.BigEndian.Uint16(f[56:]) != sum6(f) || len(f) != len(frame) {
+				t.Errorf("%s: checksum %x, want %x", name, f[56:58], sum6(f))
+			}
+			for _, a := range recorded {
+				if bytes.Contains(f, raw(a)) {
+					t.Errorf("%s still names %v: %x", name, a, f)
+				}
+			}
+			if i := bytes.Index(f, mac); i >= 0 {
+				t.Errorf("%s still names %x at byte %d", name, mac, i)
+			}
+			if i := bytes.Index(frame[54:], mac); i >= 0 {
+				seen[string(f[54+i:60+i])] = name
+			}
+		})
+		guard, err := replay.NewGuard([]netip.Prefix{netip.MustParsePrefix("fd77::/64"), netip.MustParsePrefix("fd78::/64")}, recorded)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, _, err := packets(t, in.Bytes(), replay.PacketOptions{Moves: maps, Guard: guard}); err == nil || !strings.Contains(err.Error(), "its route") {
+			t.Errorf("%s: on a wire: %v", name, err)
+		}
+	}
+	if len(seen) != 1 {
+		t.Errorf("one hardware address became %d", len(seen))
+	}
+}

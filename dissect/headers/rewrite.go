@@ -547,9 +547,19 @@ func (r *Rewriter) icmp6(b []byte) error {
 		switch kind := options[0]; {
 		case (kind == 1 || kind == 2) && n == 8:
 			r.mac(options[2:8])
-		case kind == 3 && n == 32:
+		case kind == 3 && n == 32: // prefix
 			r.swap(options[16:32], 0)
-		case kind == 5: // MTU
+		case kind == 4: // what a redirect quotes
+			if err := r.quote(options[8:n]); err != nil {
+				return err
+			}
+		case kind == 24 && n == 24: // route, RFC 4191
+			r.swap(options[8:24], 0)
+		case kind == 25 && n >= 24 && n%16 == 8: // name servers, RFC 8106
+			for at := 8; at < n; at += 16 {
+				r.swap(options[at:at+16], 0)
+			}
+		case kind == 5, kind == 14, kind == 24 && n == 8, kind == 31: // MTU, nonce, default route, search list
 		default:
 			return fmt.Errorf("option %d of neighbour discovery %w", kind, ErrOpaque)
 		}
