@@ -41,6 +41,9 @@ type Runner struct {
 	Speed float64
 	Caps  Caps
 	Seed  uint64
+	// Realtime are the threads that send, before all others of this machine,
+	// the targets among them where they are on it; nil = ordinary ones.
+	Realtime *Realtime
 	// Logins are what the clients prove themselves with, in turn; none = with nothing.
 	Logins []Login
 	// Bind is where the clients' own addresses come from, one each. Invalid:
@@ -135,6 +138,7 @@ type Summary struct {
 	Invalid                               []string      // why it says nothing about the targets, empty = it is valid
 	Work                                  string        // what the targets were made to do
 	Trust                                 string        // what proves the policies
+	Realtime                              bool          // the sender ran before all others
 	Losses                                *Losses       // of this machine, where the targets are on it, too; nil = not known
 	Counts                                []TargetCount // of targets on loopback
 }
@@ -352,7 +356,7 @@ func (r *Runner) Run(ctx context.Context) (*Summary, error) {
 			shared = sharedAttempts
 		}
 	}
-	for i := range min(max(runtime.GOMAXPROCS(0)/2, 1), workersMost) {
+	for i := range workerCount() {
 		w, err := x.newWorker(int32(i), shared)
 		if err != nil {
 			return nil, fmt.Errorf("replay: %w", err)
@@ -383,7 +387,15 @@ func (r *Runner) Run(ctx context.Context) (*Summary, error) {
 	var writer sync.WaitGroup
 	writer.Go(x.write)
 	for _, w := range x.workers {
-		aside.Go(w.loop)
+		if x.Realtime == nil {
+			aside.Go(w.loop)
+			continue
+		}
+		aside.Add(1)
+		x.Realtime.work <- func() {
+			defer aside.Done()
+			w.loop()
+		}
 	}
 	// Until the plan's time is over; clients that would try for ever are stopped then.
 	x.wait(length)
@@ -535,7 +547,7 @@ func (x *running) may() bool {
 }
 
 func (x *running) summary(cpu time.Duration) *Summary {
-	s := &Summary{PlanHash: x.Plan.Hash(), Mode: x.Plan.Mode, Begin: x.epoch, Elapsed: x.now(), Planned: int64(len(x.Plan.Items))}
+	s := &Summary{PlanHash: x.Plan.Hash(), Mode: x.Plan.Mode, Begin: x.epoch, Elapsed: x.now(), Planned: int64(len(x.Plan.Items)), Realtime: x.Realtime != nil}
 	lateness, accept := hdrhistogram.New(1, int64(time.Hour/time.Microsecond), 3), hdrhistogram.New(1, int64(time.Hour/time.Microsecond), 3)
 	tens := make([]int64, x.tenCount)
 	for _, w := range x.workers {

@@ -2,7 +2,10 @@
 
 package replay
 
-import "time"
+import (
+	"errors"
+	"time"
+)
 
 func nap(d time.Duration) { time.Sleep(d) }
 
@@ -11,5 +14,7 @@ func cpuTime() time.Duration { return 0 }
 func maxSockets() int { return 0 }
 
 func finer() {}
+
+func realtime() error { return errors.New("on Linux only") }
 
 func localPorts() (low, high int) { return 0, 0 }

@@ -85,6 +85,7 @@ type spell struct {
 	from, to int64 // to 0: to the end of what was seen
 	closed   bool  // refused everybody; else it was silent
 	load     int   // requests in the second before
+	short    bool  // it had been up for less than that second
 	byLoad   bool
 }
 
@@ -237,6 +238,7 @@ func (e *evidence) fit(until int64) *fitted {
 			if i > 0 {
 				since = x.spells[i-1].to
 			}
+			s.short = since > s.from-loadWindow
 			s.load = within(arrivals[n], max(s.from-loadWindow, since), s.from)
 		}
 	}
@@ -267,6 +269,19 @@ func (e *evidence) fit(until int64) *fitted {
 	f.pool()
 	f.keepalive = e.notice(f, until)
 	return f
+}
+
+// steady are the loads of falls after a whole second in service, ascending.
+func (f *fitted) steady() (loads []int) {
+	for n := range f.nodes {
+		for _, s := range f.nodes[n].spells {
+			if s.byLoad && !s.short {
+				loads = append(loads, s.load)
+			}
+		}
+	}
+	slices.Sort(loads)
+	return loads
 }
 
 // returns is how long nodes are down after a fall in a run. Where none was seen
@@ -386,6 +401,7 @@ func (f *fitted) limits(bore []int, calm int, until int64) {
 	if len(loads) == 0 {
 		return
 	}
+	quietly := 2*silent > len(loads)
 	slices.Sort(loads)
 	slices.Sort(back)
 	// A fall that healed after the same time as those under load is one of them,
@@ -393,7 +409,7 @@ func (f *fitted) limits(bore []int, calm int, until int64) {
 	for n := range f.nodes {
 		for i := range f.nodes[n].spells {
 			s := &f.nodes[n].spells[i]
-			if s.byLoad || len(back) == 0 || s.load == 0 || s.closed == (2*silent > len(loads)) {
+			if s.byLoad || len(back) == 0 || s.load == 0 || s.closed == quietly {
 				continue
 			}
 			usual := back[len(back)/2]
@@ -407,12 +423,15 @@ func (f *fitted) limits(bore []int, calm int, until int64) {
 	if len(back) > 0 {
 		recovery, longest = time.Duration(back[len(back)/2]), 0
 	}
-	// Each fall tells the limit but for what the moment's count is off, and
-	// whether the last straw is among the counted: the median, and two standard
-	// errors of it.
+	// Each fall tells the limit but for what the moment's count is off: the
+	// median, and two standard errors of it. A node that falls as soon as it is
+	// back does so in a crowd, of which nobody knows who was in time.
+	if steady := f.steady(); len(steady) >= 3 {
+		loads = steady
+	}
 	k := len(loads)
 	off := max(2*1.253*float64(loads[k*3/4]-loads[k/4])/1.35/math.Sqrt(float64(k)), 0.5) + 0.25
-	hi := float64(loads[k/2]) - 0.5 + off
+	hi := float64(loads[k/2]) - 0.5 + off // nobody knows whether the last straw was counted
 	lo := min(max(float64(calm), hi-2*off), hi)
 	for n := range f.nodes {
 		x := &f.nodes[n]
@@ -420,7 +439,7 @@ func (f *fitted) limits(bore []int, calm int, until int64) {
 		if !fell && (x.joined != 0 && len(x.spells) == 0 || float64(bore[n]) > hi) {
 			continue // it bore more: another kind of node
 		}
-		x.protect, x.protectLo, x.recovery, x.fallen, x.silent = hi, lo, recovery, time.Duration(longest), 2*silent > k
+		x.protect, x.protectLo, x.recovery, x.fallen, x.silent = hi, lo, recovery, time.Duration(longest), quietly
 	}
 }
 

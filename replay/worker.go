@@ -1,6 +1,8 @@
 package replay
 
 import (
+	"errors"
+	"fmt"
 	"net/netip"
 	"runtime"
 	"time"
@@ -50,6 +52,44 @@ const (
 	// readRoom is for one read of a connection.
 	readRoom = 4096
 )
+
+// Realtime are threads that run before all others of this machine. They are
+// made while the process still may, and stay so when root is given up.
+type Realtime struct{ work chan func() }
+
+// NewRealtime makes as many as a run wants; Close ends them. The error says
+// what is missing.
+func NewRealtime() (*Realtime, error) {
+	r := &Realtime{make(chan func())}
+	said := make(chan error)
+	for range workerCount() {
+		go func() {
+			runtime.LockOSThread() // never unlocked: the thread ends with the goroutine
+			err := realtime()
+			if said <- err; err != nil {
+				return
+			}
+			for f := range r.work {
+				f()
+			}
+		}()
+	}
+	var failed error
+	for range workerCount() {
+		failed = errors.Join(failed, <-said)
+	}
+	if failed != nil {
+		r.Close()
+		return nil, fmt.Errorf("real-time priority: %w; it takes root (CAP_SYS_NICE), or ulimit -r 1", failed)
+	}
+	return r, nil
+}
+
+// Close lets the threads end.
+func (r *Realtime) Close() { close(r.work) }
+
+// workerCount is how many threads a run has: the targets may be on this machine.
+func workerCount() int { return min(max(runtime.GOMAXPROCS(0)/2, 1), workersMost) }
 
 // newWorker makes a worker and opens its sockets.
 func (x *running) newWorker(id int32, shared int) (w *worker, err error) {

@@ -72,7 +72,7 @@ func replayCommand() *cobra.Command {
 	var seed uint64
 	var keepalive, reattach time.Duration
 	var consent uint16
-	var send, untilCollapse, quiet, netem bool
+	var send, untilCollapse, quiet, netem, realtime bool
 	cmd := &cobra.Command{
 		Use:   "replay PLAN --target HOST:PORT... [--send]",
 		Short: "ask for it again, of test nodes, with clients that react",
@@ -187,6 +187,9 @@ else's packets; on the wire itself answers are as quick as they are.`,
 					h.dryFixes(fold(cmd.OutOrStdout()), plan, speed, more)
 					return nil
 				}
+				if fixes && realtime {
+					return exitError{exitUsage, errors.New("--realtime would take the processor from the test nodes of this process: without --fixes")}
+				}
 				if fixes {
 					if _, err := relinquish(asUser, ""); err != nil {
 						return exitError{exitUsage, err}
@@ -251,6 +254,12 @@ else's packets; on the wire itself answers are as quick as they are.`,
 			}
 			if !send {
 				return dryRun(cmd.OutOrStdout(), r, format, allow, window, contact)
+			}
+			if realtime {
+				if r.Realtime, err = replay.NewRealtime(); err != nil {
+					return exitError{exitUsage, err}
+				}
+				defer r.Realtime.Close()
 			}
 			untap := func() error { return nil }
 			if pcap != "" {
@@ -338,6 +347,7 @@ else's packets; on the wire itself answers are as quick as they are.`,
 	f.DurationVar(&keepalive, "keepalive", 0, "how often a TCP session shows life, in the time of the recording, 0 = as recorded, else 20s")
 	f.DurationVar(&reattach, "reattach", 0, "within which a lost session is wished for again, 0 = 2s")
 	f.BoolVar(&netem, "netem", false, "clients hear their nodes as late as the recorded round trips had it (plan --round-trips)")
+	f.BoolVar(&realtime, "realtime", false, "the sender runs before all others of this machine, so that it is less late (root, or ulimit -r 1)")
 	f.StringVar(&credentials, "credentials", "", "file of logins for the clients in turn: lines user:password (SIP, TURN), or certificates of Nebula (.crt)")
 	f.StringVar(&bind, "bind", "", "network of the clients' own addresses")
 	f.Uint64Var(&seed, "seed", 1, "of everything that is drawn")
@@ -639,7 +649,11 @@ func runText(s *replay.Summary) string {
 	}
 	fmt.Fprintf(&b, "; late answers %d\n", s.Late)
 	fmt.Fprintf(&b, "accepted in p50 %v, p95 %v, p99 %v, from when the attempt was due\n", s.AcceptP50, s.AcceptP95, s.AcceptP99)
-	fmt.Fprintf(&b, "lateness    p50 %v, p99 %v, max %v\n", s.LatenessP50, s.LatenessP99, s.LatenessMax)
+	fmt.Fprintf(&b, "lateness    p50 %v, p99 %v, max %v", s.LatenessP50, s.LatenessP99, s.LatenessMax)
+	if s.Realtime {
+		b.WriteString(", at real-time priority")
+	}
+	b.WriteString("\n")
 	fmt.Fprintf(&b, "exercised   %s\n", s.Work)
 	if s.Losses != nil {
 		fmt.Fprintf(&b, "lost        by this machine, the targets' own: %v\n", s.Losses)
