@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
+	"os"
+	"path/filepath"
 	"strings"
 	"sync"
 	"testing"
@@ -386,4 +388,51 @@ func TestNothingIsSentUnasked(t *testing.T) {
 	if n, from, err := c.ReadFromUDPAddrPort(make([]byte, 99)); err == nil {
 		t.Errorf("%d bytes from %v", n, from)
 	}
+}
+
+// TestRealtime: the threads that send run before others, and end with the run.
+func TestRealtime(t *testing.T) {
+	rt, err := replay.NewRealtime()
+	if err != nil {
+		t.Skipf("needs leave to run at real-time priority (root, or ulimit -r 1): %v", err)
+	}
+	c := cluster(t, "udp", replay.NodeConfig{})
+	var items []replay.Item
+	for i := range 50 {
+		items = append(items, replay.Item{At: time.Duration(i) * 10 * time.Millisecond, Client: int32(i)})
+	}
+	prior := 0
+	r := &replay.Runner{Plan: planOf(t, "udp", "none(timeout 500ms)", 1, 600*time.Millisecond, items...), Targets: c.Addrs(), Guard: guard(t), Realtime: rt,
+		Script: script(t, "at 300ms: node 1 capacity 1"), Do: func(replay.Event) error { prior = realtimeThreads(t); return nil }}
+	_, s, err := collect(t, t.Context(), r)
+	rt.Close()
+	if err != nil || !s.Realtime || s.Outcomes[dissect.OutcomeAccepted] != 50 || prior == 0 {
+		t.Errorf("%v, %d threads before others, %+v", err, prior, s)
+	}
+	for range 200 {
+		if realtimeThreads(t) == 0 {
+			return
+		}
+		time.Sleep(10 * time.Millisecond)
+	}
+	t.Error("a thread stays before others when the run is over")
+}
+
+// realtimeThreads counts the threads of this process with policy SCHED_RR
+// (proc(5), field 41 of stat).
+func realtimeThreads(t *testing.T) (n int) {
+	list, err := filepath.Glob("/proc/self/task/*/stat")
+	if err != nil || len(list) == 0 {
+		t.Skip("needs /proc to see the threads' priorities (Linux)")
+	}
+	for _, path := range list {
+		b, err := os.ReadFile(path)
+		if err != nil {
+			continue // over
+		}
+		if f := strings.Fields(string(b[strings.LastIndexByte(string(b), ')')+1:])); len(f) > 38 && f[38] == "2" {
+			n++
+		}
+	}
+	return n
 }
