@@ -57,9 +57,12 @@ func finer() {
 }
 
 // realtime lets this thread run before all that are not real-time; threads that
-// it makes do not.
-func realtime() error {
-	return unix.SchedSetAttr(0, &unix.SchedAttr{Size: unix.SizeofSchedAttr, Policy: unix.SCHED_RR, Priority: 1, Flags: unix.SCHED_FLAG_RESET_ON_FORK}, 0)
+// it makes do not. ordinary undoes it.
+func realtime() error { return schedule(unix.SCHED_RR, 1) }
+func ordinary()       { schedule(unix.SCHED_NORMAL, 0) }
+
+func schedule(policy, priority uint32) error {
+	return unix.SchedSetAttr(0, &unix.SchedAttr{Size: unix.SizeofSchedAttr, Policy: policy, Priority: priority, Flags: unix.SCHED_FLAG_RESET_ON_FORK}, 0)
 }
 
 // schedulerTurn is the shortest slice that the kernel gives.

@@ -16,5 +16,6 @@ func maxSockets() int { return 0 }
 func finer() {}
 
 func realtime() error { return errors.New("on Linux only") }
+func ordinary()       {}
 
 func localPorts() (low, high int) { return 0, 0 }

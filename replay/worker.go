@@ -64,7 +64,8 @@ func NewRealtime() (*Realtime, error) {
 	said := make(chan error)
 	for range workerCount() {
 		go func() {
-			runtime.LockOSThread() // never unlocked: the thread ends with the goroutine
+			runtime.LockOSThread()
+			defer runtime.UnlockOSThread()
 			err := realtime()
 			if said <- err; err != nil {
 				return
@@ -72,6 +73,7 @@ func NewRealtime() (*Realtime, error) {
 			for f := range r.work {
 				f()
 			}
+			ordinary()
 		}()
 	}
 	var failed error
