@@ -209,6 +209,9 @@ func (j *judge) scanned() bool {
 	for i := range j.bins {
 		all += j.bins[i].failed()
 	}
+	if slices.ContainsFunc(j.d.scans, func(s scanner) bool { return s.scans(j.th) }) {
+		failed = max(failed, j.s.scanned) // of many sources, each of them little
+	}
 	return failed*2 > all
 }
 

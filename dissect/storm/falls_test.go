@@ -314,3 +314,19 @@ func TestSomeUnansweredEverywhere(t *testing.T) {
 		}
 	}
 }
+
+// TestManyScanners: sixty sources that try dozens of nodes each, and once each,
+// are a scan, and no storm of clients that go from node to node.
+func TestManyScanners(t *testing.T) {
+	f := newFeed(20)
+	for i := range 60 {
+		f.storm(fmt.Sprint("s", i), 0, 150, 2, func(a *dissect.Attempt) {
+			a.Service, a.Protocol, a.Role = "tcp/7000", "", dissect.RoleUnknown
+			a.Transmissions, a.SourcePackets = 1, 1
+			a.Destination.Addr[13], a.Destination.Addr[14], a.Destination.Addr[15] = byte(i), byte(f.id>>8), byte(f.id)
+		})
+	}
+	if r := f.judge(170, nil); r.Verdict.Class != storm.Scan || len(r.Findings) != 1 {
+		t.Errorf("%d findings: %s", len(r.Findings), r.Summary)
+	}
+}

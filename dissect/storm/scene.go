@@ -65,6 +65,7 @@ type scene struct {
 	clients int64
 	shared  int64 // attempts of addresses that seem to hold several clients,
 	tried   int64 // and of all
+	scanned int64 // failures of clients that scan, by the default thresholds
 	role    dissect.Role
 
 	keepGroups uint64
@@ -502,6 +503,9 @@ func (d *scenes) end() {
 		}
 		t.g.failers += count(t.offender.failed > 0)
 		t.s.rank(t.offender)
+		if d.fan.wanders() && d.fan.scans(&defaults) {
+			t.s.scanned += t.offender.failed
+		}
 	}
 	d.scanned()
 	clear(d.threads)
@@ -554,15 +558,19 @@ func (d *scenes) fanOut(a *dissect.Attempt) {
 	f.seen = min(f.seen+1, maxScanned)
 }
 
-// scanned keeps the client as a candidate for a scan: more nodes than
-// attempts at any one, and no protocol spoken.
-func (d *scenes) scanned() {
-	f := &d.fan
-	if f.nodes < 8 || f.known*5 > f.attempts || f.repeated*4 > f.attempts {
-		return
-	}
-	d.addScan(f.scanner)
+// wanders: more nodes than attempts at any one, and no protocol spoken.
+func (f *fan) wanders() bool {
+	return f.nodes >= 8 && f.known*5 <= f.attempts && f.repeated*4 <= f.attempts
 }
+
+// scanned keeps the client as a candidate for a scan.
+func (d *scenes) scanned() {
+	if d.fan.wanders() {
+		d.addScan(d.fan.scanner)
+	}
+}
+
+var defaults = Thresholds{}.WithDefaults()
 
 func (d *scenes) addScan(s scanner) {
 	order := func(a, b scanner) int { return cmp.Or(cmp.Compare(b.nodes, a.nodes), cmp.Compare(a.id, b.id)) }
@@ -700,7 +708,7 @@ func (s *scene) merge(o *scene) (made int) {
 	s.fails.merge(o.fails)
 	s.accepts.merge(o.accepts)
 	s.clients += o.clients
-	s.shared, s.tried = s.shared+o.shared, s.tried+o.tried
+	s.shared, s.tried, s.scanned = s.shared+o.shared, s.tried+o.tried, s.scanned+o.scanned
 	s.role = max(s.role, o.role)
 	s.spells = append(s.spells, o.spells...)
 	for k, n := range o.attach {
