@@ -267,5 +267,11 @@ func (c *custody) check(w io.Writer, dir string, files []string) (bad int) {
 		}
 		say(got == s, "output %s", s.Name)
 	}
+	entries, _ := os.ReadDir(dir)
+	for _, e := range entries {
+		if e.Name() != custodyName && !slices.ContainsFunc(c.Outputs, func(s sealed) bool { return s.Name == e.Name() }) {
+			fmt.Fprintf(w, "unknown  %s: it lies beside the outputs, and is none of them\n", e.Name())
+		}
+	}
 	return bad
 }

@@ -51,6 +51,13 @@ func TestVerify(t *testing.T) {
 			t.Errorf("%s %s: exit %d:\n%s", filepath.Base(c.path), c.find, code, out)
 		}
 	}
+	beside := filepath.Join(dir, "beside.txt")
+	if err := os.WriteFile(beside, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if code, out, _ := squall(nil, "verify", dir); code != 0 || strings.Count(out, "unknown") != 1 || !strings.Contains(out, "unknown  beside.txt") {
+		t.Errorf("a file more: exit %d\n%s", code, out)
+	}
 	moved := filepath.Join(t.TempDir(), "elsewhere.pcap")
 	if err := os.Rename(file, moved); err != nil {
 		t.Fatal(err)
