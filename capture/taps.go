@@ -15,8 +15,9 @@ const (
 
 // Tap is a stream of packets, pcap or pcapng, that comes as it happens.
 type Tap struct {
-	Name string
-	R    io.Reader
+	Name  string
+	R     io.Reader
+	Clock Clock // the times of its packets are set right by it
 }
 
 // taps merges streams by the time of their packets.
@@ -64,7 +65,7 @@ func OpenTaps(list []Tap) Source {
 				opened <- f
 				return
 			}
-			f.number, f.stream = uint32(i), true
+			f.number, f.stream, f.stats.Clock = uint32(i), true, tap.Clock
 			opened <- f
 			for {
 				b, err := f.nextBatch()

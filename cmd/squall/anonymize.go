@@ -25,8 +25,11 @@ const anonymousName = "packets.pcapng"
 // the directory of a case, and makes them the source: every table, page and line
 // of the case comes from them, so that one key covers all.
 func (s *source) anonymise(cmd *cobra.Command, args []string, dir string, anon *pipeline.Anonymizer) ([]string, error) {
-	if len(s.groups)+len(s.baselines) > 0 || s.shard.Count > 1 {
-		return nil, exitError{exitUsage, errors.New("--anonymize goes without --groups, --baseline and --shard, which name what is to be hidden: squall extract --anonymize writes a capture to go on with")}
+	switch {
+	case len(s.groups) > 0:
+		return nil, exitError{exitUsage, errors.New("--groups says where clients are, which --anonymize is to hide: leave it out")}
+	case len(s.baselines) > 0 || s.shard.Count > 1:
+		return nil, exitError{exitUsage, errors.New("--baseline and --shard read captures that --anonymize has not seen. Write those with other addresses first, the calm day too and with the same key, and go on with them: squall extract FILE... --where true --anonymize KEYFILE -w OTHER.pcapng; squall analyze OTHER.pcapng -o DIR, with --baseline or --shard")}
 	}
 	for _, in := range append(append([]string{}, s.files...), args...) {
 		if in == "-" {

@@ -3,8 +3,11 @@ package main
 import (
 	"bytes"
 	"encoding/json"
+	"errors"
 	"os"
 	"path/filepath"
+	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -112,6 +115,68 @@ func TestSurveyOfWindow(t *testing.T) {
 			if far := offset < -time.Minute; far != (found.Read >= 2*size) || !far && found.Read > size {
 				t.Errorf("%v: %d bytes read of %d", offset, found.Read, 2*size)
 			}
+		}
+	}
+}
+
+// TestWatchSetsClocks: two taps see the same; the clock of one is ahead, which is told,
+// and with --clock it is as if it were not.
+func TestWatchSetsClocks(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "outage.pcap")
+	if code, _, errs := squall(nil, "sample", "outage", "--protocol", "gnutella", "-w", file); code != 0 {
+		t.Fatal(errs)
+	}
+	src, err := capture.Open([]string{file}, capture.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer src.Close()
+	ahead := filepath.Join(t.TempDir(), "ahead.pcap")
+	h, err := os.Create(ahead)
+	if err != nil {
+		t.Fatal(err)
+	}
+	w, err := capture.NewWriter(h, capture.WriterOptions{Format: "pcap"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for {
+		b, err := src.Next()
+		if err != nil {
+			break
+		}
+		for i := range b.Packets {
+			p := b.Packets[i]
+			p.Time += 2e9
+			if err := w.WritePacket(&p, ""); err != nil {
+				t.Fatal(err)
+			}
+		}
+		b.Release()
+	}
+	if err := errors.Join(w.Close(), h.Close()); err != nil {
+		t.Fatal(err)
+	}
+	windows := func(out string) (list []string) {
+		for line := range strings.Lines(out) {
+			if strings.Contains(line, `"type":"window"`) {
+				list = append(list, regexp.MustCompile(`,"packets":.*`).ReplaceAllString(line, ""))
+			}
+		}
+		return list
+	}
+	_, alone, _ := runLive(t, nil, "watch", "-T", "jsonl", "a="+file)
+	code, out, errs := runLive(t, nil, "watch", "-T", "jsonl", "a="+file, "b="+ahead)
+	if code != 0 || !strings.Contains(out, `"type":"clock"`) || !strings.Contains(errs, "--clock b=+2.000s") {
+		t.Errorf("exit %d: %s%s", code, out, errs)
+	}
+	code, out, errs = runLive(t, nil, "watch", "-T", "jsonl", "a="+file, "b="+ahead, "--clock", "b=+2s")
+	if code != 0 || strings.Contains(out, `"type":"clock"`) || !slices.Equal(windows(out), windows(alone)) {
+		t.Errorf("exit %d: %s%s\nalone %s", code, out, errs, alone)
+	}
+	for _, clock := range []string{"b=+2s,+1ppm", "c=+2s", "b=2"} {
+		if code, _, errs := runLive(t, nil, "watch", "a="+file, "b="+ahead, "--clock", clock); code != exitUsage || !strings.Contains(errs, "--clock") {
+			t.Errorf("%s: exit %d: %s", clock, code, errs)
 		}
 	}
 }

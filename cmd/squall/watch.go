@@ -12,6 +12,7 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -42,7 +43,8 @@ It ends with its input; a named pipe of mkfifo outlives its writers, so that one
 that comes back goes on: Ctrl-C ends that.
 
 Clocks of several taps are compared by the packets that two of them see, and a tap
-that disagrees with the first is told, with a bound; its times are not changed.
+that disagrees with the first is told, with a bound. Its times are changed only by
+--clock: what was judged already cannot be put into another order.
 
 On a terminal it draws a screen; elsewhere it prints a line for each ten seconds
 and for each change of a finding, or, with -T jsonl, an object each.
@@ -112,7 +114,11 @@ process can no longer open a file, start a program or connect to anything.`,
 				defer stop()
 			default:
 				var whole bool
-				if src, names, whole, err = openTaps(cmd, args); err != nil {
+				clocks, err := tapClocks(in.clocks, args)
+				if err != nil {
+					return err
+				}
+				if src, names, whole, err = openTaps(cmd, args, clocks); err != nil {
 					return exitError{exitUsage, err}
 				}
 				for _, n := range names {
@@ -197,6 +203,7 @@ process can no longer open a file, start a program or connect to anything.`,
 	l.flags(cmd)
 	f := cmd.Flags()
 	f.StringVar(&in.hints, "hints", "", "YAML file that names nodes, fixes roles, groups services, adds protocols")
+	f.StringArrayVar(&in.clocks, "clock", nil, "NAME=OFFSET: how far the clock of the tap NAME is ahead, as east=+137ms; its times are set right by that")
 	f.BoolVar(&in.keepDuplicates, "keep-duplicates", false, "count frames that a tap saw twice as packets of their own")
 	f.BoolVarP(&in.quiet, "quiet", "q", false, "no remarks on standard error")
 	f.StringVarP(&format, "format", "T", "text", "text, or jsonl for an object a line")
@@ -220,9 +227,27 @@ func classOf(flag, text string) (storm.Class, error) {
 	return c, nil
 }
 
+// tapClocks reads --clock of taps that come as they happen.
+func tapClocks(list, args []string) (map[string]capture.Clock, error) {
+	of := map[string]capture.Clock{}
+	for _, text := range list {
+		name, c, err := capture.ParseClock(text)
+		switch {
+		case err != nil:
+			return nil, exitError{exitUsage, fmt.Errorf("--clock %w", err)}
+		case c.Drift != 0:
+			return nil, exitError{exitUsage, fmt.Errorf("--clock %s: a drift counts from the first packet, which may be long ago: watch takes an offset", text)}
+		case !slices.ContainsFunc(args, func(a string) bool { return strings.HasPrefix(a, name+"=") }):
+			return nil, noTap(text, name)
+		}
+		of[name] = c
+	}
+	return of, nil
+}
+
 // openTaps opens standard input, pipes and files, each with its name; whole
 // says that they are files alone, so that no clock is needed.
-func openTaps(cmd *cobra.Command, args []string) (src capture.Source, names []capture.WriterInterface, whole bool, err error) {
+func openTaps(cmd *cobra.Command, args []string, clocks map[string]capture.Clock) (src capture.Source, names []capture.WriterInterface, whole bool, err error) {
 	var taps []capture.Tap
 	var files []string
 	for _, a := range args {
@@ -236,7 +261,7 @@ func openTaps(cmd *cobra.Command, args []string) (src capture.Source, names []ca
 			if isTerminal(r) {
 				return nil, nil, false, errors.New("-: standard input is a terminal; ssh node tcpdump -U -w - | squall watch -")
 			}
-			taps = append(taps, capture.Tap{Name: name, R: r})
+			taps = append(taps, capture.Tap{Name: name, R: r, Clock: clocks[name]})
 			continue
 		}
 		if info, err := os.Stat(path); err == nil && !info.IsDir() && info.Mode().IsRegular() {
@@ -253,13 +278,13 @@ func openTaps(cmd *cobra.Command, args []string) (src capture.Source, names []ca
 		if err != nil {
 			return nil, nil, false, err
 		}
-		taps = append(taps, capture.Tap{Name: name, R: h})
+		taps = append(taps, capture.Tap{Name: name, R: h, Clock: clocks[name]})
 	}
 	if len(files) > 0 {
 		if len(taps) > 0 {
 			return nil, nil, false, errors.New("files and pipes cannot be watched together")
 		}
-		src, err = capture.Open(files, capture.Options{Hold: true})
+		src, err = capture.Open(files, capture.Options{Hold: true, Clocks: clocks})
 		return src, names, true, err
 	}
 	return capture.OpenTaps(taps), names, false, nil
@@ -441,7 +466,7 @@ func (v *viewer) clocks(l *pipeline.Look) error {
 				return err
 			}
 		}
-		v.say("the clock of tap %s is %+.3f s ahead of the first tap's, to %.3f s: what both see is taken in a wrong order; set it right there, or analyze what was kept", a.Tap, float64(a.Ns)/1e9, float64(a.Bound)/1e9)
+		v.say("the clock of tap %s is %+.3f s ahead of the first tap's, to %.3f s: what both see is taken in a wrong order; --clock %s=%+.3fs sets its times right", a.Tap, float64(a.Ns)/1e9, float64(a.Bound)/1e9, a.Tap, float64(a.Ns)/1e9)
 	}
 	return nil
 }
