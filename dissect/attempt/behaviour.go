@@ -201,7 +201,7 @@ func (x *Result) whoAsks(list []*candidate) error {
 			for u := (unpacker{b: data}); len(u.b) > 0; {
 				u.record(&r)
 				for _, c := range at[r.Source.Addr] {
-					if r.Proto == c.key.proto && r.Protocol == x.nodes[c.key].protocol {
+					if r.Flags&FlagOlder == 0 && r.Proto == c.key.proto && r.Protocol == x.nodes[c.key].protocol {
 						c.asks.add(dissect.Hash64(3, r.Destination.Addr[:]))
 					}
 				}

@@ -162,6 +162,7 @@ type Engine struct {
 	loss       lossMeter
 	taps       *tapMeters // nil = one
 	orphans    [orphanSlots]orphan
+	older      map[flowKey]*older
 	msg        dissect.Message  `frozen:"-"`
 	view       dissect.Datagram `frozen:"-"`
 	ledgers    map[uint32]*dissect.Ledger
@@ -177,7 +178,7 @@ func NewEngine(cfg Config, names *Names, emit func(*Record)) *Engine {
 		cfg.MaxFlows = defaultMaxFlows
 	}
 	e := &Engine{cfg: cfg, names: names, emit: emit, cache: map[string]Name{},
-		dups: newDuplicates(cfg.CopyWithin), taps: newTapMeters(cfg.Taps), index: newFlowIndex(), ledgers: map[uint32]*dissect.Ledger{}}
+		dups: newDuplicates(cfg.CopyWithin), taps: newTapMeters(cfg.Taps), index: newFlowIndex(), older: map[flowKey]*older{}, ledgers: map[uint32]*dissect.Ledger{}}
 	for i := range e.wheel {
 		e.wheel[i] = none
 	}
@@ -244,6 +245,7 @@ func (e *Engine) Finish(end int64) {
 			e.release(i, max(end, e.now))
 		}
 	}
+	e.olderRecords(e.emit)
 }
 
 // advance moves the clock and serves the flows whose time has come. A long
@@ -655,6 +657,7 @@ func (e *Engine) peek(now, patience int64, visit func(*Record)) {
 		e.leaveOpen(&seen, now)
 		visit(&seen.rec)
 	})
+	e.olderRecords(visit)
 }
 
 // renamed goes over to other names; those of records are changed already.

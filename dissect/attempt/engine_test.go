@@ -47,7 +47,11 @@ const (
 func run(t *testing.T, cfg Config, end int64, packets ...*dissect.Datagram) ([]Record, *Engine) {
 	t.Helper()
 	var got []Record
-	e := NewEngine(cfg, NewNames(), func(r *Record) { got = append(got, *r) })
+	e := NewEngine(cfg, NewNames(), func(r *Record) {
+		if r.Flags&FlagOlder == 0 {
+			got = append(got, *r)
+		}
+	})
 	for _, d := range packets {
 		e.Datagram(d)
 	}
@@ -475,6 +479,9 @@ func TestAllocations(t *testing.T) {
 func randomRun(t *testing.T, data []byte) {
 	rows := 0
 	e := NewEngine(Config{Protocols: []dissect.Protocol{line{}}, MaxFlows: 8}, NewNames(), func(r *Record) {
+		if r.Flags&FlagOlder != 0 {
+			return
+		}
 		rows++
 		if r.Start > r.End {
 			t.Fatalf("start %d after end %d", r.Start, r.End)
@@ -579,6 +586,42 @@ func TestRenounced(t *testing.T) {
 			pk(100, false, dissect.ACK, 51, 3, "Y"), pk(c.at, true, dissect.ACK, 3, 52, "N"), pk(c.at+1, true, fa, 4, 52, ""))
 		if len(got) != 1 || got[0].Outcome != c.outcome || got[0].Evidence != dissect.EvidenceApp {
 			t.Errorf("no after %d ms: %+v, want %v", c.at, got, c.outcome)
+		}
+	}
+}
+
+// TestOlderSessions: a connection whose SYN was not captured is noted, with who
+// closed it; strays and answers to a SYN that was lost are not.
+func TestOlderSessions(t *testing.T) {
+	data := func(at int64) []*dissect.Datagram {
+		return []*dissect.Datagram{pk(at, true, dissect.ACK, 100, 900, "hello"), pk(at+1, false, dissect.ACK, 900, 105, "there")}
+	}
+	for name, c := range map[string]struct {
+		packets []*dissect.Datagram
+		noted   bool
+		ended   dissect.SessionEnd
+	}{
+		"alive":                 {data(0), true, dissect.SessionAlive},
+		"closed by the node":    {append(data(0), pk(50, false, fa, 905, 105, "")), true, dissect.SessionByNode},
+		"closed by the client":  {append(data(0), pk(50, true, fa, 105, 905, ""), pk(51, false, fa, 905, 106, "")), true, dissect.SessionByClient},
+		"only its end captured": {[]*dissect.Datagram{pk(0, false, dissect.RST, 905, 0, "")}, true, dissect.SessionByNode},
+		"one stray":             {data(0)[:1], false, 0},
+		"a no to a lost SYN":    {[]*dissect.Datagram{pk(0, false, ra, 0, 101, "")}, false, 0},
+		"its beginning is there": {append([]*dissect.Datagram{pk(0, true, dissect.SYN, 99, 0, ""), pk(1, false, sa, 899, 100, ""),
+			pk(2, true, dissect.ACK, 100, 900, "")}, data(3)...), false, 0},
+	} {
+		var got []Record
+		e := NewEngine(Config{}, NewNames(), func(r *Record) {
+			if r.Flags&FlagOlder != 0 && r.Source.Addr == data(0)[0].Src {
+				got = append(got, *r)
+			}
+		})
+		for _, d := range c.packets {
+			e.Datagram(d)
+		}
+		e.Finish(1e9)
+		if len(got) > 0 != c.noted || len(got) > 1 || c.noted && got[0].SessionEnded != c.ended {
+			t.Errorf("%s: %+v", name, got)
 		}
 	}
 }

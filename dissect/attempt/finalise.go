@@ -61,8 +61,9 @@ type decided struct {
 type part struct {
 	names   *Names
 	rows    []related
-	spare   []related // to sort into
-	clients []client  // by id
+	spare   []related                 // to sort into
+	older   map[dissect.Addr][]Record // sessions by client
+	clients []client                  // by id
 	intents []dissect.Intent
 	keys    []orderKey
 	people  people
@@ -270,6 +271,10 @@ func (x *Result) part(n int, scratch *part) (*part, error) {
 	if p.texts == nil {
 		p.texts = map[string]string{}
 	}
+	if p.older == nil {
+		p.older = map[dissect.Addr][]Record{}
+	}
+	clear(p.older)
 	p.rows, p.clients, p.intents = p.rows[:0], p.clients[:0], p.intents[:0]
 	p.rows = slices.Grow(p.rows, (x.store.spool.bytes(n)+len(x.moved[n]))/leastPacked)
 	own := true
@@ -281,6 +286,9 @@ func (x *Result) part(n int, scratch *part) (*part, error) {
 			u.record(&r.rec)
 			if key := x.borrowed(&r.rec); own && key != 0 && partitionOfKey(key) != n {
 				p.rows = p.rows[:len(p.rows)-1]
+			} else if r.rec.Flags&FlagOlder != 0 {
+				p.older[r.rec.Source.Addr] = append(p.older[r.rec.Source.Addr], r.rec)
+				p.rows = p.rows[:len(p.rows)-1]
 			}
 		}
 	}
@@ -291,7 +299,7 @@ func (x *Result) part(n int, scratch *part) (*part, error) {
 	load(x.moved[n])
 	x.finish(p)
 	if small {
-		p.spare, p.keys, p.people = nil, nil, people{}
+		p.spare, p.keys, p.people, p.older = nil, nil, people{}, nil
 		x.mu.Lock()
 		x.kept[n] = p
 		x.mu.Unlock()

@@ -142,7 +142,7 @@ func (h *Horizon) Snapshot(now, patience int64, keep []Interval) *Snapshot {
 	}
 	var open []byte
 	h.engine.peek(now, patience, func(r *Record) {
-		if r.Start < s.begin {
+		if r.Start < s.begin && r.Flags&FlagOlder == 0 {
 			if r.Outcome != dissect.OutcomeAccepted || r.SessionEnded != dissect.SessionAlive {
 				return
 			}

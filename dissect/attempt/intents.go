@@ -199,7 +199,7 @@ func (p *part) relate(x *Result, c *client) {
 	c.Wait = learnedWait(gaps)
 	c.learned = len(gaps) >= gapsToLearn
 	for _, g := range groups {
-		p.chain(c, g.rows, attemptLimit(g.rows), x.begin, x.end)
+		p.chain(c, g.rows, p.before(x, g.rows[0]), attemptLimit(g.rows), x.begin, x.end)
 	}
 }
 
@@ -245,9 +245,9 @@ func twinsAndLate(list []*related, gaps []int64) []int64 {
 }
 
 // chain ties the attempts of one client at one service into intents, of limit
-// attempts at most; 0 = without limit.
-func (p *part) chain(c *client, list []*related, limit int32, begin, end int64) {
-	var open, session, before *related
+// attempts at most; 0 = without limit. It had a session before, or none: nil.
+func (p *part) chain(c *client, list []*related, session *related, limit int32, begin, end int64) {
+	var open, before *related
 	from := len(p.intents)
 	var lastOf []*related // of each intent from that one on
 	for _, r := range list {

@@ -122,7 +122,7 @@ func (x *Result) rhythms(partition int) (found []monitored, err error) {
 	records := func(visit func()) error {
 		return x.store.spool.each(partition, func(data []byte) {
 			for u := (unpacker{b: data}); len(u.b) > 0; {
-				if u.record(&r); r.ClientKey == 0 {
+				if u.record(&r); r.ClientKey == 0 && r.Flags&FlagOlder == 0 {
 					visit()
 				}
 			}

@@ -76,6 +76,8 @@ const (
 	// FlagRepeats: the protocol would have repeated the request, had it not been
 	// answered.
 	FlagRepeats
+	// FlagOlder: no attempt, but a session whose beginning was not captured.
+	FlagOlder
 )
 
 // Name is an index into Names; 0 is the empty string.

@@ -118,8 +118,10 @@ func (r *Record) partition() int {
 // only from one goroutine.
 func (s *Store) Add(number int, r *Record) {
 	h := &s.shards[number]
-	h.count++
-	h.note(r)
+	if r.Flags&FlagOlder == 0 {
+		h.count++
+		h.note(r)
+	}
 	p := r.partition()
 	b := h.open[p]
 	if b == nil {

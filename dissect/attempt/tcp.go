@@ -27,6 +27,7 @@ func (e *Engine) tcpSegment(d *dissect.Datagram) dissect.Bucket {
 			e.orphans[k.slot()] = orphan{k, d.Time, d.Seq, d.Ack}
 		} else {
 			e.stats.MidStream++
+			e.midStream(&k, d, fromA)
 		}
 		return dissect.BucketSession // rule 15
 	}

@@ -92,6 +92,9 @@ func count(t *testing.T, path string) (n [7]int) {
 	}
 	defer src.Close()
 	e := attempt.NewEngine(attempt.Config{KeepDuplicates: true}, attempt.NewNames(), func(r *attempt.Record) {
+		if r.Flags&attempt.FlagOlder != 0 {
+			return
+		}
 		if r.Proto != dissect.ProtoTCP {
 			return
 		}

@@ -27,7 +27,11 @@ func scene(t *testing.T, transport uint8, port uint16, packets []wire) []string 
 	t.Helper()
 	names := attempt.NewNames()
 	var rows []attempt.Record
-	e := attempt.NewEngine(attempt.Config{Protocols: All()}, names, func(r *attempt.Record) { rows = append(rows, *r) })
+	e := attempt.NewEngine(attempt.Config{Protocols: All()}, names, func(r *attempt.Record) {
+		if r.Flags&attempt.FlagOlder == 0 {
+			rows = append(rows, *r)
+		}
+	})
 	seq := [2]uint32{1000, 5000}
 	last := int64(0)
 	send := func(at int64, node bool, flags uint8, data string, cut int) {

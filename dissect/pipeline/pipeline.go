@@ -182,7 +182,12 @@ func Run(ctx context.Context, cfg Config, src capture.Source) (*Analysis, error)
 	if cfg.Records != nil {
 		seenBy = &witnesses{of: cfg.Logger, shard: make([][]witnessed, shards), logged: map[uint64][]loggedBy{}, both: map[uint32]int64{}}
 		to := add
-		add = func(shard int, r *attempt.Record) { seenBy.packet(shard, r); to(shard, r) }
+		add = func(shard int, r *attempt.Record) {
+			if r.Flags&attempt.FlagOlder == 0 {
+				seenBy.packet(shard, r)
+			}
+			to(shard, r)
+		}
 	}
 	points := newPoints(src.Files(), cfg.Clocks)
 	joiner := taps.NewJoiner(points.many)

@@ -330,3 +330,16 @@ func TestManyScanners(t *testing.T) {
 		t.Errorf("%d findings: %s", len(r.Findings), r.Summary)
 	}
 }
+
+// TestSessionsOlderThanTheCapture: who comes back from a session that the capture
+// never saw begin is no newcomer.
+func TestSessionsOlderThanTheCapture(t *testing.T) {
+	sc, _ := samples.Find("s6")
+	for seed := range uint64(2) {
+		packets, _ := simulated(t, sc, seed+1)
+		r := judge(t, kept(packets, func(p *capture.Packet) bool { return p.Time > samples.Epoch+int64(sc.Trigger-time.Minute) }))
+		if r.Verdict.Class != storm.MassReconnect {
+			t.Errorf("seed %d: %v: %s", seed+1, r.Verdict.Class, r.Summary)
+		}
+	}
+}
