@@ -522,7 +522,7 @@ func dryRun(w io.Writer, r *replay.Runner, format string, allow []string, window
 		for _, t := range r.Targets {
 			list = append(list, "`"+t.String()+"`")
 		}
-		fmt.Fprintf(w, "| targets | %s |\n| allowed networks | %s |\n", strings.Join(list, " "), strings.Join(allow, " "))
+		fmt.Fprintf(w, "| targets | %s |\n| allowed networks | %s |\n", strings.Join(list, " "), cmp.Or(strings.Join(allow, " "), "none beside loopback and who consents"))
 		for _, e := range r.Script {
 			fmt.Fprintf(w, "| trigger | %v |\n", e)
 		}
