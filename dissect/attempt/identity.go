@@ -160,6 +160,9 @@ func manyPlaces(rows []related) bool {
 // splitByClock tells the hosts behind one address apart by the clocks of their
 // TCP timestamps; it says whether there was anything to split.
 func (x *Result) splitByClock(p *part, who *people) bool {
+	if x.store.setBack {
+		return false
+	}
 	split := false
 	from := 0
 	var list []int32

@@ -201,6 +201,7 @@ func (p *part) relate(x *Result, c *client) {
 	for _, g := range groups {
 		p.chain(c, g.rows, p.before(x, g.rows[0]), attemptLimit(g.rows), x.begin, x.end)
 	}
+	c.NATSuspect = c.NATSuspect && !x.store.setBack // sessions seem to overlap that did not
 }
 
 const fewServices = 8

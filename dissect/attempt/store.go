@@ -31,11 +31,18 @@ type Store struct {
 	spool  spool
 	shards []shard
 	deaf   []Interval
+
+	setBack bool // a capturing clock
 }
 
 // Deaf tells, before Finalise, when nobody listened although the capture went on
 // afterwards: silence then decides nothing. The intervals are disjoint and in order.
 func (s *Store) Deaf(spans []Interval) { s.deaf = spans }
+
+// SetBack tells, before Finalise, that a capturing clock was set back. Each host
+// then seems to have two clocks, of which the one runs beside the other, so that
+// none are told apart by them.
+func (s *Store) SetBack(yes bool) { s.setBack = yes }
 
 type shard struct {
 	open  [Partitions][]byte

@@ -56,3 +56,8 @@ func HoleOf(c *Capture) string {
 	}
 	return ""
 }
+
+// setBack reports that the clock of an input was set back while it was captured.
+func (a *Analysis) setBack() bool {
+	return slices.ContainsFunc(a.captures, func(c Capture) bool { return c.ClockSteps > 0 })
+}

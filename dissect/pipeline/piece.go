@@ -128,6 +128,7 @@ func Join(cfg Config, pieces []io.Reader) (*Analysis, error) {
 	names := attempt.NewNames()
 	store := attempt.NewStore(attempt.StoreConfig{Memory: cfg.RecordMemory, Temp: cfg.RecordTemp})
 	store.Deaf(a.holes())
+	store.SetBack(a.setBack())
 	for _, p := range all {
 		err := store.Load(p.in, names, func(n uint32) (uint32, bool) {
 			if int(n) >= len(p.from) {

@@ -328,6 +328,7 @@ func Run(ctx context.Context, cfg Config, src capture.Source) (*Analysis, error)
 		a.captures = append(a.captures, c)
 	}
 	store.Deaf(a.holes())
+	store.SetBack(a.setBack())
 	var err error
 	if cfg.Records != nil {
 		seenBy.settle()

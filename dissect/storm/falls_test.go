@@ -343,3 +343,18 @@ func TestSessionsOlderThanTheCapture(t *testing.T) {
 		}
 	}
 }
+
+// TestClockSetBack: a capturing clock that is set back gives no host a twin.
+func TestClockSetBack(t *testing.T) {
+	sc, _ := samples.Find("s6")
+	packets, _ := simulated(t, sc, 1)
+	back := samples.Epoch + int64(sc.Trigger) + 10*second
+	for i := range packets {
+		if packets[i].Time > back {
+			packets[i].Time -= 30 * second
+		}
+	}
+	if r := judge(t, capture.Memory(packets)); r.Totals.Clients != int64(sc.Clients) || r.Totals.NATSuspects != 0 {
+		t.Errorf("%d clients, %d of them suspected to be several; want %d, 0", r.Totals.Clients, r.Totals.NATSuspects, sc.Clients)
+	}
+}
