@@ -1,0 +1,350 @@
+package storm
+
+import (
+	"cmp"
+	"math"
+	"slices"
+
+	"squall/dissect"
+)
+
+// firstStormy is the first stormy moment of a run, where it lies so far in that the
+// run does not lead up to it.
+func (j *judge) firstStormy(r run) int {
+	for i := r.from; i <= r.to; i++ {
+		if j.stormy(&j.at[i]) {
+			if j.at[i].at-j.at[r.from].at > j.window+j.d.length(60) {
+				return i
+			}
+			break
+		}
+	}
+	return r.from
+}
+
+// worst is the moment that represents a run: of those that meet the criteria the one
+// with most attempts, where it is no storm with most failures.
+func (j *judge) worst(r run, storm bool) *moment {
+	best := -1
+	for i := r.from; i <= r.to; i++ {
+		m := &j.at[i]
+		if storm && !j.stormy(m) || !storm && !j.failing(m) {
+			continue
+		}
+		if best < 0 || !storm && m.failed() > j.at[best].failed() || storm && m.n[fAttempts] > j.at[best].n[fAttempts] {
+			best = i
+		}
+	}
+	return &j.at[max(best, r.from)]
+}
+
+// onset is the maximum-likelihood split of the failures by second, before and
+// in the run's first windows, refined to the first failing attempt after it. What
+// lies before the bin after is another trouble's.
+func (j *judge) onset(f *Finding, r run, after int64) {
+	first := j.at[r.from].at
+	from, to := max(first-j.window-j.d.length(60), after+1), first+j.d.length(5)
+	low, _ := slices.BinarySearchFunc(j.bins, from, func(b bin, t int64) int { return cmp.Compare(b.at, t) })
+	from = max(from, j.q.Begin/j.length)
+	var counts []int64
+	for t := from; t <= to; t++ {
+		for low < len(j.bins) && j.bins[low].at < t {
+			low++
+		}
+		n := int64(0)
+		if low < len(j.bins) && j.bins[low].at == t {
+			n = j.bins[low].failed()
+		}
+		counts = append(counts, n)
+	}
+	at := changePoint(counts)
+	// Where failures were rare before, the few right before the jump belong to it.
+	if f.rareBefore = j.failuresBefore(counts[:at]) < 0.05; f.rareBefore {
+		for k := at - 1; k >= 0 && at-k <= int(j.d.length(5)); k-- {
+			if counts[k] > 0 {
+				at = k
+			}
+		}
+	} else {
+		at = foot(counts, at, int(j.d.length(15)))
+	}
+	split := from + int64(at)
+	if f.rareBefore {
+		split = min(split, max(j.fell(split), after+1))
+	}
+	for _, b := range j.s.fails.numbers() {
+		if b >= split {
+			k := j.s.fails.get(b)
+			f.Onset, f.FirstFile, f.FirstFrame, f.FirstAttempt = k.first, k.file, k.frame, k.id
+			return
+		}
+	}
+	f.Onset = split * j.length
+}
+
+// felt is how long the death of a node that few try may go before the failures
+// that it causes are many.
+const felt = 30 * second
+
+// fell is the bin in which the first node fell that is down at the beginning of the
+// bin split; split itself where none is.
+func (j *judge) fell(split int64) int64 {
+	if j.ill == nil {
+		j.ill = []Period{}
+		for _, p := range j.s.pulses {
+			list, _ := p.periods(j.d, j.th)
+			j.ill = append(j.ill, list...)
+		}
+	}
+	at := split * j.length
+	first := at
+	for i := range j.ill {
+		if p := &j.ill[i]; p.Kind != Overloaded && p.Start < first && p.Start >= at-felt && (p.End == 0 || p.End > at) {
+			first = p.Start
+		}
+	}
+	return j.d.bin(first)
+}
+
+// failuresBefore is how many attempts fail in a bin before the climb to a jump,
+// or, where hardly anything lies before it, in a bin of calm time.
+func (j *judge) failuresBefore(counts []int64) float64 {
+	n := len(counts) - int(j.d.length(15))
+	if n < int(j.d.length(20)) {
+		c := j.calmOf(j.q.Begin / j.length)
+		return c.failure * c.attempts / float64(j.window)
+	}
+	var sum int64
+	for _, c := range counts[:n] {
+		sum += c
+	}
+	return float64(sum) / float64(n)
+}
+
+// foot is where the climb to the jump at an index begins, at most so many counts
+// before it: those that die first fail for the first time before all fail again.
+func foot(counts []int64, at, most int) int {
+	sum := func(from, to int) (n int64) {
+		for _, c := range counts[from:to] {
+			n += c
+		}
+		return n
+	}
+	for low := at - most; ; {
+		k := changePoint(counts[:at])
+		n := sum(k, at)
+		if k < max(low, 1) || k >= at || n < 10 || float64(n)*float64(k) < 2*float64(sum(0, k))*float64(at-k) {
+			return at
+		}
+		at = k
+	}
+}
+
+// changePoint is the index at which two Poisson rates explain the counts best.
+func changePoint(counts []int64) int {
+	var total int64
+	for _, c := range counts {
+		total += c
+	}
+	best, at := math.Inf(-1), 0
+	var before int64
+	part := func(k, n int64) float64 {
+		if k == 0 || n == 0 {
+			return 0
+		}
+		return float64(k) * math.Log(float64(k)/float64(n))
+	}
+	for i := range counts {
+		after, n := total-before, int64(len(counts))
+		l := part(before, int64(i)) + part(after, n-int64(i))
+		rises := before*(n-int64(i)) <= after*int64(i)
+		if rises && l > best+1e-9 {
+			best, at = l, i
+		}
+		before += counts[i]
+	}
+	return at
+}
+
+// end is the last failure of the run, or 0 where the run reaches the end of
+// the capture.
+func (j *judge) end(f *Finding, r run) {
+	last := j.at[r.to].at
+	end := int64(0)
+	keys := j.s.fails.numbers()
+	i, _ := slices.BinarySearch(keys, last+1)
+	// The last failures of a run may be strays of the calm that follows, or of a
+	// tap that misses packets: go back to where failures still were a fifth of
+	// what was decided, and in a storm half of what they had been in it.
+	half := 0.0
+	if f.Class == RetryStorm {
+		half = j.plateau(r) / 2
+	}
+	for i--; i >= 0; i-- {
+		k := j.s.fails.get(keys[i])
+		if k.last < f.Onset {
+			break
+		}
+		if j.dense(keys[i], half) {
+			end = k.last
+			break
+		}
+	}
+	if end == 0 {
+		end = f.Onset
+	}
+	// Where failures were rare before, those that follow closely belong to it.
+	if !f.rareBefore {
+		i = len(keys)
+	}
+	for i++; i < len(keys); i++ {
+		k := j.s.fails.get(keys[i])
+		if k.first-end > max(joinBreaks*second, j.window*j.length, int64(1.5*j.gap)) {
+			break
+		}
+		if half == 0 || j.dense(keys[i], half) {
+			end = max(end, k.last)
+		}
+	}
+	if j.q.End-end <= max(j.window*j.length, 10*second) && r.to >= len(j.at)-1-int(j.window) && !j.servedAfter(end) {
+		return
+	}
+	if j.undecidedAfter(end) {
+		return
+	}
+	f.End = end
+	f.Recovered = j.servedAfter(end)
+}
+
+// plateau is the median failure ratio of the stormy moments of a run.
+func (j *judge) plateau(r run) float64 {
+	var all []float64
+	for i := r.from; i <= r.to; i++ {
+		if j.stormy(&j.at[i]) {
+			all = append(all, j.at[i].failure())
+		}
+	}
+	return level(all, 0, 0.5)
+}
+
+// dense reports that failures are common in the three bins around b. Where hardly
+// any of them is tried again, as of answers that a tap missed, they have to be the
+// share least of what was decided; a refresh that was served might have failed, too.
+// Where a storm has thinned out, few attempts tell little: then in eleven bins.
+func (j *judge) dense(b int64, least float64) bool {
+	count := func(around int64) (failed, retried, decided int64) {
+		i, _ := slices.BinarySearchFunc(j.bins, b-around, func(b bin, t int64) int { return cmp.Compare(b.at, t) })
+		for ; i < len(j.bins) && j.bins[i].at <= b+around; i++ {
+			k := &j.bins[i]
+			n := k.failed()
+			failed += n
+			retried += int64(k.n[fRetries])
+			decided += n + int64(k.n[fOutcome0+field(dissect.OutcomeAccepted)]+k.n[fRefresh]+k.n[fReturns])
+		}
+		return failed, retried, decided
+	}
+	failed, retried, decided := count(1)
+	if least > 0 && decided < 20 {
+		failed, retried, decided = count(5)
+	}
+	if 2*retried >= failed {
+		least = 0
+	}
+	return float64(failed) >= max(least, j.th.PartialFailure, j.calmFailure(b)+j.th.PartialOverCalm)*float64(decided)
+}
+
+// undecidedAfter reports that the capture ended before it was known what became
+// of the attempts after a time.
+func (j *judge) undecidedAfter(t int64) bool {
+	if j.q.End-t > 40*second {
+		return false
+	}
+	var unknown, all int64
+	for i := range j.bins {
+		if j.bins[i].at*j.length > t {
+			unknown += int64(j.bins[i].n[fOutcome0])
+			all += int64(j.bins[i].n[fAttempts])
+		}
+	}
+	return float64(unknown) >= max(j.th.PartialFailure*float64(all), 1)
+}
+
+// servedAfter reports that in the minute after a time, or in what is left of the
+// capture, the service took clients, and mostly.
+func (j *judge) servedAfter(t int64) bool {
+	var failed, accepted int64
+	for i := range j.bins {
+		if at := j.bins[i].at * j.length; at > t && at <= t+60*second {
+			failed += j.bins[i].failed()
+			accepted += int64(j.bins[i].n[fOutcome0+field(dissect.OutcomeAccepted)] + j.bins[i].n[fReturns] + j.bins[i].n[fRefresh])
+		}
+	}
+	return accepted > failed
+}
+
+// shape is how the attempts rose: in a step, or gradually.
+func (j *judge) shape(f *Finding) {
+	end := f.End
+	if end == 0 {
+		end = j.q.End
+	}
+	first, last := j.d.bin(f.Onset), j.d.bin(end)
+	width := max(min(j.window, (last-first)/4), 1)
+	var sums []float64 // of width bins each, from the onset on
+	for i := range j.bins {
+		b := &j.bins[i]
+		if b.at < first || b.at > last {
+			continue
+		}
+		k := int((b.at - first) / width)
+		for len(sums) <= k {
+			sums = append(sums, 0)
+		}
+		sums[k] += float64(b.n[fAttempts])
+	}
+	if len(sums) < 2 {
+		f.Shape = "step"
+		return
+	}
+	peak := slices.Max(sums)
+	calm := j.calmOf(first).attempts * float64(width) / float64(j.window)
+	cross := func(q float64) int {
+		for i, v := range sums {
+			if v >= calm+q*(peak-calm) {
+				return i
+			}
+		}
+		return len(sums) - 1
+	}
+	low, high := cross(0.1), cross(0.9)
+	rise := int64(high-low) * width * j.length
+	// A plateau reached at once, with a later summit, is a step too.
+	if sums[min(1, len(sums)-1)] >= calm+0.6*(peak-calm) {
+		rise = min(rise, width*j.length)
+	}
+	f.Rise, f.Shape = rise, "step"
+	if rise > max(30*second, 2*width*j.length) {
+		f.Shape = "gradual"
+		if slope, fit := growth(sums[low : high+1]); slope > 0 {
+			f.Doubling, f.GrowthFit = int64(math.Ln2/slope*float64(width*j.length)), fit
+		}
+	}
+}
+
+// growth is the slope of the logarithm of the sums, by sum, and R² of the line.
+func growth(sums []float64) (slope, fit float64) {
+	var n, sx, sy, sxx, sxy, syy float64
+	for i, v := range sums {
+		if v <= 0 {
+			continue
+		}
+		x, y := float64(i), math.Log(v)
+		n++
+		sx, sy, sxx, sxy, syy = sx+x, sy+y, sxx+x*x, sxy+x*y, syy+y*y
+	}
+	dx, dy, dxy := n*sxx-sx*sx, n*syy-sy*sy, n*sxy-sx*sy
+	if n < 3 || dx <= 0 || dy <= 0 {
+		return 0, 0
+	}
+	return dxy / dx, dxy * dxy / (dx * dy)
+}
