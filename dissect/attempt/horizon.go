@@ -180,7 +180,7 @@ func (h *Horizon) rename() {
 	fresh := NewNames()
 	to := map[Name]Name{}
 	again := func(r *Record) {
-		for _, n := range [...]*Name{&r.ClientName, &r.Protocol, &r.Op, &r.Rung, &r.Version, &r.ServerName, &r.JA3} {
+		for _, n := range r.names() {
 			if *n == 0 {
 				continue
 			}

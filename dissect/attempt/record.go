@@ -55,6 +55,11 @@ type Record struct {
 	RoleSource dissect.RoleSource
 }
 
+// names are all of its indices into Names.
+func (r *Record) names() [7]*Name {
+	return [...]*Name{&r.ClientName, &r.Protocol, &r.Op, &r.Rung, &r.Version, &r.ServerName, &r.JA3}
+}
+
 // RecordFlags are the yes-or-no facts of a record.
 type RecordFlags uint8
 

@@ -2,10 +2,13 @@ package attempt
 
 import (
 	"bufio"
+	"bytes"
 	"encoding/binary"
 	"errors"
 	"fmt"
 	"io"
+	"slices"
+	"strings"
 )
 
 // saveMark begins what Save writes. The digit is the version of the packed
@@ -15,40 +18,106 @@ const saveMark = "squall attempts 3\n"
 // ErrSaved is behind every error of a saved store that cannot be read.
 var ErrSaved = errors.New("not what squall saved")
 
-// Save writes the records and their strings as they were before the second
-// pass, so that they can be joined with those of other pieces.
-func (x *Result) Save(w io.Writer) error { return x.store.Save(w, x.names) }
+// saver writes the saved form: the strings, then the records in runs.
+type saver struct{ out *bufio.Writer }
 
-// Save is the same of a store that still collects; nothing may be added meanwhile.
+func newSaver(w io.Writer, names []string) saver {
+	s := saver{bufio.NewWriterSize(w, 1<<16)}
+	s.out.WriteString(saveMark)
+	s.number(len(names))
+	for _, n := range names {
+		s.number(len(n))
+		s.out.WriteString(n)
+	}
+	return s
+}
+
+func (s saver) number(v int) {
+	var n [binary.MaxVarintLen64]byte
+	s.out.Write(n[:binary.PutUvarint(n[:], uint64(v))])
+}
+
+func (s saver) run(data []byte) {
+	if len(data) > 0 {
+		s.number(len(data))
+		s.out.Write(data)
+	}
+}
+
+func (s saver) end() error {
+	s.number(0)
+	return s.out.Flush()
+}
+
+// Save writes the records and their strings as they were before the second
+// pass, so that they can be joined with those of other pieces. The same records
+// are the same bytes, in whatever order the workers came to them.
+func (x *Result) Save(w io.Writer) error {
+	x.names.mu.RLock()
+	list := slices.Clone(x.names.list)
+	x.names.mu.RUnlock()
+	order := make([]Name, len(list))
+	for i := range order {
+		order[i] = Name(i)
+	}
+	slices.SortFunc(order, func(a, b Name) int { return strings.Compare(list[a], list[b]) }) // the empty one stays first
+	to := make([]Name, len(list))
+	sorted := make([]string, len(list))
+	for i, n := range order {
+		to[n], sorted[i] = Name(i), list[n]
+	}
+	out := newSaver(w, sorted)
+	var r Record
+	for p := range Partitions {
+		var data []byte // the records in the order of the run
+		var ends []int
+		if err := x.store.spool.each(p, func(packed []byte) {
+			for u := (unpacker{b: packed}); len(u.b) > 0; {
+				u.record(&r)
+				for _, n := range r.names() {
+					*n = to[*n]
+				}
+				data = appendRecord(data, &r)
+				ends = append(ends, len(data))
+			}
+		}); err != nil {
+			return err
+		}
+		each := make([][]byte, len(ends))
+		from := 0
+		for i, end := range ends {
+			each[i], from = data[from:end], end
+		}
+		slices.SortFunc(each, bytes.Compare)
+		run := make([]byte, 0, chunkBytes)
+		for _, b := range each {
+			if len(run)+len(b) > chunkBytes {
+				out.run(run)
+				run = run[:0]
+			}
+			run = append(run, b...)
+		}
+		out.run(run)
+	}
+	return out.end()
+}
+
+// Save writes a store that still collects, in the order in which it did; nothing
+// may be added meanwhile.
 func (s *Store) Save(w io.Writer, names *Names) error {
-	out := bufio.NewWriterSize(w, 1<<16)
-	out.WriteString(saveMark)
 	names.mu.RLock()
 	list := names.list
 	names.mu.RUnlock()
-	var n [binary.MaxVarintLen64]byte
-	number := func(v int) { out.Write(n[:binary.PutUvarint(n[:], uint64(v))]) }
-	number(len(list))
-	for _, s := range list {
-		number(len(s))
-		out.WriteString(s)
-	}
-	run := func(data []byte) {
-		if len(data) > 0 {
-			number(len(data))
-			out.Write(data)
-		}
-	}
+	out := newSaver(w, list)
 	for p := range Partitions {
-		if err := s.spool.each(p, run); err != nil {
+		if err := s.spool.each(p, out.run); err != nil {
 			return err
 		}
 		for i := range s.shards {
-			run(s.shards[i].open[p])
+			out.run(s.shards[i].open[p])
 		}
 	}
-	number(0)
-	return out.Flush()
+	return out.end()
 }
 
 // Load adds what Save wrote. Files are renumbered; file gets the number that a
@@ -98,7 +167,7 @@ func (s *Store) Load(r io.Reader, names *Names, file func(uint32) (uint32, bool)
 		var r Record
 		for u := (unpacker{b: data}); len(u.b) > 0; records++ {
 			u.record(&r)
-			for _, n := range []*Name{&r.ClientName, &r.Protocol, &r.Op, &r.Rung, &r.Version, &r.ServerName, &r.JA3} {
+			for _, n := range r.names() {
 				name(n)
 			}
 			number, ok := file(r.File)

@@ -1,13 +1,16 @@
 package pipeline_test
 
 import (
+	"bytes"
 	"context"
 	"fmt"
 	"os"
 	"testing"
 
 	"squall/capture"
+	"squall/dissect/overlay"
 	"squall/dissect/pipeline"
+	"squall/samples"
 )
 
 // TestWorkers: rows do not depend on -j, and the ledger holds every packet.
@@ -43,6 +46,34 @@ func TestWorkers(t *testing.T) {
 	for i := range one {
 		if one[i] != eight[i] {
 			t.Fatalf("row %d differs:\n%s\n%s", i, one[i], eight[i])
+		}
+	}
+}
+
+// TestSavedIsTheSame: what a run saves is the same bytes, however many workers
+// there were, and although they come to the strings of clients in any order.
+func TestSavedIsTheSame(t *testing.T) {
+	sc, _ := samples.Find("outage")
+	var packets []capture.Packet
+	if _, err := samples.Simulate(sc, 1, func(p *capture.Packet) { packets = append(packets, *p) }); err != nil {
+		t.Fatal(err)
+	}
+	var first []byte
+	for _, j := range []int{1, 8, 8, 3} {
+		a, err := pipeline.Run(context.Background(), pipeline.Config{Workers: j, Protocols: overlay.All()}, capture.Memory(packets))
+		if err != nil {
+			t.Fatal(err)
+		}
+		var b bytes.Buffer
+		if err := a.Save(&b); err != nil {
+			t.Fatal(err)
+		}
+		a.Close()
+		if first == nil {
+			first = b.Bytes()
+		}
+		if !bytes.Equal(first, b.Bytes()) {
+			t.Errorf("%d workers: other bytes", j)
 		}
 	}
 }
