@@ -32,6 +32,9 @@ func NewResults(a *pipeline.Analysis, cfg storm.Config) *Results {
 	return &Results{Analysis: a, cfg: cfg, judge: sync.OnceValues(func() (*storm.Report, error) { return a.Judge(cfg) })}
 }
 
+// Thresholds are what the run is judged by.
+func (r *Results) Thresholds() storm.Thresholds { return r.cfg.Thresholds }
+
 // Report is the judgement; it is made once.
 func (r *Results) Report() (*storm.Report, error) {
 	report, err := r.judge()

@@ -34,6 +34,8 @@ type Explanation struct {
 	Nodes      []NodeStory    // those of Question.Node
 	Frames     []Frame
 	Filters    []Filter
+
+	thresholds storm.Thresholds
 }
 
 // Flip is a threshold, and from which value on the finding is called otherwise.
@@ -89,8 +91,8 @@ func Explain(r *Results, q Question) (*Explanation, error) {
 	quality := r.Analysis.Quality()
 	quality.Zone = r.cfg.Zone
 	z := zone{r.cfg.Zone}
-	report := state.Under(storm.Thresholds{}, quality)
-	e := &Explanation{Finding: report.Verdict, Summary: report.Summary, Against: againstWords(report), Hypotheses: report.Hypotheses}
+	report := state.Under(r.cfg.Thresholds, quality)
+	e := &Explanation{thresholds: r.cfg.Thresholds, Finding: report.Verdict, Summary: report.Summary, Against: againstWords(report), Hypotheses: report.Hypotheses}
 	var nodes []dissect.Endpoint
 	if q.Node != "" {
 		if e.Nodes, err = stories(report, q.Node); err != nil {
@@ -231,7 +233,7 @@ func concerns(c storm.Class) []string {
 func (e *Explanation) flips(state *storm.State, q storm.Quality, verdict bool) {
 	f := &e.Finding
 	called := func(name string, value float64) string {
-		var t storm.Thresholds
+		t := e.thresholds
 		t.Set(name, value)
 		e.Judged++
 		r := state.Under(t, q)
@@ -253,7 +255,7 @@ func (e *Explanation) flips(state *storm.State, q storm.Quality, verdict bool) {
 	if f.Cascade {
 		names = append(names, "causal_share", "causal_load")
 	}
-	for _, t := range (storm.Thresholds{}).All() {
+	for _, t := range e.thresholds.All() {
 		if !slices.Contains(names, t.Name) {
 			continue
 		}

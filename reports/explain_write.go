@@ -158,7 +158,7 @@ func (e *Explanation) sustained() string {
 		return "The numbers are those of its worst window."
 	}
 	row := 0.0
-	for _, t := range (storm.Thresholds{}).All() {
+	for _, t := range e.thresholds.All() {
 		if t.Name == "in_a_row" {
 			row = t.Value
 		}

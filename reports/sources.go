@@ -108,7 +108,7 @@ func SourcesOf(r *Results, limit int64) (list []Source, tried Limit, err error) 
 		}
 	}
 	var storms, over, well, hurt int64
-	th := storm.Thresholds{}.WithDefaults()
+	th := r.cfg.Thresholds.WithDefaults()
 	for _, s := range by {
 		storms, over = storms+s.Storm, over+s.OverStorm
 		if s.Failed == 0 && s.Attempts > 0 {

@@ -165,7 +165,7 @@ Exit status: 0 done, 2 unreadable input, 3 done but an input was damaged,
 	}
 	in.flags(cmd)
 	in.zoneFlag(cmd)
-	in.baselineFlag(cmd)
+	in.judgingFlags(cmd)
 	f := cmd.Flags()
 	f.StringVarP(&format, "format", "T", "text", "text, markdown, html, json or prometheus")
 	f.StringVarP(&out.file, "write", "w", "-", "file to write, - for standard output")

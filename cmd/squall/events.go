@@ -59,7 +59,7 @@ the frame alone is shown, and the attempts are in the words.`,
 	}
 	in.flags(cmd)
 	in.zoneFlag(cmd)
-	in.baselineFlag(cmd)
+	in.judgingFlags(cmd)
 	out.flags(cmd)
 	return cmd
 }

@@ -75,7 +75,7 @@ of it, who came from where, what its role cost it.`,
 	}
 	in.flags(cmd)
 	in.zoneFlag(cmd)
-	in.baselineFlag(cmd)
+	in.judgingFlags(cmd)
 	f := cmd.Flags()
 	f.StringVarP(&format, "format", "T", "text", "text, markdown or json")
 	f.StringVarP(&out, "write", "w", "-", "file to write, - for standard output")

@@ -38,6 +38,9 @@ func (s *source) demand(cmd *cobra.Command, args []string) (*reports.Results, er
 	if err != nil {
 		return nil, err
 	}
+	if len(args) == 1 {
+		s.madeUnder(args[0])
+	}
 	a, err := pipeline.Join(cfg, pieces)
 	if err != nil {
 		return nil, exitError{exitUsage, err}

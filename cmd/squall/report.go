@@ -195,6 +195,9 @@ to (first, retry, failover, parallel, refresh, reattach).`,
 			if len(in.baselines) > 0 && !slices.Contains(judgedTables, table.Name) {
 				return exitError{exitUsage, fmt.Errorf("--baseline changes how things are judged: it is for %s, not for %s", strings.Join(judgedTables, ", "), table.Name)}
 			}
+			if judged := append([]string{"policies"}, judgedTables...); len(in.thresholds) > 0 && !slices.Contains(judged, table.Name) {
+				return exitError{exitUsage, fmt.Errorf("--threshold changes how things are judged: it is for %s, not for %s", strings.Join(judged, ", "), table.Name)}
+			}
 			if kept, ok := keptTable(args[1:], table); ok && !in.besides() {
 				if err := in.forCaptures(args[1]); err != nil {
 					return err
@@ -227,7 +230,7 @@ to (first, retry, failover, parallel, refresh, reattach).`,
 	}
 	in.flags(cmd)
 	in.zoneFlag(cmd)
-	in.baselineFlag(cmd)
+	in.judgingFlags(cmd)
 	out.flags(cmd)
 	out.hiveFlag(cmd)
 	return cmd
@@ -238,7 +241,7 @@ var judgedTables = []string{"timeline", "nodes", "findings", "criteria", "node_p
 
 // besides says that something is given that a kept table does not know of.
 func (s *source) besides() bool {
-	return len(s.baselines) > 0 || len(s.groups) > 0 || s.events != "" || s.hints != "" || s.tz != ""
+	return len(s.baselines) > 0 || len(s.thresholds) > 0 || len(s.groups) > 0 || s.events != "" || s.hints != "" || s.tz != ""
 }
 
 func tableList() string {

@@ -37,6 +37,7 @@ type source struct {
 	tz             string
 	zone           *time.Location // of tz; nil = UTC
 	baselines      []string       // inputs of a calm day
+	thresholds     []string       // of --threshold
 	takeFlows      bool           // info counts flow records, which are no attempts
 	flows          []written      // that it found
 	keepDuplicates bool
@@ -79,7 +80,7 @@ const defaultTemp = 16 << 10
 
 // words are the flags and inputs that give the same analysis again.
 func (s *source) words(cmd *cobra.Command, args []string) (out []string) {
-	for _, name := range []string{"filter", "after", "before", "hints", "groups", "events", "baseline", "tz", "keep-duplicates", "clock", "max-flows"} {
+	for _, name := range []string{"filter", "after", "before", "hints", "groups", "events", "baseline", "threshold", "tz", "keep-duplicates", "clock", "max-flows"} {
 		if f := cmd.Flags().Lookup(name); f != nil && f.Changed {
 			if list, ok := f.Value.(interface{ GetSlice() []string }); ok {
 				for _, v := range list.GetSlice() {
@@ -128,6 +129,9 @@ func (s *source) config() (cfg pipeline.Config, err error) {
 	}
 	cfg = pipeline.Config{RecordTemp: s.maxTemp << 20, Workers: s.workers, KeepDuplicates: s.keepDuplicates, Protocols: overlay.All(), CountOnly: s.countOnly, Shard: s.shard, MaxFlows: s.maxFlows}
 	if err := s.readZone(); err != nil {
+		return cfg, err
+	}
+	if _, err := thresholdsOf(s.thresholds); err != nil { // before anything is read
 		return cfg, err
 	}
 	expr, err := parseFilter(s.filter)
@@ -282,6 +286,11 @@ func (s *source) goOn(cmd *cobra.Command, inputs []string, opt capture.Options, 
 // told adds what was given beside the captures.
 func (s *source) told(cmd *cobra.Command, a *pipeline.Analysis) (*reports.Results, error) {
 	judging := storm.Config{Zone: s.zone}
+	var err error
+	if judging.Thresholds, err = thresholdsOf(s.thresholds); err != nil {
+		a.Close()
+		return nil, err
+	}
 	var beside []string
 	if len(s.baselines) > 0 {
 		judging.Baseline = func(state *storm.State) (*storm.Baseline, error) { return s.baseline(cmd, state, &beside) }

@@ -69,7 +69,7 @@ func (c *custody) seal() (string, error) {
 // keepCustody writes the manifest of a kept directory, last of all: outputs are
 // what lies there by then.
 func keepCustody(dir string, r *reports.Results, arguments []string) error {
-	c := custody{Manifest: 1, Version: version(), Arguments: arguments, Thresholds: storm.Thresholds{}.All()}
+	c := custody{Manifest: 1, Version: version(), Arguments: arguments, Thresholds: r.Thresholds().All()}
 	for _, f := range r.Analysis.Captures() {
 		if f.Quoted {
 			continue
@@ -219,9 +219,15 @@ func (c *custody) check(w io.Writer, dir string, files []string) (bad int) {
 	}
 	want, err := c.seal()
 	say(err == nil && want == c.Seal, "manifest, sealed %s", c.Seal)
-	now := storm.Thresholds{}.All()
-	say(slices.EqualFunc(c.Thresholds, now, func(a, b storm.Threshold) bool { return a.Name == b.Name && a.Value == b.Value }),
-		"thresholds of this squall")
+	under, err := thresholdsOf(c.overridden())
+	same := slices.EqualFunc(c.Thresholds, under.All(), func(a, b storm.Threshold) bool {
+		return a.Name == b.Name && a.Value == b.Value && a.Default == b.Default
+	})
+	but := ""
+	if len(c.overridden()) > 0 {
+		but = ", but for those that the arguments set"
+	}
+	say(err == nil && same, "thresholds of this squall%s", but)
 	given := map[string]string{}
 	for _, f := range files {
 		if s, err := seal(f, f); err == nil {

@@ -94,6 +94,9 @@ process can no longer open a file, start a program or connect to anything.`,
 				return exitError{exitUsage, errors.New("--horizon: want 1m to 24h; --before and --after not below 0; --trigger-buffer at least 2")}
 			}
 			cfg := pipeline.WatchConfig{Config: base, Horizon: int64(horizon), Look: v.look}
+			if cfg.Storm, err = thresholdsOf(in.thresholds); err != nil {
+				return err
+			}
 			who, err := becomeWho(l.user)
 			if err != nil {
 				return err
@@ -204,6 +207,7 @@ process can no longer open a file, start a program or connect to anything.`,
 	f := cmd.Flags()
 	f.StringVar(&in.hints, "hints", "", "YAML file that names nodes, fixes roles, groups services, adds protocols")
 	f.StringArrayVar(&in.clocks, "clock", nil, "NAME=OFFSET: how far the clock of the tap NAME is ahead, as east=+137ms; its times are set right by that")
+	in.thresholdFlag(cmd)
 	f.BoolVar(&in.keepDuplicates, "keep-duplicates", false, "count frames that a tap saw twice as packets of their own")
 	f.BoolVarP(&in.quiet, "quiet", "q", false, "no remarks on standard error")
 	f.StringVarP(&format, "format", "T", "text", "text, or jsonl for an object a line")

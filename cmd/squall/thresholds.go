@@ -1,0 +1,66 @@
+package main
+
+import (
+	"encoding/json"
+	"fmt"
+	"math"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"squall/dissect/storm"
+)
+
+// judgingFlags are for verbs that judge: by which calm day, and from where on.
+func (s *source) judgingFlags(cmd *cobra.Command) {
+	s.baselineFlag(cmd)
+	s.thresholdFlag(cmd)
+}
+
+func (s *source) thresholdFlag(cmd *cobra.Command) {
+	cmd.Flags().StringArrayVar(&s.thresholds, "threshold", nil, "NAME=NUMBER: one of the numbers that a verdict turns on, as failure=0.6 or in_a_row=20; squall explain names those that matter for a finding, docs/evaluation.md lists all, with their defaults and how far each is from turning a verdict. A directory that analyze -o kept is judged by those that it was made under")
+}
+
+// thresholdsOf reads what --threshold says.
+func thresholdsOf(list []string) (t storm.Thresholds, err error) {
+	for _, text := range list {
+		name, number, _ := strings.Cut(text, "=")
+		v, err := strconv.ParseFloat(number, 64)
+		if err != nil || !(v > 0) || math.IsInf(v, 0) {
+			return t, exitError{exitUsage, fmt.Errorf("--threshold %q: want NAME=NUMBER, the number above 0", text)}
+		}
+		if !t.Set(name, v) {
+			return t, exitError{exitUsage, fmt.Errorf("--threshold %q: unknown; there are %s", text, strings.Join(thresholdNames(), ", "))}
+		}
+	}
+	return t, nil
+}
+
+func thresholdNames() (names []string) {
+	for _, t := range (storm.Thresholds{}).All() {
+		names = append(names, t.Name)
+	}
+	return names
+}
+
+// madeUnder are the --threshold arguments of a kept analysis, before those that
+// are given now.
+func (s *source) madeUnder(dir string) {
+	var c custody
+	if b, err := os.ReadFile(filepath.Join(dir, custodyName)); err == nil && json.Unmarshal(b, &c) == nil {
+		s.thresholds = append(c.overridden(), s.thresholds...)
+	}
+}
+
+// overridden are the thresholds among the arguments.
+func (c *custody) overridden() (list []string) {
+	for _, a := range c.Arguments {
+		if t, ok := strings.CutPrefix(a, "--threshold="); ok {
+			list = append(list, t)
+		}
+	}
+	return list
+}
