@@ -249,6 +249,9 @@ func (s *source) analyse(cmd *cobra.Command, args []string) (*reports.Results, e
 		} else {
 			src, err = s.open(cmd, inputs, opt)
 		}
+		if dir, ok := keptDir(inputs); ok && err != nil {
+			return nil, exitError{exitUsage, fmt.Errorf("%s is what analyze -o kept, and holds no captures: squall explain %s, squall report TABLE %s", dir, dir, dir)}
+		}
 		if err != nil {
 			return nil, err
 		}

@@ -51,6 +51,11 @@ func TestVerify(t *testing.T) {
 			t.Errorf("%s %s: exit %d:\n%s", filepath.Base(c.path), c.find, code, out)
 		}
 	}
+	for _, verb := range []string{"analyze", "info"} {
+		if code, _, errs := squall(nil, verb, dir); code != exitUsage || !strings.Contains(errs, "squall explain "+dir) || strings.Count(errs, "\n") != 1 {
+			t.Errorf("%s of what was kept: exit %d: %s", verb, code, errs)
+		}
+	}
 	beside := filepath.Join(dir, "beside.txt")
 	if err := os.WriteFile(beside, nil, 0o600); err != nil {
 		t.Fatal(err)
