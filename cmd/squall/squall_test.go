@@ -101,6 +101,7 @@ func but(table, column string) (flags []string) {
 // TestReportIsTheSame: the rows do not depend on the format of the capture or
 // the number of workers.
 func TestReportIsTheSame(t *testing.T) {
+	slow(t)
 	dir := t.TempDir()
 	want := map[string]string{}
 	kept := filepath.Join(dir, "kept")

@@ -122,6 +122,7 @@ func TestSurveyOfWindow(t *testing.T) {
 // TestWatchSetsClocks: two taps see the same; the clock of one is ahead, which is told,
 // and with --clock it is as if it were not.
 func TestWatchSetsClocks(t *testing.T) {
+	slow(t)
 	file := filepath.Join(t.TempDir(), "outage.pcap")
 	if code, _, errs := squall(nil, "sample", "outage", "--protocol", "gnutella", "-w", file); code != 0 {
 		t.Fatal(errs)

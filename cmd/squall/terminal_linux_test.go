@@ -64,6 +64,7 @@ func onScreen(t *testing.T, columns int, stdin []byte, args ...string) (code int
 // mistakes too, has lines that fit it, but for single words (a path, a command line
 // to copy); and the same in a pipe is whole.
 func TestNothingWiderThanTheTerminal(t *testing.T) {
+	slow(t)
 	dir := t.TempDir()
 	t.Chdir(dir)
 	for _, args := range [][]string{
