@@ -153,7 +153,7 @@ func (m *merge) add(in string, opt Options) error {
 		return nil
 	})
 	if err == nil && len(m.inputs) == before {
-		err = fmt.Errorf("%s: no capture in this directory (pcap, pcapng, also gzip, zstd, lz4, bzip2)", in)
+		err = fmt.Errorf("%s: %w (pcap, pcapng, also gzip, zstd, lz4, bzip2)", in, ErrNone)
 	}
 	return err
 }

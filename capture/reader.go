@@ -25,6 +25,9 @@ const (
 // ErrFormat says that an input is no capture that squall reads.
 var ErrFormat = errors.New("not a capture")
 
+// ErrNone says that a directory holds no capture.
+var ErrNone = errors.New("no capture in this directory")
+
 // errEnd is an orderly end inside a parser.
 var errNeed = errors.New("more bytes needed")
 

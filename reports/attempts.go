@@ -82,7 +82,7 @@ func Attempts() *Of[dissect.Attempt] {
 		num("last_frame", "", "1-based", func(v *a) int64 { return v.LastFrame }),
 		num("first_offset", "bytes", "of the first frame's record in its file, uncompressed", func(v *a) int64 { return v.FirstOffset }),
 	}
-	return define("attempts", "one try by one client at one node", true, append(fields, grouped(func(v *a) dissect.Addr { return v.Source.Addr })...)...)
+	return define("attempts", "one try by one client at one node", true, append(fields, grouped(func(v *a) dissect.Addr { return v.Source.Addr })...)...).leads("event_start source_ip destination_ip attempt_outcome relation attempt_number destination_port service network_protocol client_version outcome_evidence late transmissions")
 }
 
 func transport(proto uint8) string {

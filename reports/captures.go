@@ -66,7 +66,7 @@ func Captures() *Of[pipeline.Capture] {
 	for b := range dissect.NumBuckets {
 		fields = append(fields, num("ledger_"+b.String(), "", "packets in the bucket \""+b.String()+"\" of the ledger", func(v *c) int64 { return v.Ledger[b] }))
 	}
-	return define("captures", "an input", false, fields...)
+	return define("captures", "an input", false, fields...).leads("capture_file observer_name packets bytes first_time last_time drops truncated damaged")
 }
 
 // clocked is a number that is absent where there was one clock.

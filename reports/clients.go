@@ -25,7 +25,7 @@ func Clients() *Of[storm.Client] {
 		num("checks", "", "its health checks", func(v *c) int64 { return v.Checks }),
 		flag("nat_suspect", "several hosts seem to stand behind it", func(v *c) bool { return v.NATSuspect }),
 		span("wait_ns", "silence that closes its intents", func(v *c) int64 { return v.Wait }),
-	)...)
+	)...).leads("client_id attempts intents amplification failure_ratio client_version never_in service late_ratio first_time last_time")
 }
 
 // counts are the columns of a sum over attempts. A, n and the outcomes are of

@@ -47,7 +47,7 @@ func Events() *Of[Event] {
 		}),
 		optNum("frame", "", "that shows it, 1-based", 0, func(v *e) int64 { return v.Frame }),
 		str("filter", "Wireshark display filter whose frames are the number; empty where no packets were captured", func(v *e) string { return v.Filter }),
-	)
+	).leads("time what number unit frame capture_file -filter")
 }
 
 // pin is an event that no frame shows by itself: the first attempt from its time

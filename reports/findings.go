@@ -55,7 +55,7 @@ func Findings() *Of[storm.Finding] {
 		str("first_attempt_id", "attempt at the onset", func(v *f) string { return id(v.FirstAttempt) }),
 		strEnv("capture_file", "input that holds its first frame", func(e *Env, v *f) string { return e.file(v.FirstFile, v.FirstFrame) }),
 		optNum("first_frame", "", "its first frame", 0, func(v *f) int64 { return v.FirstFrame }),
-	)...)
+	)...).leads("class onset sentence cascade service end confidence attempts clients")
 }
 
 func endpoints(all []dissect.Endpoint) (out []string) {
@@ -85,5 +85,5 @@ func Criteria() *Of[Criterion] {
 		flag("met", "the criterion holds", func(v *c) bool { return v.Met }),
 		flag("waived", "it could not be asked for", func(v *c) bool { return v.Waived }),
 		str("note", "why, or what the number means", func(v *c) string { return v.Note }),
-	)
+	).leads("class criterion value threshold unit met waived note onset service")
 }

@@ -34,7 +34,7 @@ func GroupVersions() *Of[GroupVersion] {
 		span("retry_gap_p95_ns", "the same, 95th percentile", func(v *g) int64 { return v.gaps.quantile(0.95) }),
 	}
 	fields = append(fields, counts(func(v *g) *storm.Counts { return &v.Counts })...)
-	return define("group_versions", "a client version in a group of clients, at a service", false, fields...)
+	return define("group_versions", "a client version in a group of clients, at a service", false, fields...).leads("client_version by group clients attempts amplification failure_ratio policy_family service")
 }
 
 type versionKey struct {

@@ -190,7 +190,7 @@ func GroupTimeline() *Of[GroupWindow] {
 	fields = append(fields, counts(func(v *w) *storm.Counts { return &v.Counts })...)
 	return define("group_timeline", "the clients of a group, at a service, in a window", false, append(fields,
 		num("clients", "", "different clients that tried", func(v *w) int64 { return v.Clients }),
-	)...)
+	)...).leads("window_start by group attempts intents amplification failure_ratio clients service")
 }
 
 type groupKey struct {

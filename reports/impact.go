@@ -45,7 +45,7 @@ func Impacts() *Of[Impact] {
 		span("attach_p99_ns", "99th percentile", func(v *i) int64 { return v.attached.quantile(0.99) }),
 	}
 	return define("impact", "what the clients of a service, or a group of them, went through", false,
-		append(fields, counts(func(v *i) *storm.Counts { return &v.Counts })...)...)
+		append(fields, counts(func(v *i) *storm.Counts { return &v.Counts })...)...).leads("service clients_hit never_in locked_out_minutes by group clients attach_p50_ns attach_p95_ns")
 }
 
 // durations is a histogram in steps of a sixteenth of an octave: what it gives

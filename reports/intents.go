@@ -29,5 +29,5 @@ func Intents() *Of[dissect.Intent] {
 		str("last_destination_ip", "node of the last attempt", func(v *i) string { return v.LastNode.Addr.String() }),
 		num("last_destination_port", "", "its port", func(v *i) int64 { return int64(v.LastNode.Port) }),
 		str("source_ip", "address of the client at its first attempt", func(v *i) string { return v.Source.String() }),
-	}, grouped(func(v *i) dissect.Addr { return v.Source })...)...)
+	}, grouped(func(v *i) dissect.Addr { return v.Source })...)...).leads("event_start client_id attempts nodes attempt_outcome closed_by service relation event_duration")
 }

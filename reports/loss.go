@@ -21,7 +21,7 @@ func Losses() *Of[LossSecond] {
 		ratio("loss_ratio", "", "unseen / (seen + unseen)", func(v *l) float64 { return v.Share() }),
 		num("segments", "", "that brought or skipped something new", func(v *l) int64 { return v.Segments }),
 		flag("heavy", "20 % and more is missing, with 95 % confidence, of at least 20 segments", func(v *l) bool { return v.Heavy() }),
-	)
+	).leads("time observer_name loss_ratio unseen_bytes seen_bytes heavy")
 }
 
 func lossSeconds(a *pipeline.Analysis) (out []LossSecond) {

@@ -17,5 +17,5 @@ func Migrations() *Of[storm.Migration] {
 		when("last_time", "the last", func(v *m) int64 { return v.Last }),
 		ratio("share", "", "of the excess at the second node in the minute before it fell", func(v *m) float64 { return v.Share }),
 		flag("causal", "fell first, sent at least 30 % of an excess that doubled the load", func(v *m) bool { return v.Causal }),
-	)
+	).leads("from_ip from_port to_ip to_port intents share causal first_time last_time service")
 }

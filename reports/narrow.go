@@ -14,32 +14,6 @@ import (
 // others are left out; columns that were asked for go down to proseWidth.
 const terminalProse = 28
 
-// first are the columns that a terminal without room for all of a table shows, the
-// first ones first, then others from the left, but for those with a minus, which nobody
-// reads in a column; tables that are not here are shown from their left.
-var first = map[string]string{
-	"captures":       "capture_file observer_name packets bytes first_time last_time drops truncated damaged",
-	"attempts":       "event_start source_ip destination_ip attempt_outcome relation attempt_number destination_port service network_protocol client_version outcome_evidence late transmissions",
-	"intents":        "event_start client_id attempts nodes attempt_outcome closed_by service relation event_duration",
-	"clients":        "client_id attempts intents amplification failure_ratio client_version never_in service late_ratio first_time last_time",
-	"nodes":          "destination_ip destination_port clients attempts failure_ratio generation peak_rate service destination_role late_ratio",
-	"timeline":       "window_start attempts intents amplification failure_ratio destination_ip service late_ratio clients surge",
-	"findings":       "class onset sentence cascade service end confidence attempts clients",
-	"criteria":       "class criterion value threshold unit met waived note onset service",
-	"node_periods":   "destination_ip destination_port kind start end generation service",
-	"migrations":     "from_ip from_port to_ip to_port intents share causal first_time last_time service",
-	"versions":       "client_version clients attempts amplification early_odds_ratio associated_with client_share retry_share service late_odds_ratio",
-	"roles":          "destination_role class nodes nodes_down clients_hit sentence onset",
-	"events":         "time what number unit frame capture_file -filter",
-	"sources":        "source_ip role attempts failed storm_attempts storm_share accepted nodes clients",
-	"loss":           "time observer_name loss_ratio unseen_bytes seen_bytes heavy",
-	"group_timeline": "window_start by group attempts intents amplification failure_ratio clients service",
-	"group_versions": "client_version by group clients attempts amplification failure_ratio policy_family service",
-	"impact":         "service clients_hit never_in locked_out_minutes by group clients attach_p50_ns attach_p95_ns",
-	"policies":       "policy_group clients family base_ns factor cap_ns jitter attempt_limit gaps service timeout_ns smells",
-	"protocols":      "network_protocol network_transport confidence recognised",
-}
-
 // narrow is how a table is shown on a terminal.
 type narrow struct {
 	width  int
@@ -61,7 +35,7 @@ func newNarrow(t *Table, opt Options) *narrow {
 	if n.chosen {
 		n.prose = proseWidth
 	}
-	for _, name := range strings.Fields(first[t.Name]) {
+	for _, name := range t.leading {
 		if i := t.Index(name); i >= 0 && !n.chosen {
 			n.order = append(n.order, i)
 		}
@@ -70,7 +44,7 @@ func newNarrow(t *Table, opt Options) *narrow {
 		n.kinds = append(n.kinds, c.Kind)
 		n.right = append(n.right, c.Kind == Int || c.Kind == Float || c.Kind == Duration)
 		n.rigid = append(n.rigid, n.right[i] || c.Kind == Time || c.Kind == Bool)
-		if !slices.Contains(n.order, i) && (n.chosen || !strings.Contains(first[t.Name], "-"+c.Name)) {
+		if !slices.Contains(n.order, i) && (n.chosen || !slices.Contains(t.unread, c.Name)) {
 			n.order = append(n.order, i)
 		}
 	}

@@ -41,7 +41,7 @@ func Nodes() *Of[storm.Node] {
 		ratio("excess", "x", "load beyond what redistribution explains", func(v *n) float64 { return v.Excess }),
 		num("afterlife_attempts", "", "attempts that kept coming after it went down", func(v *n) int64 { return v.AfterlifeAttempts }),
 		num("afterlife_bytes", "bytes", "bytes that kept coming after it went down", func(v *n) int64 { return v.AfterlifeIn }),
-	)...)
+	)...).leads("destination_ip destination_port clients attempts failure_ratio generation peak_rate service destination_role late_ratio")
 }
 
 // NodePeriod is a period of a node.
@@ -65,7 +65,7 @@ func NodePeriods() *Of[NodePeriod] {
 		optNum("generation", "", "of its node in the cascade", -1, func(v *p) int64 { return int64(v.Node.Generation) }),
 		strEnv("capture_file", "input that holds the frame", func(e *Env, v *p) string { return e.file(v.File, v.Frame) }),
 		optNum("frame", "", "that shows the start", 0, func(v *p) int64 { return v.Frame }),
-	)
+	).leads("destination_ip destination_port kind start end generation service")
 }
 
 // stamp prints a time in UTC; empty for 0.

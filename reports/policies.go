@@ -25,5 +25,5 @@ func Policies() *Of[storm.Policy] {
 		ratio("synchrony", "", "Rayleigh R of the attempts' phase", func(v *p) float64 { return v.Synchrony }),
 		flag("herd", "attempts come in step", func(v *p) bool { return v.Herd }),
 		list("smells", "backoff_reset, jitter_before_cap, no_backoff", func(v *p) []string { return v.Smells }),
-	)
+	).leads("policy_group clients family base_ns factor cap_ns jitter attempt_limit gaps service timeout_ns smells")
 }

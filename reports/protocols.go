@@ -26,6 +26,6 @@ func Protocols(protocols []dissect.Protocol) (*Table, Rows) {
 		str("client_id", "what a client is known by beyond its address", func(v *d) string { return v.Identity }),
 		str("client_version", "where the client's software shows", func(v *d) string { return v.Version }),
 		flag("signature", "a signature file describes it, not code", func(v *d) bool { return v.Signature }),
-	)
+	).leads("network_protocol network_transport confidence recognised")
 	return &t.Table, t.Rows(nil, each(overlay.Describe(protocols)))
 }

@@ -42,7 +42,7 @@ func (q Query) Apply(t *Table, rows Rows) (*Table, Rows, error) {
 	if len(names) == 0 {
 		return t, rows, nil
 	}
-	out := &Table{Name: t.Name, Row: t.Row, Bulk: t.Bulk}
+	out := &Table{Name: t.Name, Row: t.Row, Bulk: t.Bulk, leading: t.leading, unread: t.unread}
 	var pick []int
 	for _, n := range names {
 		i := t.Index(n)

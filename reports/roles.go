@@ -17,5 +17,5 @@ func Roles() *Of[storm.RoleHealth] {
 		list("services", "that they serve", func(v *r) []string { return v.Services }),
 		str("sentence", "in plain words", func(v *r) string { return v.Sentence }),
 	}
-	return define("roles", "how the nodes of a central role fared", false, append(fields, counts(func(v *r) *storm.Counts { return &v.Counts })...)...)
+	return define("roles", "how the nodes of a central role fared", false, append(fields, counts(func(v *r) *storm.Counts { return &v.Counts })...)...).leads("destination_role class nodes nodes_down clients_hit sentence onset")
 }

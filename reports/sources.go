@@ -62,7 +62,7 @@ func Sources() *Of[Source] {
 		when("last_time", "last attempt", func(v *s) int64 { return v.Last }),
 		num("storm_attempts", "", "attempts while a finding lasted on their service", func(v *s) int64 { return v.Storm }),
 		ratio("storm_share", "", "of all such attempts", func(v *s) float64 { return v.Share }),
-	}, grouped(func(v *s) dissect.Addr { return v.Addr })...)...)
+	}, grouped(func(v *s) dissect.Addr { return v.Addr })...)...).leads("source_ip role attempts failed storm_attempts storm_share accepted nodes clients")
 }
 
 // Limit is what a limit of attempts for each source in ten seconds would do.

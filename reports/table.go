@@ -26,6 +26,8 @@ type Table struct {
 	Columns []Column
 	// Bulk tables may have millions of rows.
 	Bulk bool
+
+	leading, unread []string // see leads
 }
 
 // Index finds a column, -1 if there is none of that name.
@@ -82,6 +84,24 @@ func define[T any](name, row string, bulk bool, fields ...field[T]) *Of[T] {
 	for _, f := range fields {
 		t.Columns = append(t.Columns, f.Column)
 		t.get = append(t.get, f.get)
+	}
+	return t
+}
+
+// leads names the columns that a terminal without room for all of them shows, the
+// first ones first; then come others from the left, but for those with a minus,
+// which nobody reads in a column.
+func (t *Of[T]) leads(columns string) *Of[T] {
+	for _, name := range strings.Fields(columns) {
+		name, unread := strings.CutPrefix(name, "-")
+		if t.Index(name) < 0 {
+			panic(t.Name + " has no column " + name)
+		}
+		if unread {
+			t.unread = append(t.unread, name)
+		} else {
+			t.leading = append(t.leading, name)
+		}
 	}
 	return t
 }

@@ -26,5 +26,5 @@ func Timeline() *Of[storm.Window] {
 		ratio("surge", "x", "intents over the calm median of the service, or over those of --baseline", func(v *w) float64 { return v.Surge }),
 		optRatio("baseline_attempts", "", "attempts of the service in such a window of the calm day, of --baseline", func(v *w) float64 { return v.Baseline }),
 		num("attached", "", "clients believed to hold a session at the window's end", func(v *w) int64 { return v.Attached }),
-	)...)
+	)...).leads("window_start attempts intents amplification failure_ratio destination_ip service late_ratio clients surge")
 }

@@ -31,5 +31,5 @@ func Versions() *Of[storm.Version] {
 		ratio("rollout_odds_high", "", "upper 95 % bound", func(r *v) float64 { return r.RolloutHigh }),
 		flag("associated", "more than chance", func(r *v) bool { return r.Associated }),
 		str("associated_with", "crash: its members fell first; retries: its policy carries the storm", func(r *v) string { return r.AssociatedWith }),
-	)
+	).leads("client_version clients attempts amplification early_odds_ratio associated_with client_share retry_share service late_odds_ratio")
 }

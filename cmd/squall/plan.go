@@ -34,12 +34,12 @@ func (s *source) demand(cmd *cobra.Command, args []string) (*reports.Results, er
 	if err := s.forCaptures(args[0]); err != nil {
 		return nil, err
 	}
+	if len(args) == 1 {
+		s.madeUnder(args[0])
+	}
 	cfg, err := s.config()
 	if err != nil {
 		return nil, err
-	}
-	if len(args) == 1 {
-		s.madeUnder(args[0])
 	}
 	a, err := pipeline.Join(cfg, pieces)
 	if err != nil {

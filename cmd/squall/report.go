@@ -192,11 +192,11 @@ to (first, retry, failover, parallel, refresh, reattach).`,
 			if err != nil {
 				return err
 			}
-			if len(in.baselines) > 0 && !slices.Contains(judgedTables, table.Name) {
-				return exitError{exitUsage, fmt.Errorf("--baseline changes how things are judged: it is for %s, not for %s", strings.Join(judgedTables, ", "), table.Name)}
-			}
-			if judged := append([]string{"policies"}, judgedTables...); len(in.thresholds) > 0 && !slices.Contains(judged, table.Name) {
-				return exitError{exitUsage, fmt.Errorf("--threshold changes how things are judged: it is for %s, not for %s", strings.Join(judged, ", "), table.Name)}
+			for i, flag := range []string{"baseline", "threshold"} {
+				judged := append([]string{"policies"}, judgedTables...)[1-i:] // a baseline leaves policies as they are
+				if cmd.Flags().Changed(flag) && !slices.Contains(judged, table.Name) {
+					return exitError{exitUsage, fmt.Errorf("--%s changes how things are judged: it is for %s, not for %s", flag, strings.Join(judged, ", "), table.Name)}
+				}
 			}
 			if kept, ok := keptTable(args[1:], table); ok && !in.besides() {
 				if err := in.forCaptures(args[1]); err != nil {

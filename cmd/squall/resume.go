@@ -109,25 +109,11 @@ func (k *resumption) load() error {
 	if err != nil {
 		return err
 	}
-	defer h.Close()
-	info, err := h.Stat()
-	if err != nil {
+	if err := whole(h); err != nil {
+		h.Close()
 		return err
 	}
-	sum := sha256.New()
-	if n := info.Size() - sha256.Size; n <= 0 {
-		return errors.New("it is cut")
-	} else if _, err := io.CopyN(sum, h, n); err != nil {
-		return err
-	}
-	if want, err := io.ReadAll(h); err != nil || !bytes.Equal(want, sum.Sum(nil)) {
-		return errors.New("it is damaged")
-	}
-	// It is read to its end while another takes its place.
-	if h, err = os.Open(k.path); err != nil {
-		return err
-	}
-	in := bufio.NewReaderSize(h, 1<<16)
+	in := bufio.NewReaderSize(h, 1<<16) // it is read to its end while another takes its place
 	line, err := in.ReadBytes('\n')
 	was := &brokenOffAt{}
 	if err == nil {
@@ -149,6 +135,25 @@ func (k *resumption) load() error {
 	}
 	k.was, k.h = was, h
 	return nil
+}
+
+// whole looks at the checksum at the end of a file, and goes back to its begin.
+func whole(h *os.File) error {
+	info, err := h.Stat()
+	if err != nil {
+		return err
+	}
+	sum := sha256.New()
+	if n := info.Size() - sha256.Size; n <= 0 {
+		return errors.New("it is cut")
+	} else if _, err := io.CopyN(sum, h, n); err != nil {
+		return err
+	}
+	if want, err := io.ReadAll(h); err != nil || !bytes.Equal(want, sum.Sum(nil)) {
+		return errors.New("it is damaged")
+	}
+	_, err = h.Seek(0, io.SeekStart)
+	return err
 }
 
 // program is the SHA-256 of what is running.

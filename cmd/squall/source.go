@@ -38,8 +38,9 @@ type source struct {
 	zone           *time.Location // of tz; nil = UTC
 	baselines      []string       // inputs of a calm day
 	thresholds     []string       // of --threshold
-	takeFlows      bool           // info counts flow records, which are no attempts
-	flows          []written      // that it found
+	judging        storm.Thresholds
+	takeFlows      bool      // info counts flow records, which are no attempts
+	flows          []written // that it found
 	keepDuplicates bool
 	clocks         []string                 // of --clock
 	loggers        []string                 // names of logs
@@ -131,7 +132,7 @@ func (s *source) config() (cfg pipeline.Config, err error) {
 	if err := s.readZone(); err != nil {
 		return cfg, err
 	}
-	if _, err := thresholdsOf(s.thresholds); err != nil { // before anything is read
+	if s.judging, err = thresholdsOf(s.thresholds); err != nil {
 		return cfg, err
 	}
 	expr, err := parseFilter(s.filter)
@@ -249,7 +250,7 @@ func (s *source) analyse(cmd *cobra.Command, args []string) (*reports.Results, e
 		} else {
 			src, err = s.open(cmd, inputs, opt)
 		}
-		if dir, ok := keptDir(inputs); ok && err != nil {
+		if dir, ok := keptDir(inputs); ok && errors.Is(err, capture.ErrNone) {
 			return nil, exitError{exitUsage, fmt.Errorf("%s is what analyze -o kept, and holds no captures: squall explain %s, squall report TABLE %s", dir, dir, dir)}
 		}
 		if err != nil {
@@ -288,12 +289,7 @@ func (s *source) goOn(cmd *cobra.Command, inputs []string, opt capture.Options, 
 
 // told adds what was given beside the captures.
 func (s *source) told(cmd *cobra.Command, a *pipeline.Analysis) (*reports.Results, error) {
-	judging := storm.Config{Zone: s.zone}
-	var err error
-	if judging.Thresholds, err = thresholdsOf(s.thresholds); err != nil {
-		a.Close()
-		return nil, err
-	}
+	judging := storm.Config{Zone: s.zone, Thresholds: s.judging}
 	var beside []string
 	if len(s.baselines) > 0 {
 		judging.Baseline = func(state *storm.State) (*storm.Baseline, error) { return s.baseline(cmd, state, &beside) }

@@ -93,10 +93,7 @@ process can no longer open a file, start a program or connect to anything.`,
 			if horizon < time.Minute || horizon > 24*time.Hour || before < 0 || after < 0 || room < 2 {
 				return exitError{exitUsage, errors.New("--horizon: want 1m to 24h; --before and --after not below 0; --trigger-buffer at least 2")}
 			}
-			cfg := pipeline.WatchConfig{Config: base, Horizon: int64(horizon), Look: v.look}
-			if cfg.Storm, err = thresholdsOf(in.thresholds); err != nil {
-				return err
-			}
+			cfg := pipeline.WatchConfig{Config: base, Horizon: int64(horizon), Look: v.look, Storm: in.judging}
 			who, err := becomeWho(l.user)
 			if err != nil {
 				return err

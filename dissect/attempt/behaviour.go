@@ -192,18 +192,14 @@ func (x *Result) whoAsks(list []*candidate) error {
 			read[partitionOfKey(l.key)] = true
 		}
 	}
-	var r Record
 	for p := range Partitions {
 		if !read[p] {
 			continue
 		}
-		err := x.store.spool.each(p, func(data []byte) {
-			for u := (unpacker{b: data}); len(u.b) > 0; {
-				u.record(&r)
-				for _, c := range at[r.Source.Addr] {
-					if r.Flags&FlagOlder == 0 && r.Proto == c.key.proto && r.Protocol == x.nodes[c.key].protocol {
-						c.asks.add(dissect.Hash64(3, r.Destination.Addr[:]))
-					}
+		err := x.store.records(p, func(r *Record) {
+			for _, c := range at[r.Source.Addr] {
+				if r.Proto == c.key.proto && r.Protocol == x.nodes[c.key].protocol {
+					c.asks.add(dissect.Hash64(3, r.Destination.Addr[:]))
 				}
 			}
 		})

@@ -94,14 +94,14 @@ type flow struct {
 	key          flowKey
 	hash         uint32
 	due, last    int64
-	head         int32 // newest exchange
+	shown        uint64 // first bytes that the protocols saw, by their upper six bits
+	head         int32  // newest exchange
 	stream       int32
 	wnext, wprev int32
 	slot         int32 // of the wheel, none = not in it
 	proto        int16 // index of Config.Protocols, or unknown
 	probes       uint8
-	shown        uint64 // first bytes that the protocols saw, by their upper six bits
-	holds        bool   // the protocol holds a part of a message
+	holds        bool // the protocol holds a part of a message
 	txns         uint8
 	used         bool
 	openerA      bool

@@ -118,20 +118,10 @@ func (x *Result) watchdogs() error {
 // rhythms are the series of a partition that are as steady as a monitor's.
 func (x *Result) rhythms(partition int) (found []monitored, err error) {
 	passed := map[askedBy]int32{}
-	var r Record
-	records := func(visit func()) error {
-		return x.store.spool.each(partition, func(data []byte) {
-			for u := (unpacker{b: data}); len(u.b) > 0; {
-				if u.record(&r); r.ClientKey == 0 && r.Flags&FlagOlder == 0 {
-					visit()
-				}
-			}
-		})
-	}
-	key := func() askedBy { return askedBy{*r.client(), nodeKey{r.Destination, r.Proto}} }
-	if err := records(func() {
-		if r.passes() {
-			passed[key()]++
+	key := func(r *Record) askedBy { return askedBy{*r.client(), nodeKey{r.Destination, r.Proto}} }
+	if err := x.store.records(partition, func(r *Record) {
+		if r.passes() { // nobody said who it is
+			passed[key(r)]++
 		}
 	}); err != nil {
 		return nil, err
@@ -146,9 +136,9 @@ func (x *Result) rhythms(partition int) (found []monitored, err error) {
 		return nil, nil
 	}
 	series := map[askedBy][]beat{}
-	if err := records(func() {
-		if asking[*r.client()] {
-			series[key()] = append(series[key()], beat{r.Start, r.Source.Port, r.passes(), r.Outcome == dissect.OutcomeAccepted && !r.passes()})
+	if err := x.store.records(partition, func(r *Record) {
+		if r.ClientKey == 0 && asking[*r.client()] {
+			series[key(r)] = append(series[key(r)], beat{r.Start, r.Source.Port, r.passes(), r.Outcome == dissect.OutcomeAccepted && !r.passes()})
 		}
 	}); err != nil {
 		return nil, err

@@ -192,6 +192,19 @@ func (h *shard) lend(a dissect.Addr, l lent) {
 	}
 }
 
+// records visits the attempts of a partition, without the sessions that are older
+// than the capture. The record is used again.
+func (s *Store) records(partition int, visit func(*Record)) error {
+	var r Record
+	return s.spool.each(partition, func(data []byte) {
+		for u := (unpacker{b: data}); len(u.b) > 0; {
+			if u.record(&r); r.Flags&FlagOlder == 0 {
+				visit(&r)
+			}
+		}
+	})
+}
+
 // gather joins what the shards know into the first one and closes the packing.
 func (s *Store) gather(names *Names) *shard {
 	whole := &s.shards[0]
