@@ -194,6 +194,10 @@ func catalogue() []entry {
 			list, err := groupVersions(r)
 			return each(list), err
 		}},
+		source[GroupPolicy]{GroupPolicies(), func(r *Results) (iter.Seq2[*GroupPolicy, error], error) {
+			list, err := groupPolicies(r)
+			return each(list), err
+		}},
 		source[Impact]{Impacts(), func(r *Results) (iter.Seq2[*Impact, error], error) {
 			list, _, err := impactOf(r)
 			return each(list), err

@@ -5,25 +5,33 @@ import "squall/dissect/storm"
 // Policies is the table of how groups of clients retry.
 func Policies() *Of[storm.Policy] {
 	type p = storm.Policy
-	return define("policies", "how a group of clients retries", false,
+	fields := append([]field[p]{
 		str("policy_group", "client version, or all", func(v *p) string { return v.Group }),
 		str("service", "the service", func(v *p) string { return v.Service }),
-		num("clients", "", "of the group", func(v *p) int64 { return v.Clients }),
-		str("family", "immediate, fixed, linear, quadratic, exponential, server_directed, undetermined", func(v *p) string { return v.Family }),
-		num("base_ns", "ns", "first wait", func(v *p) int64 { return v.Base }),
-		optNum("step_ns", "ns", "what each further try adds, of linear and quadratic back-off", 0, func(v *p) int64 { return v.Step }),
-		ratio("factor", "", "growth of the wait", func(v *p) float64 { return v.Factor }),
-		optNum("cap_ns", "ns", "longest wait", 0, func(v *p) int64 { return v.Cap }),
-		str("jitter", "none, ten_percent, equal, fifty_percent, full, decorrelated, undetermined", func(v *p) string { return v.Jitter }),
-		optNum("timeout_ns", "ns", "how long the client waits for an answer", 0, func(v *p) int64 { return v.Timeout }),
-		optNum("attempt_limit", "", "attempts until it gives up", 0, func(v *p) int64 { return int64(v.Limit) }),
+	}, waits(func(v *p) *p { return v })...)
+	return define("policies", "how a group of clients retries", false, append(fields,
 		str("node_order", "sticky, round_robin, random or undetermined", func(v *p) string { return v.Order }),
-		ratio("transmissions", "", "packets of an attempt that nothing answered, median", func(v *p) float64 { return v.Sends }),
-		optNum("transmission_span_ns", "ns", "from the first to the last of them, median", 0, func(v *p) int64 { return v.SendSpan }),
-		optNum("ladder_ns", "ns", "from one rung of a transport ladder to the next at a node, median", 0, func(v *p) int64 { return v.Ladder }),
-		num("gaps", "", "waits seen", func(v *p) int64 { return v.Gaps }),
 		ratio("synchrony", "", "Rayleigh R of the attempts' phase", func(v *p) float64 { return v.Synchrony }),
 		flag("herd", "attempts come in step", func(v *p) bool { return v.Herd }),
-		list("smells", "backoff_reset, jitter_before_cap, no_backoff", func(v *p) []string { return v.Smells }),
-	).leads("policy_group clients family base_ns factor cap_ns jitter attempt_limit gaps service timeout_ns smells")
+	)...).leads("policy_group clients family base_ns factor cap_ns jitter attempt_limit gaps service timeout_ns smells")
+}
+
+// waits are the columns of a retry policy.
+func waits[T any](of func(*T) *storm.Policy) []field[T] {
+	return []field[T]{
+		num("clients", "", "of the group", func(v *T) int64 { return of(v).Clients }),
+		str("family", "immediate, fixed, linear, quadratic, exponential, server_directed, undetermined", func(v *T) string { return of(v).Family }),
+		num("base_ns", "ns", "first wait", func(v *T) int64 { return of(v).Base }),
+		optNum("step_ns", "ns", "what each further try adds, of linear and quadratic back-off", 0, func(v *T) int64 { return of(v).Step }),
+		ratio("factor", "", "growth of the wait", func(v *T) float64 { return of(v).Factor }),
+		optNum("cap_ns", "ns", "longest wait", 0, func(v *T) int64 { return of(v).Cap }),
+		str("jitter", "none, ten_percent, equal, fifty_percent, full, decorrelated, undetermined", func(v *T) string { return of(v).Jitter }),
+		optNum("timeout_ns", "ns", "how long the client waits for an answer", 0, func(v *T) int64 { return of(v).Timeout }),
+		optNum("attempt_limit", "", "attempts until it gives up", 0, func(v *T) int64 { return int64(of(v).Limit) }),
+		ratio("transmissions", "", "packets of an attempt that nothing answered, median", func(v *T) float64 { return of(v).Sends }),
+		optNum("transmission_span_ns", "ns", "from the first to the last of them, median", 0, func(v *T) int64 { return of(v).SendSpan }),
+		optNum("ladder_ns", "ns", "from one rung of a transport ladder to the next at a node, median", 0, func(v *T) int64 { return of(v).Ladder }),
+		num("gaps", "", "waits seen", func(v *T) int64 { return of(v).Gaps }),
+		list("smells", "backoff_reset, jitter_before_cap, no_backoff", func(v *T) []string { return of(v).Smells }),
+	}
 }

@@ -188,7 +188,7 @@ func TestGroupsEverywhere(t *testing.T) {
 	if code, _, errs := squall(nil, "analyze", pcap, "-q", "-o", bare); code != 0 {
 		t.Fatal(errs)
 	}
-	for _, name := range []string{"attempts", "intents", "clients", "sources", "findings", "group_timeline", "group_versions", "impact"} {
+	for _, name := range []string{"attempts", "intents", "clients", "sources", "findings", "group_timeline", "group_versions", "group_policies", "impact"} {
 		a, b, c := table(t, "report", name, pcap, "--groups", groups), table(t, "report", name, kept), table(t, "report", name, bare, "--groups", groups)
 		if fmt.Sprint(a) != fmt.Sprint(b) || fmt.Sprint(a) != fmt.Sprint(c) || len(a) == 0 {
 			t.Errorf("%s: %d, %d and %d rows, or others", name, len(a), len(b), len(c))
@@ -291,5 +291,58 @@ func TestGroupsEverywhere(t *testing.T) {
 		if err := os.WriteFile(file, b, 0o600); err != nil {
 			t.Fatal(err)
 		}
+	}
+}
+
+// TestPolicyOfGroup: one service, two sites whose clients wait otherwise.
+func TestPolicyOfGroup(t *testing.T) {
+	dir := t.TempDir()
+	attempts, groups := filepath.Join(dir, "conn.log"), filepath.Join(dir, "groups.csv")
+	rows := "#separator \\x09\n#path\tconn\n#fields\tts\tuid\tid.orig_h\tid.orig_p\tid.resp_h\tid.resp_p\tproto\tduration\torig_bytes\tresp_bytes\tconn_state\thistory\n"
+	begin := time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)
+	for site, wait := range map[string]func(k int) time.Duration{
+		"10.1": func(int) time.Duration { return 2 * time.Second },
+		"10.2": func(k int) time.Duration { return time.Second << k },
+	} {
+		for c := range 60 {
+			at := begin.Add(time.Duration(c) * 37 * time.Millisecond)
+			for k := range 6 {
+				rows += fmt.Sprintf("%.6f\tC%d\t%s.0.%d\t%d\t192.0.2.1\t7654\ttcp\t0.001\t0\t0\tREJ\tSr\n", float64(at.UnixMicro())/1e6, len(rows), site, c+1, 2000+k)
+				at = at.Add(wait(k))
+			}
+		}
+	}
+	for path, text := range map[string]string{attempts: rows, groups: "prefix,site,country\n10.1.0.0/16,east,DE\n10.2.0.0/16,west,DE\n"} {
+		if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	got := map[string]string{}
+	for _, p := range table(t, "report", "group_policies", attempts, "--groups", groups) {
+		got[p["by"]+" "+p["group"]] = strings.Join([]string{p["clients"], p["family"], p["base_ns"], p["factor"]}, " ")
+	}
+	near := func(k, family string, base, factor float64) {
+		f := strings.Fields(got[k])
+		if len(f) < 3 || f[0] != "60" || f[1] != family {
+			t.Errorf("%s: %q", k, got[k])
+			return
+		}
+		if b, _ := strconv.ParseFloat(f[2], 64); b < 0.95*base || b > 1.05*base {
+			t.Errorf("%s: waits %v ns first, want %v", k, b, base)
+		}
+		if factor == 0 {
+			return
+		}
+		if v, _ := strconv.ParseFloat(f[3], 64); v < 0.95*factor || v > 1.05*factor {
+			t.Errorf("%s: factor %v, want %v", k, v, factor)
+		}
+	}
+	near("site east", "fixed", 2e9, 0)
+	near("site west", "exponential", 1e9, 2)
+	if len(got) != 3 || !strings.HasPrefix(got["country DE"], "120 ") { // no ASN is known
+		t.Errorf("%v", got)
+	}
+	if rows := table(t, "report", "group_policies", attempts); len(rows) != 0 {
+		t.Errorf("without groups: %v", rows)
 	}
 }
