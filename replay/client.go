@@ -103,11 +103,14 @@ func (w *worker) attempt(a *actor, due time.Duration) {
 	t.start()
 }
 
+// ending reports whether nothing new is to be sent.
+func (w *worker) ending() bool { return w.over.Load() || w.closing.Load() }
+
 // plan waits for the next attempt of a client, or ends its intent. from is the
 // moment that the wait counts from.
 func (w *worker) plan(a *actor, from, announced time.Duration) {
 	p := &w.Plan.Groups[a.group].Policy
-	if w.over.Load() || !p.Retries(int(a.k)) {
+	if w.ending() || !p.Retries(int(a.k)) {
 		a.busy = false
 		return
 	}
@@ -118,6 +121,10 @@ func (w *worker) plan(a *actor, from, announced time.Duration) {
 // again is the next attempt of a client being due: a retry, as far as the
 // budget allows one, or the first of an intent whose moment has come.
 func (w *worker) again(a *actor) {
+	if w.ending() {
+		a.busy = false
+		return
+	}
 	due := a.timer.at
 	p := &w.Plan.Groups[a.group].Policy
 	if a.k == 0 { // a lost session is wished for again
@@ -687,6 +694,8 @@ func (t *try) tend() {
 	case t.silence > 0 && t.silence <= w.now:
 		t.leave(dissect.SessionLost)
 		return
+	case t.pulse > 0 && t.pulse <= w.now && w.ending():
+		t.pulse = 0
 	case t.pulse > 0 && t.pulse <= w.now:
 		t.pulse = t.nextPulse(t.pulse)
 		if w.targets[t.target].proto == dissect.ProtoUDP {
@@ -744,7 +753,7 @@ func (t *try) leave(why dissect.SessionEnd) {
 	target, group := t.target, t.group
 	t.close(why == dissect.SessionLost)
 	t.emit()
-	if lost := why == dissect.SessionByNode || why == dissect.SessionLost; !lost || !mine || a.busy || w.over.Load() {
+	if lost := why == dissect.SessionByNode || why == dissect.SessionLost; !lost || !mine || a.busy || w.ending() {
 		return
 	}
 	w.tally.lost.Add(1)

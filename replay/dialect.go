@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net/netip"
 	"strconv"
+	"slices"
 	"strings"
 	"time"
 
@@ -166,19 +167,24 @@ func Lacks(d Dialect, cfg *NodeConfig) string {
 	return ""
 }
 
+// keyed are the protocols that a client cannot speak without secrets of its own.
+var keyed = []string{"derp", "discv4", "discv5", "gquic", "ikev2", "nebula", "openvpn", "quic", "radius", "rlpx", "syncthing", "tailscale", "tinc", "tls", "tor", "wireguard", "yggdrasil", "zerotier"}
+
 // DialectFor is how attempts of a protocol are made again. An unknown protocol
 // over TCP or UDP is asked for with plain bytes, a known one that squall does
 // not speak is an error that says so.
 func DialectFor(protocol string, proto uint8) (Dialect, error) {
 	if d, ok := FindDialect(protocol); ok && protocol != "tcp" && protocol != "udp" {
 		if (d.Transport() == dissect.TCP) != (proto == dissect.ProtoTCP) {
-			return nil, fmt.Errorf("%s over %s: squall speaks it over the other transport only", protocol, transportName(proto))
+			return nil, fmt.Errorf("%s over %s: squall speaks it over %s only", protocol, transportName(proto), transportName(map[dissect.Transport]uint8{dissect.TCP: dissect.ProtoTCP, dissect.UDP: dissect.ProtoUDP}[d.Transport()]))
 		}
 		return d, nil
 	}
 	switch {
+	case slices.Contains(keyed, protocol):
+		return nil, fmt.Errorf("%s: a request is made with keys and numbers good for once, which no capture holds; recorded ones a node drops as replays", protocol)
 	case protocol != "":
-		return nil, fmt.Errorf("%s: squall can read it but does not speak it, a request cannot be made without its keys or its rules", protocol)
+		return nil, fmt.Errorf("%s: squall recognises it but has not the rules by which its requests are made", protocol)
 	case proto == dissect.ProtoUDP:
 		return plain{dissect.UDP}, nil
 	}

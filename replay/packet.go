@@ -206,7 +206,11 @@ func LoadPackets(src capture.Source, recorded []netip.Addr, opt PacketOptions) (
 				return nil, fmt.Errorf("%s: offset %d, frame %d: %s; no packet can be replayed", f.Path, f.Damage.Offset, f.Damage.Frame, f.Damage.Reason)
 			}
 		}
-		return nil, fmt.Errorf("no packet can be replayed%s", (&Plan{Header: Header{Coverage: Coverage{LeftOut: l.p.LeftOut}}}).leftOut())
+		var why []string
+		for _, r := range l.p.reasons() {
+			why = append(why, fmt.Sprintf("%d %s", l.p.LeftOut[r], r))
+		}
+		return nil, errors.New(strings.TrimSuffix("no packet can be replayed: "+strings.Join(why, "; "), ": "))
 	}
 	return l.p, nil
 }
@@ -747,11 +751,18 @@ func (p *Packets) Summary(pace Pace) string {
 		fmt.Fprintf(&b, ", the first is frame %d", p.ResidualAt)
 	}
 	b.WriteString("\n")
-	for _, why := range sortedReasons(p.LeftOut) {
+	for _, why := range p.reasons() {
 		fmt.Fprintf(&b, "left out    %d  %s\n", p.LeftOut[why], why)
 	}
 	fmt.Fprintf(&b, "plan        sha256 %s\n", p.Hash())
 	return b.String()
+}
+
+// reasons are those for which packets are left out, the most frequent first.
+func (p *Packets) reasons() []string {
+	return slices.SortedFunc(maps.Keys(p.LeftOut), func(a, b string) int {
+		return cmp.Or(cmp.Compare(p.LeftOut[b], p.LeftOut[a]), cmp.Compare(a, b))
+	})
 }
 
 // AddressesOf is every address in the headers of a capture, quoted and

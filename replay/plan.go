@@ -22,7 +22,7 @@ import (
 
 // PlanVersion is the version of the plan file: JSON lines, the header first,
 // then an Item a line. docs/decisions/0006-plan-file.md has the reasons.
-const PlanVersion = 1
+const PlanVersion = 2
 
 // Plan is what to replay.
 type Plan struct {
@@ -33,6 +33,7 @@ type Plan struct {
 	wanted map[flowKey]*wanted
 	// secrets stay in what Learn finds.
 	secrets bool
+	account *ledger // nil: it was read from a file
 }
 
 // Header describes a plan.
@@ -96,17 +97,6 @@ type Item struct {
 	Outcome string        `json:"was"` // recorded
 }
 
-// Coverage says how much of the recording a plan holds.
-type Coverage struct {
-	Intents      int64            `json:"recorded_intents"`
-	Attempts     int64            `json:"recorded_attempts"`
-	PeakAttempts int64            `json:"recorded_peak_attempts_per_second"`
-	Planned      int64            `json:"planned"`
-	LeftOut      map[string]int64 `json:"left_out,omitempty"` // by reason
-	Censored     int64            `json:"censored"`           // planned though they began before the capture or were open at its end
-	Outcomes     map[string]int64 `json:"recorded_outcomes,omitempty"`
-}
-
 // PlanOptions choose what becomes part of a plan.
 type PlanOptions struct {
 	Mode     Mode
@@ -143,7 +133,7 @@ const (
 // Reasons for which recorded demand is not in a plan.
 const (
 	leftRefresh  = "refreshes: the sessions of the replay make their own"
-	leftLoop     = "reattachments after a node ended the session: they arise again, or do not"
+	leftLoop     = "reattachments of clients whose node ended the session"
 	leftParallel = "parallel twins: one dial a wish is made"
 	leftMonitor  = "health checks of monitors: no demand"
 	leftWindow   = "outside the window"
@@ -204,7 +194,8 @@ type builder struct {
 	groups   map[[2]string]int32
 	learnt   []*learnt
 	intents  map[uint64]*planned
-	order    []uint64
+	order    []uint64 // of the intents
+	ledger   *ledger
 	lastOf   map[string]int64 // client and node: last refresh
 	recorded map[dissect.Addr]bool
 	seconds  map[int64]int64
@@ -236,20 +227,24 @@ func NewPlan(a *pipeline.Analysis, report *storm.Report, opt PlanOptions) (*Plan
 	first, last := a.Span()
 	b := &builder{opt: opt, begin: first + int64(opt.From), end: last, nodes: map[nodeKey]int32{}, tries: map[int32]int{}, refused: map[nodeKey]string{},
 		service: map[nodeKey]string{}, groups: map[[2]string]int32{}, intents: map[uint64]*planned{}, lastOf: map[string]int64{},
-		recorded: map[dissect.Addr]bool{}, seconds: map[int64]int64{}, moves: map[string]int{}, first: map[nodeKey]sighting{}}
+		ledger: newLedger(), recorded: map[dissect.Addr]bool{}, seconds: map[int64]int64{}, moves: map[string]int{}, first: map[nodeKey]sighting{}}
+	b.end++ // what began with the last packet is wanted, too
 	if opt.To > 0 {
-		b.end = min(last, first+int64(opt.To))
+		b.end = min(b.end, first+int64(opt.To))
 	}
 	if b.end <= b.begin {
 		return nil, fmt.Errorf("plan: the window holds nothing of the capture's %v", time.Duration(last-first))
 	}
 	b.plan = &Plan{Header: Header{Version: PlanVersion, Mode: opt.Mode.String(), Seed: opt.Seed, Begin: b.begin, Duration: time.Duration(b.end - b.begin),
-		Sources: opt.Sources, Coverage: Coverage{LeftOut: map[string]int64{}, Outcomes: map[string]int64{}}}}
+		Sources: opt.Sources, Coverage: Coverage{Outcomes: map[string]int64{}}}}
 	for t, err := range a.Attempts() {
 		if err != nil {
 			return nil, err
 		}
 		b.attempt(t)
+	}
+	if b.ledger.attempts == 0 {
+		return nil, errors.New("plan: no attempt was recorded: the captures hold no beginning of a connection and no request of a client")
 	}
 	b.policies(report)
 	if opt.Mode == IntentMode {
@@ -261,14 +256,11 @@ func NewPlan(a *pipeline.Analysis, report *storm.Report, opt PlanOptions) (*Plan
 	return b.plan, b.plan.Check()
 }
 
-func (b *builder) leave(reason string) { b.plan.Coverage.LeftOut[reason]++ }
-
 // attempt takes one row, in the order of starts.
 func (b *builder) attempt(t *dissect.Attempt) {
 	b.recorded[t.Source.Addr] = true
 	b.recorded[t.Destination.Addr] = true
 	c := &b.plan.Coverage
-	c.Attempts++
 	c.Outcomes[t.Outcome.String()]++
 	b.seconds[t.Start/1e9]++
 	node := nodeKey{t.Destination, t.Proto}
@@ -278,20 +270,9 @@ func (b *builder) attempt(t *dissect.Attempt) {
 	if t.Relation == dissect.RelationFailover {
 		b.moves[t.Service]++
 	}
-	if b.opt.Service != "" && t.Service != b.opt.Service {
-		b.leave(leftService)
-		return
-	}
-	if t.Start < b.begin || t.Start >= b.end {
-		b.leave(leftWindow)
-		return
-	}
-	if t.Relation == dissect.RelationMonitor {
-		b.leave(leftMonitor)
-		return
-	}
-	if why := b.node(node, t); why != "" {
-		b.leave(why)
+	why := b.leaves(node, t)
+	b.ledger.read(t, why)
+	if why != "" && why != leftParallel && why != leftRefresh {
 		return
 	}
 	if n := b.nodes[node]; b.plan.Nodes[n].Recorded && t.Answer != dissect.AnswerNone && b.tries[n] < templateTries {
@@ -321,15 +302,10 @@ func (b *builder) attempt(t *dissect.Attempt) {
 	if b.opt.Mode == AttemptMode {
 		b.plan.Items = append(b.plan.Items, Item{At: time.Duration(t.Start - b.begin), Client: -1, Node: b.nodes[node], Group: g,
 			Hold: time.Duration(max(t.SessionEnd-t.End, 0)), Outcome: t.Outcome.String()})
-		b.order = append(b.order, hash(t.ClientID))
+		b.ledger.plan(hash(t.ClientID), t.IntentID, 1)
 		return
 	}
-	switch t.Relation {
-	case dissect.RelationParallel:
-		b.leave(leftParallel)
-		return
-	case dissect.RelationRefresh:
-		b.leave(leftRefresh)
+	if why != "" {
 		return
 	}
 	in := b.intents[t.IntentID]
@@ -337,7 +313,6 @@ func (b *builder) attempt(t *dissect.Attempt) {
 		in = &planned{start: t.Start, client: t.ClientID, version: t.ClientVersion, node: node, relation: t.Relation, censored: t.Censored}
 		b.intents[t.IntentID] = in
 		b.order = append(b.order, t.IntentID)
-		c.Intents++
 	} else {
 		if in.outcome == dissect.OutcomeTimeout || in.outcome == dissect.OutcomeUnknown {
 			l.sums = keep(l.sums, time.Duration(t.Start-in.lastStart))
@@ -356,6 +331,29 @@ func (b *builder) attempt(t *dissect.Attempt) {
 		in.sessionFrom, in.sessionEnd, in.ended = t.End, t.SessionEnd, t.SessionEnded
 		in.aborted = t.SessionEnded == dissect.SessionByClient && strings.Contains(t.History, "R")
 	}
+}
+
+// leaves says why a row is no part of the plan, "" = it is. Refreshes and
+// parallel twins still tell of their clients.
+func (b *builder) leaves(node nodeKey, t *dissect.Attempt) string {
+	switch {
+	case b.opt.Service != "" && t.Service != b.opt.Service:
+		return leftService
+	case t.Start < b.begin || t.Start >= b.end:
+		return leftWindow
+	case t.Relation == dissect.RelationMonitor:
+		return leftMonitor
+	}
+	why := b.node(node, t)
+	switch {
+	case why != "" || b.opt.Mode == AttemptMode:
+		return why
+	case t.Relation == dissect.RelationParallel:
+		return leftParallel
+	case t.Relation == dissect.RelationRefresh:
+		return leftRefresh
+	}
+	return ""
 }
 
 // beatOf is how often a session over TCP showed life, 0 = it was too short to
@@ -523,6 +521,7 @@ func (l *learnt) policy() (p Policy, basis string) {
 		for _, d := range l.sums {
 			l.waits = append(l.waits, max(d-p.Patience(), 0))
 		}
+		slices.Sort(l.waits)
 	}
 	if l.moved*5 > l.retries {
 		p.Order = Random
@@ -569,13 +568,14 @@ func (b *builder) wishes() {
 		if prev != nil && prev.outcome == dissect.OutcomeAccepted {
 			lost := prev.ended == dissect.SessionByNode || prev.ended == dissect.SessionLost || prev.ended == dissect.SessionUnreachable || prev.aborted
 			if lost {
-				b.leave(leftLoop)
+				b.ledger.lose(&origin{hash(in.client), id, in.count, false}, leftLoop)
 				continue
 			}
 			restart = in.relation == dissect.RelationReattach
 		}
 		g := b.groups[[2]string{in.version, b.service[in.node]}]
 		it := Item{At: time.Duration(in.start - b.begin), Client: -1, Node: b.nodes[in.node], Group: g, Restart: restart, Outcome: in.outcome.String()}
+		b.ledger.plan(hash(in.client), id, in.count)
 		if (in.ended == dissect.SessionByClient && !in.aborted || in.ended == dissect.SessionExpired) && in.sessionEnd > in.sessionFrom {
 			it.Hold = time.Duration(in.sessionEnd - in.sessionFrom)
 		}
@@ -583,27 +583,28 @@ func (b *builder) wishes() {
 			b.plan.Coverage.Censored++
 		}
 		b.plan.Items = append(b.plan.Items, it)
-		b.order[len(b.plan.Items)-1] = hash(in.client) // never ahead of what is still read
 	}
-	b.order = b.order[:len(b.plan.Items)]
 }
 
-// finish numbers the clients, scales them, and sorts. b.order holds the
-// client of each item.
+// finish numbers the clients, scales them, and sorts.
 func (b *builder) finish() error {
 	numbers := map[uint64]int32{}
 	whole := int(b.opt.ScaleClients)
 	part := uint64((b.opt.ScaleClients - float64(whole)) * math.MaxUint32)
-	var items []Item
+	type copied struct {
+		Item
+		origin int32
+	}
+	var items []copied
 	next := int32(0)
 	for i, it := range b.plan.Items {
-		who := b.order[i]
+		who := b.ledger.origins[i].client
 		copies := whole
 		if mix(b.opt.Seed, who)>>32 < part {
 			copies++
 		}
 		if copies == 0 {
-			b.leave(leftScaled)
+			b.ledger.drop(int32(i), leftScaled)
 			continue
 		}
 		n, ok := numbers[who]
@@ -615,7 +616,7 @@ func (b *builder) finish() error {
 			}
 		}
 		for k := range int32(copies) {
-			twin := it
+			twin := copied{it, int32(i)}
 			twin.Client = n + k
 			if k > 0 {
 				twin.At += time.Duration(mix(b.opt.Seed, who, uint64(k)) % uint64(twinShift))
@@ -623,17 +624,23 @@ func (b *builder) finish() error {
 			items = append(items, twin)
 		}
 	}
-	slices.SortStableFunc(items, func(x, y Item) int { return cmp.Or(cmp.Compare(x.At, y.At), cmp.Compare(x.Client, y.Client)) })
+	slices.SortStableFunc(items, func(x, y copied) int { return cmp.Or(cmp.Compare(x.At, y.At), cmp.Compare(x.Client, y.Client)) })
+	b.plan.Items = make([]Item, len(items))
+	b.ledger.of = make([]int32, len(items))
+	for i := range items {
+		b.plan.Items[i], b.ledger.of[i] = items[i].Item, items[i].origin
+	}
 	p := b.plan
 	for k, n := range b.nodes {
 		if s := b.first[k]; s.at > b.begin && s.moves >= joinedMoves*len(b.nodes) {
 			p.Nodes[n].Joined = time.Duration(s.at - b.begin)
 		}
 	}
-	p.Items, p.Clients = items, int(next)
+	p.Clients, p.account = int(next), b.ledger
 	p.Coverage.Planned = int64(len(items))
+	b.ledger.fill(&p.Coverage)
 	for _, n := range b.seconds {
-		p.Coverage.PeakAttempts = max(p.Coverage.PeakAttempts, n)
+		p.Coverage.Peak = max(p.Coverage.Peak, n)
 	}
 	for a := range b.recorded {
 		p.Recorded = append(p.Recorded, a.IP())
@@ -657,23 +664,16 @@ func (p *Plan) Addresses() []netip.Addr {
 	return list
 }
 
+// leftOut is for an error: why there is nothing left.
 func (p *Plan) leftOut() string {
 	var s []string
-	for _, r := range sortedReasons(p.Coverage.LeftOut) {
-		s = append(s, fmt.Sprintf("%d %s", p.Coverage.LeftOut[r], r))
+	for _, why := range reasons(p.Coverage.LeftOut) {
+		s = append(s, fmt.Sprintf("%d attempts: %s", p.Coverage.LeftOut[why].Attempts, why))
 	}
 	if len(s) == 0 {
 		return ""
 	}
 	return ": " + strings.Join(s, "; ")
-}
-
-func sortedReasons(m map[string]int64) (keys []string) {
-	for k := range m {
-		keys = append(keys, k)
-	}
-	slices.SortFunc(keys, func(a, b string) int { return cmp.Or(cmp.Compare(m[b], m[a]), cmp.Compare(a, b)) })
-	return keys
 }
 
 // Check reports what cannot be replayed.
@@ -761,10 +761,20 @@ const itemsMost = 1 << 24
 
 // ReadPlan reads a plan file. Errors name the line, from 1.
 func ReadPlan(r io.Reader) (*Plan, error) {
-	h := sha256.New()
-	dec := json.NewDecoder(io.TeeReader(bufio.NewReader(r), h))
+	dec := json.NewDecoder(bufio.NewReader(r))
 	p := &Plan{}
-	if err := dec.Decode(&p.Header); err != nil {
+	var first json.RawMessage
+	err := dec.Decode(&first)
+	if err == nil {
+		var v struct {
+			Version int `json:"squall_plan"`
+		}
+		if json.Unmarshal(first, &v) == nil && v.Version != PlanVersion && v.Version != 0 {
+			return nil, (&Plan{Header: Header{Version: v.Version}}).Check()
+		}
+		err = json.Unmarshal(first, &p.Header)
+	}
+	if err != nil {
 		return nil, fmt.Errorf("plan: line 1: %w", err)
 	}
 	for line := 2; ; line++ {
@@ -841,6 +851,24 @@ func (p *Plan) Exercises() (list []string) {
 	return list
 }
 
+// Digest is a plan without its items and recorded addresses, as JSON has it.
+type Digest struct {
+	Header
+	Hash      string   `json:"plan_sha256"`
+	Items     int      `json:"items"`
+	Peak      int64    `json:"peak_items_per_second"`
+	Bytes     int64    `json:"first_sends_bytes"`
+	Exercised []string `json:"exercised"`
+	Trust     string   `json:"policies"`
+	// Recorded is left out.
+	Recorded []netip.Addr `json:"recorded_addresses,omitempty"`
+}
+
+// Digest sums the plan up.
+func (p *Plan) Digest() Digest {
+	return Digest{Header: p.Header, Hash: p.Hash(), Items: len(p.Items), Peak: p.Peak(), Bytes: p.Bytes(), Exercised: p.Exercises(), Trust: p.Trust()}
+}
+
 // Summary is the plan in words.
 func (p *Plan) Summary() string {
 	var b strings.Builder
@@ -850,7 +878,8 @@ func (p *Plan) Summary() string {
 		what = "attempts"
 	}
 	fmt.Fprintf(&b, "mode        %s\nduration    %v\nclients     %d\n%-11s %d, at most %d in a second\n", p.Mode, p.Duration.Round(time.Millisecond), p.Clients, what, len(p.Items), p.Peak())
-	fmt.Fprintf(&b, "recorded    %d attempts, at most %d in a second\nfirst sends about %d bytes\n", c.Attempts, c.PeakAttempts, p.Bytes())
+	fmt.Fprintf(&b, "recorded    %d attempts, at most %d in a second\n%s", c.Recorded.Attempts, c.Peak, c.Text())
+	fmt.Fprintf(&b, "first sends about %d bytes\n", p.Bytes())
 	fmt.Fprintf(&b, "nodes       %d\n", len(p.Nodes))
 	for i, n := range p.Nodes {
 		if i == 20 {
@@ -875,7 +904,7 @@ func (p *Plan) Summary() string {
 	fmt.Fprintf(&b, "policies\n")
 	for i := range p.Groups {
 		g := &p.Groups[i]
-		fmt.Fprintf(&b, "  %s on %s: %v (%s)\n", g.Name, g.Service, g.Policy, g.Basis)
+		fmt.Fprintf(&b, "  %s on %s: %v (%s)\n", g.Name, g.Service, tidy(g.Policy), g.Basis)
 		if g.Limit != "" {
 			fmt.Fprintf(&b, "    %s\n", g.Limit)
 		}
@@ -884,12 +913,6 @@ func (p *Plan) Summary() string {
 		}
 		if g.Refresh > 0 {
 			fmt.Fprintf(&b, "    refreshed every %v\n", g.Refresh.Round(time.Millisecond))
-		}
-	}
-	if len(c.LeftOut) > 0 {
-		fmt.Fprintf(&b, "left out\n")
-		for _, r := range sortedReasons(c.LeftOut) {
-			fmt.Fprintf(&b, "  %8d  %s\n", c.LeftOut[r], r)
 		}
 	}
 	for _, w := range p.Exercises() {

@@ -108,6 +108,8 @@ const (
 	sharedAttempts = 8
 	sharedAbreast  = 4
 	sharedBatch    = 64
+	// drainGrain is how often the end of a run looks whether all is decided.
+	drainGrain = 5 * time.Millisecond
 	// spareFiles are descriptors that a run leaves alone.
 	spareFiles = 64
 )
@@ -164,6 +166,7 @@ type running struct {
 	ctx     context.Context
 	stop    context.CancelCauseFunc
 	over    atomic.Bool // as ctx
+	closing atomic.Bool // the plan's time is over: nothing new is sent
 	epoch   time.Time
 	begin   int64 // of the recording
 	speed   float64
@@ -397,13 +400,32 @@ func (r *Runner) Run(ctx context.Context) (*Summary, error) {
 			w.loop()
 		}
 	}
-	// Until the plan's time is over; clients that would try for ever are stopped then.
-	x.wait(length)
+	// Until the plan's time is over; clients that would try for ever are stopped
+	// then, and what is under way is decided as its clients' patience has it.
+	if x.wait(length) {
+		x.closing.Store(true)
+		x.drain(length)
+	}
 	stop(errFinished)
 	aside.Wait()
 	close(x.results)
 	writer.Wait()
 	return x.summary(cpu), x.refusal()
+}
+
+// drain waits for what is in flight when the plan's time is over, and for the
+// items of its last moment.
+func (x *running) drain(length time.Duration) {
+	patience := time.Duration(0)
+	for i := range x.Plan.Groups {
+		patience = max(patience, x.real(x.Plan.Groups[i].Policy.Patience()))
+	}
+	for end := min(length+patience+drainGrain, x.caps.MaxDuration); x.now() < end; {
+		begun, inFlight := x.sum(func(t *counters) *atomic.Int64 { return &t.begun }), x.sum(func(t *counters) *atomic.Int64 { return &t.inFlight })
+		if begun == int64(len(x.Plan.Items)) && inFlight == 0 || !x.wait(x.now()+drainGrain) {
+			return
+		}
+	}
 }
 
 // describe fills what every row says of the target.

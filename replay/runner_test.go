@@ -77,6 +77,25 @@ func collect(t testing.TB, ctx context.Context, r *replay.Runner) (rows []replay
 	return rows, s, err
 }
 
+// TestRunDecidesTheLastAttempts: what began in the last moment of a plan, which
+// may be its only one, is decided; nobody retries after it.
+func TestRunDecidesTheLastAttempts(t *testing.T) {
+	t.Parallel()
+	for _, dialect := range []string{"udp", "tcp"} {
+		c := cluster(t, dialect, replay.NodeConfig{}, replay.NodeConfig{})
+		c.Do(replay.Event{Node: 0, Do: replay.Delay, Value: 0.05})
+		c.Do(replay.Event{Node: 1, Do: replay.Down})
+		p := planOf(t, dialect, "fixed(1ms, timeout 200ms)", 2, 1, replay.Item{}, replay.Item{Client: 1, Node: 1})
+		rows, s, err := collect(t, t.Context(), &replay.Runner{Plan: p, Targets: c.Addrs(), Guard: guard(t)})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if len(rows) != 2 || s.Outcomes[dissect.OutcomeAccepted] != 1 || s.Outcomes[dissect.OutcomeUnknown] != 0 || s.Retries != 0 || s.Stopped != "" {
+			t.Errorf("%s: %d rows, outcomes %v, %d retries, stopped %q", dialect, len(rows), s.Outcomes, s.Retries, s.Stopped)
+		}
+	}
+}
+
 // TestRunner: every dialect; every client gets in, from an address of its own,
 // and every row says so.
 func TestRunner(t *testing.T) {

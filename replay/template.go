@@ -142,15 +142,17 @@ func (p *Plan) Learn(src capture.Source, roundTrips bool) error {
 	}
 	p.wanted = nil
 	kept := p.Items[:0]
-	for _, it := range p.Items {
+	of := p.account.of[:0]
+	for i, it := range p.Items {
 		if n := &p.Nodes[it.Node]; n.Recorded && len(n.Templates) == 0 {
-			p.Coverage.LeftOut[leftNoTemplate]++
+			p.account.drop(p.account.of[i], leftNoTemplate)
 			continue
 		}
-		kept = append(kept, it)
+		kept, of = append(kept, it), append(of, p.account.of[i])
 	}
-	p.Items = kept
+	p.Items, p.account.of = kept, of
 	p.Coverage.Planned = int64(len(kept))
+	p.account.fill(&p.Coverage)
 	if len(kept) == 0 {
 		return errors.New("plan: the capture holds no demand that can be asked again" + p.leftOut())
 	}

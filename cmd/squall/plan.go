@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 
 	"github.com/spf13/cobra"
 
@@ -148,13 +149,14 @@ func (p *planFlags) learn(in *source, plan *replay.Plan, args []string) error {
 func planCommand() *cobra.Command {
 	var in source
 	var p planFlags
-	var out string
+	var out, format string
 	cmd := &cobra.Command{
 		Use:   "plan SOURCE... -w PLAN",
 		Short: "what to replay: the demand of a capture and the policies of its clients",
 		Long: `plan takes from captures (or from a directory that analyze -o kept) what clients
 wanted: when, of which node, for how long, and how they retry. It sends nothing.
--w keeps it as JSON lines for squall replay; the summary goes to standard output.
+-w keeps it as JSON lines for squall replay; the summary goes to standard output,
+with how much of the recorded demand the plan covers and what it leaves out, why.
 
 --mode intent (default) plans the wishes; the attempts arise from the policies
 and from how the target behaves. --mode attempt plans every recorded attempt at
@@ -176,6 +178,9 @@ with --keep-secrets they stay: keep such a plan as you keep the capture.
 			if err := p.parse(); err != nil {
 				return err
 			}
+			if format != "text" && format != "markdown" && format != "json" {
+				return exitError{exitUsage, fmt.Errorf("format %q: the summary of a plan is text, markdown or json", format)}
+			}
 			if p.options.Mode == replay.PacketMode {
 				return exitError{exitUsage, errors.New("packet mode replays the capture itself and has no plan: squall replay packets")}
 			}
@@ -193,7 +198,15 @@ with --keep-secrets they stay: keep such a plan as you keep the capture.
 					return err
 				}
 			}
-			if _, err := io.WriteString(fold(summary), plan.Summary()); err != nil {
+			switch format {
+			case "json":
+				err = encode(summary, plan.Digest())
+			case "markdown":
+				err = planTable(summary, plan)
+			default:
+				_, err = io.WriteString(fold(summary), plan.Summary())
+			}
+			if err != nil {
 				return exitError{exitFailed, err}
 			}
 			if err := interrupted(cmd); err != nil {
@@ -209,5 +222,29 @@ with --keep-secrets they stay: keep such a plan as you keep the capture.
 	cmd.Flags().BoolVar(&p.options.Payloads, "payloads", false, "keep what clients sent first at nodes whose protocol squall does not speak, to be sent again as it is")
 	cmd.Flags().BoolVar(&p.options.KeepSecrets, "keep-secrets", false, "of --payloads: passwords, tokens and cookies, too")
 	cmd.Flags().StringVarP(&out, "write", "w", "", "file for the plan, - for standard output")
+	cmd.Flags().StringVarP(&format, "format", "T", "text", "of the summary: text, markdown or json")
 	return cmd
+}
+
+// planTable is the summary as Markdown.
+func planTable(w io.Writer, p *replay.Plan) error {
+	var b strings.Builder
+	fmt.Fprintf(&b, "# Plan of %s\n\n| | |\n|---|---|\n%s", strings.Join(p.Sources, ", "), planRows(p))
+	for i := range p.Nodes {
+		fmt.Fprintf(&b, "| node %d | %s %s %s |\n", i+1, p.Nodes[i].Address, p.Nodes[i].Protocol, p.Nodes[i].Role)
+	}
+	for i := range p.Groups {
+		g := &p.Groups[i]
+		fmt.Fprintf(&b, "| policy | %s on %s: %v (%s) |\n", g.Name, g.Service, g.Policy, g.Basis)
+	}
+	_, err := io.WriteString(w, b.String())
+	return err
+}
+
+// planRows are the rows that the page of a plan and a change ticket have in common.
+func planRows(p *replay.Plan) string {
+	var b strings.Builder
+	fmt.Fprintf(&b, "| plan | sha256 `%s` |\n| mode | %s |\n| clients | %d |\n", p.Hash(), p.Mode, p.Clients)
+	b.WriteString(p.Coverage.Rows())
+	return b.String()
 }

@@ -48,12 +48,13 @@ type manifest struct {
 	Squall  string          `json:"squall_version"`
 	User    int             `json:"user_id"`
 	Host    string          `json:"host"`
-	Plan    replay.Header   `json:"plan"`
+	Plan    replay.Digest   `json:"plan"`
 	Targets []string        `json:"targets"`
 	Nodes   []string        `json:"recorded_nodes_of_targets"`
 	Allow   []string        `json:"allow,omitempty"`
 	Speed   float64         `json:"speed"`
 	Caps    replay.Caps     `json:"caps"`
+	DryRun  bool            `json:"dry_run,omitempty"` // nothing was sent
 	Script  []string        `json:"script,omitempty"`
 	Summary *replay.Summary `json:"summary"`
 	Knee    *replay.Knee    `json:"knee,omitempty"`
@@ -134,6 +135,10 @@ else's packets; on the wire itself answers are as quick as they are.`,
 				return exitError{exitUsage, errors.New("--fixes compares runs against nodes of its own: --testnodes N, --capacity and how they fail")}
 			case testnodes > 0 && len(targets) > 0:
 				return exitError{exitUsage, errors.New("--testnodes are the targets: without --target")}
+			case !fixes && !slices.Contains([]string{"text", "markdown", "json"}, format):
+				return exitError{exitUsage, fmt.Errorf("format %q: want text, markdown (of a dry run: a change ticket) or json", format)}
+			case !fixes && send && format == "markdown":
+				return exitError{exitUsage, errors.New("-T markdown is the change ticket of a dry run; of a run: text or json, and report.html of -o")}
 			case testnodes < 0 || testnodes > 1000 || more < 0 || more > 1000:
 				return exitError{exitUsage, errors.New("--testnodes, --more-nodes: want 0 to 1000")}
 			}
@@ -306,9 +311,15 @@ else's packets; on the wire itself answers are as quick as they are.`,
 						return exitError{exitFailed, e}
 					}
 				}
-				io.WriteString(fold(cmd.OutOrStdout()), runText(summary))
-				if knee != nil {
-					io.WriteString(fold(cmd.OutOrStdout()), knee.Text())
+				if format == "json" {
+					if e := encode(cmd.OutOrStdout(), newManifest(r, allow, summary, knee)); e != nil {
+						return exitError{exitFailed, e}
+					}
+				} else {
+					io.WriteString(fold(cmd.OutOrStdout()), runText(summary))
+					if knee != nil {
+						io.WriteString(fold(cmd.OutOrStdout()), knee.Text())
+					}
 				}
 			}
 			if err != nil {
@@ -353,7 +364,7 @@ else's packets; on the wire itself answers are as quick as they are.`,
 	f.Uint64Var(&seed, "seed", 1, "of everything that is drawn")
 	f.StringVarP(&dir, "output", "o", "", "directory that keeps every attempt and the manifest, for squall compare")
 	f.StringVar(&pcap, "pcap", "", "file for the packets of the run (pcapng; wants CAP_NET_RAW)")
-	f.StringVarP(&format, "format", "T", "text", "of a dry run: text, or markdown for a change ticket")
+	f.StringVarP(&format, "format", "T", "text", "text or json; of a dry run also markdown: a change ticket")
 	f.StringVar(&window, "window", "", "of the change ticket: when it may run")
 	f.StringVar(&contact, "contact", "", "of the change ticket: who stops it")
 	f.StringVarP(&asUser, "relinquish-privileges", "Z", "", userHelp)
@@ -515,9 +526,9 @@ func dryRun(w io.Writer, r *replay.Runner, format string, allow []string, window
 		}
 		fmt.Fprintln(w, "DRY RUN     nothing was sent; --send sends this plan")
 	case "markdown":
-		fmt.Fprintf(w, "# Load test: replay of %s\n\n| | |\n|---|---|\n", strings.Join(r.Plan.Sources, ", "))
-		fmt.Fprintf(w, "| plan | sha256 `%s` |\n| mode | %s |\n| clients | %d |\n| lasts | %v at speed %g |\n", r.Plan.Hash(), r.Plan.Mode, r.Plan.Clients, lasts, speed)
-		fmt.Fprintf(w, "| first attempts | %d, at most %.0f/s |\n| caps | %.0f attempts/s, %v, %d bytes |\n", len(r.Plan.Items), peak, r.Caps.MaxRate, r.Caps.MaxDuration, r.Caps.MaxBytes)
+		fmt.Fprintf(w, "# Load test: replay of %s\n\n| | |\n|---|---|\n%s", strings.Join(r.Plan.Sources, ", "), planRows(r.Plan))
+		fmt.Fprintf(w, "| lasts | %v at speed %g |\n| first attempts | %d, at most %.0f/s, retries beside them |\n", lasts, speed, len(r.Plan.Items), peak)
+		fmt.Fprintf(w, "| caps | %.0f attempts/s, %v, %d bytes |\n", r.Caps.MaxRate, r.Caps.MaxDuration, r.Caps.MaxBytes)
 		var list []string
 		for _, t := range r.Targets {
 			list = append(list, "`"+t.String()+"`")
@@ -529,8 +540,8 @@ func dryRun(w io.Writer, r *replay.Runner, format string, allow []string, window
 		fmt.Fprintf(w, "| exercised | %s |\n| policies | %s |\n", strings.Join(r.Plan.Exercises(), "; "), r.Plan.Trust())
 		fmt.Fprintf(w, "| path | %s |\n| window | %s |\n| abort contact | %s |\n", strings.Join(paths(r.Targets), "<br>"), cmp.Or(window, "_from, to_"), cmp.Or(contact, "_name, number_"))
 		fmt.Fprint(w, "| abort | Ctrl-C stops sending within 100 ms; it stops by itself at a cap, when the targets collapse, and when a target withdraws its consent |\n| rollback | nothing is changed on this host; sessions end with the run, registrations by their own lifetime |\n")
-	default:
-		return exitError{exitUsage, fmt.Errorf("format %q: a dry run is text or markdown", format)}
+	case "json":
+		return encode(w, newManifest(r, allow, nil, nil))
 	}
 	return nil
 }
@@ -607,8 +618,16 @@ func keepRun(dir string, r *replay.Runner, allow []string, s *replay.Summary, kn
 }
 
 func keepManifest(dir string, r *replay.Runner, allow []string, s *replay.Summary, knee *replay.Knee) error {
-	m := manifest{Squall: version(), User: os.Getuid(), Plan: r.Plan.Header, Allow: allow, Speed: r.Speed, Caps: r.Caps, Summary: s, Knee: knee}
-	m.Plan.Recorded = nil // they are in the plan
+	b, err := json.MarshalIndent(newManifest(r, allow, s, knee), "", " ")
+	if err != nil {
+		return err
+	}
+	return os.WriteFile(filepath.Join(dir, runName), append(b, '\n'), 0o600)
+}
+
+// newManifest describes a run, or with no summary a dry one.
+func newManifest(r *replay.Runner, allow []string, s *replay.Summary, knee *replay.Knee) *manifest {
+	m := &manifest{Squall: version(), User: os.Getuid(), Plan: r.Plan.Digest(), Allow: allow, Speed: r.Speed, Caps: r.Caps, Summary: s, Knee: knee, DryRun: s == nil}
 	m.Host, _ = os.Hostname()
 	for _, t := range r.Targets {
 		m.Targets = append(m.Targets, t.String())
@@ -619,11 +638,7 @@ func keepManifest(dir string, r *replay.Runner, allow []string, s *replay.Summar
 	for _, e := range r.Script {
 		m.Script = append(m.Script, e.String())
 	}
-	b, err := json.MarshalIndent(&m, "", " ")
-	if err != nil {
-		return err
-	}
-	return os.WriteFile(filepath.Join(dir, runName), append(b, '\n'), 0o600)
+	return m
 }
 
 // runText is a run in words.

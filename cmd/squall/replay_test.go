@@ -51,6 +51,33 @@ func outagePlan(t *testing.T, flags ...string) (capture, plan string) {
 	return capture, plan
 }
 
+// TestPlanSaysWhatItCovers: in every form, the change ticket among them.
+func TestPlanSaysWhatItCovers(t *testing.T) {
+	capture, plan := outagePlan(t)
+	var d struct {
+		Coverage replay.Coverage `json:"coverage"`
+		Hash     string          `json:"plan_sha256"`
+	}
+	code, out, errs := squall(nil, "plan", capture, "-T", "json")
+	if err := json.Unmarshal([]byte(out), &d); err != nil || code != 0 || d.Coverage.Recorded.Attempts == 0 || d.Coverage.Covered.Clients != 60 || len(d.Hash) != 64 {
+		t.Errorf("exit %d, %v %s\n%s", code, err, errs, out)
+	}
+	for _, args := range [][]string{{"plan", capture}, {"plan", capture, "-T", "markdown"},
+		{"replay", plan, "--target", "127.0.0.1:9"}, {"replay", plan, "--target", "127.0.0.1:9", "-T", "markdown"}} {
+		code, out, errs := squall(nil, args...)
+		for _, want := range []string{fmt.Sprintf("%d of %d recorded attempts, ", d.Coverage.Covered.Attempts, d.Coverage.Recorded.Attempts), "60 of 60 recorded clients, 100 %", "refreshes: "} {
+			if code != 0 || !strings.Contains(out, want) {
+				t.Errorf("%v: exit %d, no %q\n%s%s", args, code, want, out, errs)
+			}
+		}
+	}
+	var m manifest
+	code, out, errs = squall(nil, "replay", plan, "--target", "127.0.0.1:9", "-T", "json")
+	if err := json.Unmarshal([]byte(out), &m); err != nil || code != 0 || !m.DryRun || m.Plan.Coverage.Covered != d.Coverage.Covered {
+		t.Errorf("exit %d, %v %s\n%s", code, err, errs, out)
+	}
+}
+
 // TestReplayKeepsAnAnalysis: what replay -o keeps is read by report, analyze,
 // plan and compare like a capture's analysis.
 func TestReplayKeepsAnAnalysis(t *testing.T) {
