@@ -4,8 +4,8 @@ import (
 	"bytes"
 	"fmt"
 	"net/netip"
-	"strconv"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
