@@ -131,7 +131,7 @@ func anonymizer(keyFile string) (*pipeline.Anonymizer, error) {
 		return nil, exitError{exitUsage, fmt.Errorf("--anonymize: %s holds %d bytes, and a key has 16 or more: head -c 32 /dev/urandom > %s", keyFile, len(secret), keyFile)}
 	}
 	anon := pipeline.NewAnonymizer(secret)
-	scrub := overlay.Scrubber{Addr: anon.Addr, Name: anon.Name, Known: anon.Known}
+	scrub := overlay.Scrubber{Addr: anon.Addr, Name: anon.Name, Known: anon.Known, Secret: anon.Secret}
 	anon.Scrub, anon.Names = scrub.Scrub, overlay.NamesIn
 	return anon, nil
 }
@@ -292,7 +292,11 @@ func extract(cmd *cobra.Command, in *source, args []string, sel *selection, out 
 		for _, f := range src.Files() {
 			read, size = read+f.ReadOnDisk, size+f.SizeOnDisk
 		}
-		fmt.Fprintf(cmd.ErrOrStderr(), "squall: %d packets of %d attempts; %d of %d bytes were read\n", packets, n, read, size)
+		words := ""
+		if read < size { // an index said where they are
+			words = fmt.Sprintf("; %d of %d bytes were read", read, size)
+		}
+		fmt.Fprintf(cmd.ErrOrStderr(), "squall: %d packets of %d attempts%s\n", packets, n, words)
 		if anon != nil {
 			fmt.Fprintf(cmd.ErrOrStderr(), "squall: 0 original addresses left, and no server's name; %d packets that cannot be followed to their end were left out\n", omitted)
 		}

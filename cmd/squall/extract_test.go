@@ -116,7 +116,7 @@ func TestAnonymize(t *testing.T) {
 			slices.Sort(lines) // equal times are ordered by ids, which are others
 			return strings.Join(lines, "\n")
 		}
-		want := outcomes(file, "network_protocol != \"discv4\"")
+		want := outcomes(file, "true")
 		if strings.Count(want, "\n") < 2 {
 			continue
 		}
@@ -126,8 +126,7 @@ func TestAnonymize(t *testing.T) {
 			t.Errorf("%s: exit %d: %s", file, code, errs)
 			continue
 		}
-		// discv4 signs what it sends, addresses included: its payload goes.
-		if got := outcomes(part, "true"); got != want && !strings.Contains(file, "ethereum") {
+		if got := outcomes(part, "true"); got != want {
 			a, b := strings.Split(got, "\n"), strings.Split(want, "\n")
 			for i := range min(len(a), len(b)) {
 				if a[i] != b[i] {

@@ -185,19 +185,28 @@ func (p discv4) Dissect(d *dissect.Datagram, f *dissect.Flow, m *dissect.Message
 // discNode is the node id of the sender: the keccak256 of the key that signed;
 // nil if the signature is not one.
 func discNode(b []byte) []byte {
-	h := sha3.NewLegacyKeccak256()
-	h.Write(b[discType:])
-	var sum [discHash]byte
-	h.Sum(sum[:0])
+	key := discKey(b)
+	if key == nil {
+		return nil
+	}
+	return keccak256(key)
+}
+
+// discKey is the public key, x and y, that signed a packet; nil if none did.
+func discKey(b []byte) []byte {
 	// The module wants the recovery code first, 27 and up.
 	var signature [65]byte
 	signature[0] = b[discType-1] + 27
 	copy(signature[1:], b[discHash:discType-1])
-	key, _, err := ecdsa.RecoverCompact(signature[:], sum[:])
+	key, _, err := ecdsa.RecoverCompact(signature[:], keccak256(b[discType:]))
 	if err != nil {
 		return nil
 	}
-	h.Reset()
-	h.Write(key.SerializeUncompressed()[1:])
+	return key.SerializeUncompressed()[1:]
+}
+
+func keccak256(b []byte) []byte {
+	h := sha3.NewLegacyKeccak256()
+	h.Write(b)
 	return h.Sum(nil)
 }

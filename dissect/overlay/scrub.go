@@ -23,6 +23,9 @@ type Scrubber struct {
 	// Known says whether the four or sixteen bytes are an address that occurs
 	// in the capture; such bytes are replaced wherever they stand.
 	Known func(dissect.Addr) bool
+	// Secret gives bytes that stand for others, as seed of a key. It may be nil: then
+	// what is signed is blanked.
+	Secret func([]byte) [32]byte
 
 	readers map[string]dissect.Protocol
 	msg     dissect.Message
@@ -30,6 +33,8 @@ type Scrubber struct {
 	done    []bool // bytes of whole that hold another address already
 	hellos  map[scrubFlow]unfinished
 	ids     map[scrubFlow][]byte // of QUIC: what the Initials of a client are sealed with
+
+	discHashes map[[discHash]byte][discHash]byte // of packets of discv4, after what they were
 }
 
 // Scrub cleans the payload of one datagram or segment of a flow of the protocol.
@@ -38,8 +43,10 @@ func (s *Scrubber) Scrub(protocol string, d *dissect.Datagram) {
 	s.whole, s.done = b, slices.Grow(s.done[:0], len(b))[:len(b)]
 	clear(s.done)
 	switch protocol {
-	case "discv4": // signed, addresses included: nothing of it can be changed and still hold
-		clear(b)
+	case "discv4": // signed: nothing else may touch it
+		if !s.discv4(d) {
+			clear(b)
+		}
 		return
 	case "sip":
 		s.lines(b, sipLine(s))

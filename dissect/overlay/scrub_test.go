@@ -2,6 +2,7 @@ package overlay
 
 import (
 	"bytes"
+	"crypto/sha256"
 	"strconv"
 	"strings"
 	"testing"
@@ -12,7 +13,8 @@ import (
 // plainScrubber maps addresses by turning their last bit and names to z.
 func plainScrubber(known ...dissect.Addr) *Scrubber {
 	return &Scrubber{
-		Addr: func(a dissect.Addr) dissect.Addr { a[15] ^= 1; return a },
+		Addr:   func(a dissect.Addr) dissect.Addr { a[15] ^= 1; return a },
+		Secret: sha256.Sum256,
 		Name: func(b []byte) {
 			for i := range b {
 				if b[i] >= 'a' && b[i] <= 'z' {
@@ -64,10 +66,11 @@ func TestScrub(t *testing.T) {
 // FuzzScrub: no payload of any protocol makes it panic, and known addresses are
 // gone wherever they stood.
 func FuzzScrub(f *testing.F) {
-	names := []string{"sip", "http", "stun", "mqtt", "radius", "diameter", "dns", "tls", "bitcoin", "bt-dht", "bt-tracker", "n2n", "nebula", "tinc", "other", "quic"}
+	names := []string{"sip", "http", "stun", "mqtt", "radius", "diameter", "dns", "tls", "bitcoin", "bt-dht", "bt-tracker", "n2n", "nebula", "tinc", "other", "quic", "discv4"}
 	for i, s := range []string{"REGISTER sip:a@1.2.3.4 SIP/2.0\r\nTo: <sip:[2001:db8::1]>\r\n", "\x10\x1c\x00\x04MQTT\x04\xc2\x00\x3c\x00\x03cli", "d5:nodes26:"} {
 		f.Add(uint8(i), s)
 	}
+	f.Add(uint8(16), discPacket(1, 2, "\xc9\x84\xc0\x00\x02\x0a\x82\x76\x5f\x80\xa0"+strings.Repeat("h", 32)+"\x84\x5e\x16\x20\x5e"))
 	known := dissect.Addr4([]byte{192, 0, 2, 10})
 	f.Fuzz(func(t *testing.T, which uint8, text string) {
 		b := []byte(text)

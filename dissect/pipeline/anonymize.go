@@ -251,6 +251,13 @@ func (a *Anonymizer) permute(b []byte, tweak byte) {
 	}
 }
 
+// Secret is a keyed hash of some bytes.
+func (a *Anonymizer) Secret(b []byte) [32]byte {
+	h := hmac.New(sha256.New, a.key)
+	h.Write(b)
+	return [32]byte(h.Sum(nil))
+}
+
 func (a *Anonymizer) mac(b []byte) {
 	h := hmac.New(sha256.New, a.key)
 	h.Write(b[:6])
