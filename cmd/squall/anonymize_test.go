@@ -2,14 +2,20 @@ package main
 
 import (
 	"bytes"
+	"encoding/binary"
 	"encoding/json"
+	"errors"
 	"fmt"
+	"io"
+	"maps"
 	"os"
 	"path/filepath"
 	"regexp"
 	"slices"
 	"strings"
 	"testing"
+
+	"squall/capture"
 )
 
 // TestAnonymousCase: packets, tables, page and events of a case are made under one
@@ -239,7 +245,81 @@ func TestAnonymousHints(t *testing.T) {
 	if !slices.Equal(again, want) {
 		t.Error("the kept packets with the kept hints give other attempts")
 	}
+	// Names half in one segment and half in the next, also where the halves change places.
+	halves, part := filepath.Join(dir, "halves.pcap"), filepath.Join(dir, "part.pcap")
+	halve(t, file, halves)
+	if got, _ := rows(halves, "--hints", hints); !slices.Equal(got, want) {
+		t.Fatal("halves give other attempts: the test proves nothing")
+	}
+	if code, _, errs := squall(nil, "extract", halves, "--hints", hints, "--where", "true", "--anonymize", key, "-w", part); code != 0 {
+		t.Fatalf("exit %d: %s", code, errs)
+	}
+	if got, mapped := rows(part, "--hints", filepath.Join(kept, "hints.yaml")); !slices.Equal(got, want) || !maps.Equal(mapped, others) {
+		t.Errorf("%d attempts of %d clients in halves, want %d of %d, or others", len(got), len(mapped), len(want), len(others))
+	}
 	if code, out, _ := squall(nil, "events", kept, "-q", "--events", notes); code != 0 || !strings.Contains(out, "restarted by hand") {
 		t.Errorf("exit %d: %s", code, out)
+	}
+}
+
+// halve writes the segments of a capture of Ethernet and IPv4 as two each, every third
+// pair in the wrong order.
+func halve(t *testing.T, from, to string) {
+	t.Helper()
+	src, err := capture.Open([]string{from}, capture.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer src.Close()
+	h, err := os.Create(to)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer h.Close()
+	w, err := capture.NewWriter(h, capture.WriterOptions{Format: "pcap"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	n := 0
+	for {
+		b, err := src.Next()
+		if errors.Is(err, io.EOF) {
+			break
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		for i := range b.Packets {
+			p := &b.Packets[i]
+			const at = 14 + 20 // of TCP
+			list := [][]byte{p.Data}
+			if len(p.Data) > at+20 && p.Data[14] == 0x45 && p.Data[23] == 6 {
+				body := at + int(p.Data[at+12]>>4)*4
+				end := 14 + int(binary.BigEndian.Uint16(p.Data[16:]))
+				if cut := (body + end) / 2; end-body > 1 && end <= len(p.Data) {
+					one := bytes.Clone(p.Data[:cut])
+					binary.BigEndian.PutUint16(one[16:], uint16(cut-14))
+					two := append(bytes.Clone(p.Data[:body]), p.Data[cut:end]...)
+					binary.BigEndian.PutUint16(two[16:], uint16(len(two)-14))
+					two[19]++ // another IP id
+					binary.BigEndian.PutUint32(two[at+4:], binary.BigEndian.Uint32(two[at+4:])+uint32(cut-body))
+					if list = [][]byte{one, two}; n%3 == 2 {
+						slices.Reverse(list)
+					}
+					n++
+				}
+			}
+			for _, data := range list {
+				q := *p
+				q.Data, q.OrigLen = data, len(data)
+				if err := w.WritePacket(&q, ""); err != nil {
+					t.Fatal(err)
+				}
+			}
+		}
+		b.Release()
+	}
+	if err := w.Close(); err != nil || n < 100 {
+		t.Fatal(n, err)
 	}
 }

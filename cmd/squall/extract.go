@@ -236,7 +236,7 @@ func extract(cmd *cobra.Command, in *source, args []string, sel *selection, out 
 	}
 	omitted := 0
 	if anon != nil {
-		if omitted, err = lookFirst(cmd, in, inputs, opt, anon, keep); err != nil {
+		if omitted, err = lookFirst(cmd, in, inputs, opt, anon, picker, keep); err != nil {
 			return nil, exitError{exitFailed, err}
 		}
 		pick := keep
@@ -448,7 +448,7 @@ func parts(args []string, want func(first, last int64) bool) map[string]capture.
 }
 
 // lookFirst shows the anonymizer all packets; omitted are those it cannot follow.
-func lookFirst(cmd *cobra.Command, in *source, inputs []string, opt capture.Options, anon *pipeline.Anonymizer, keep func(*capture.Packet, string) (string, bool)) (omitted int, err error) {
+func lookFirst(cmd *cobra.Command, in *source, inputs []string, opt capture.Options, anon *pipeline.Anonymizer, picker *pipeline.Picker, keep func(*capture.Packet, string) (string, bool)) (omitted int, err error) {
 	src, err := in.open(cmd, inputs, opt)
 	if err != nil {
 		return 0, err
@@ -459,7 +459,7 @@ func lookFirst(cmd *cobra.Command, in *source, inputs []string, opt capture.Opti
 		return 0, err
 	}
 	_, err = copyPackets(cmd, src, func(*capture.Packet) *capture.Writer { return w }, func(p *capture.Packet, file string) (string, bool) {
-		if _, ok := keep(p, file); ok && !anon.Look(p) {
+		if _, ok := keep(p, file); ok && !anon.Look(p, picker.Protocol()) {
 			omitted++
 		}
 		return "", false

@@ -43,6 +43,9 @@ type Anonymizer struct {
 	ids     map[string]*clientIDs // by protocol
 	madeIDs map[string]bool       // what stands for them
 	flows   map[anonFlow]uint32   // first sequence number of a direction
+	heads   map[edge][]byte       // how segments begin, and how they end, by where
+	tails   map[edge][]byte
+	torn    map[anonFlow][]torn
 	proto   string
 	before  []byte
 	// Scrub cleans the payload of a protocol with Addr, Name and Known; it must
@@ -65,7 +68,7 @@ const keepStream = 4096
 // NewAnonymizer makes one from a secret of any length.
 func NewAnonymizer(secret []byte) *Anonymizer {
 	sum := sha256.Sum256(append([]byte("squall anonymize 1:"), secret...))
-	a := &Anonymizer{key: sum[:], made: map[dissect.Addr]dissect.Addr{}, present: map[dissect.Addr]bool{}, names: map[string]string{}, named: map[string]bool{}, ids: map[string]*clientIDs{}, madeIDs: map[string]bool{}, flows: map[anonFlow]uint32{}}
+	a := &Anonymizer{key: sum[:], made: map[dissect.Addr]dissect.Addr{}, present: map[dissect.Addr]bool{}, names: map[string]string{}, named: map[string]bool{}, ids: map[string]*clientIDs{}, madeIDs: map[string]bool{}, flows: map[anonFlow]uint32{}, heads: map[edge][]byte{}, tails: map[edge][]byte{}, torn: map[anonFlow][]torn{}}
 	a.block, _ = aes.NewCipher(sum[:16]) // 16 bytes are a valid key
 	a.block.Encrypt(a.pad[:], sum[16:])
 	rng := rand.New(rand.NewChaCha8(sum))
@@ -81,7 +84,7 @@ func NewAnonymizer(secret []byte) *Anonymizer {
 	for i, o := range unicast {
 		a.octet[o] = shuffled[i]
 	}
-	a.look = headers.Rewriter{Map: func(e dissect.Endpoint) dissect.Endpoint {
+	a.look = headers.Rewriter{Payload: a.join, Map: func(e dissect.Endpoint) dissect.Endpoint {
 		if a.Addr(e.Addr) != e.Addr {
 			a.present[e.Addr] = true
 			a.short[binary.BigEndian.Uint16(e.Addr[14:])] = true
@@ -265,9 +268,11 @@ func (a *Anonymizer) mac(b []byte) {
 	b[0] = b[0]&0xfc | 2 // locally administered, unicast
 }
 
-// Look takes note of the addresses of a packet. False: the packet cannot be
-// followed to its end and has to be left out.
-func (a *Anonymizer) Look(p *capture.Packet) bool {
+// Look takes note of the addresses of a packet, and of names that begin in it and end
+// in another; protocol is as in Rewrite. False: the packet cannot be followed to its
+// end and has to be left out.
+func (a *Anonymizer) Look(p *capture.Packet, protocol string) bool {
+	a.proto = protocol
 	a.before = append(a.before[:0], p.Data...)
 	return a.look.Rewrite(p.Link, a.before) == nil
 }
@@ -309,6 +314,7 @@ func (a *Anonymizer) payload(d *dissect.Datagram) {
 	a.Scrub(a.proto, d)
 	if ids := a.ids[a.proto]; ids != nil {
 		a.rename(ids, keep)
+		a.mend(d, keep)
 	}
 	a.prove(keep)
 	if len(names) > 0 {
@@ -399,7 +405,8 @@ const leastID = 3
 
 // Learn takes note of what a client of a protocol calls itself, as the column
 // client_id has it; it is then replaced wherever it stands in payloads of the
-// protocol. What stands in two segments, half in each, is not found.
+// protocol, though it begin in one segment and end in the next. It is called before
+// Look.
 func (a *Anonymizer) Learn(protocol, id string) {
 	b := []byte(id)
 	// Identities that are no text are shown in hex.
