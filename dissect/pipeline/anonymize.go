@@ -408,11 +408,28 @@ const leastID = 3
 // protocol, though it begin in one segment and end in the next. It is called before
 // Look.
 func (a *Anonymizer) Learn(protocol, id string) {
-	b := []byte(id)
-	// Identities that are no text are shown in hex.
-	if raw, err := hex.DecodeString(id); err == nil && bytes.ContainsFunc(raw, func(c rune) bool { return c < 0x20 || c > 0x7e }) {
-		b = raw
+	id = strings.TrimPrefix(id, protocol+":")
+	a.learn(protocol, []byte(id))
+	// Where several hosts use one identity, each has its address behind it.
+	if at := strings.LastIndexByte(id, '@'); at >= 0 {
+		if _, err := netip.ParseAddr(id[at+1:]); err == nil {
+			id = id[:at]
+			a.learn(protocol, []byte(id))
+		}
 	}
+	// Identities that are no text are shown in hex. Which of the two this is, is not
+	// known; one byte over and over stands everywhere and tells nobody.
+	if raw, err := hex.DecodeString(id); err == nil && len(raw) > 0 && strings.ToLower(id) == id &&
+		bytes.ContainsFunc(raw, func(c rune) bool { return c < 0x20 || c > 0x7e }) && len(bytes.Trim(raw, string(raw[:1]))) > 0 {
+		a.learn(protocol, raw)
+	}
+	// A number in a table is no name.
+	if len(id) >= 5 && strings.ContainsFunc(id, func(c rune) bool { return c|0x20 >= 'a' && c|0x20 <= 'z' }) {
+		a.named[id] = true
+	}
+}
+
+func (a *Anonymizer) learn(protocol string, b []byte) {
 	if len(b) < leastID {
 		return
 	}
@@ -425,10 +442,6 @@ func (a *Anonymizer) Learn(protocol, id string) {
 	if !slices.Contains(ids.lengths, len(b)) {
 		ids.lengths = append(ids.lengths, len(b))
 		slices.SortFunc(ids.lengths, func(x, y int) int { return y - x })
-	}
-	// A number in a table is no name.
-	if len(id) >= 5 && strings.ContainsFunc(id, func(c rune) bool { return c|0x20 >= 'a' && c|0x20 <= 'z' }) {
-		a.named[id] = true
 	}
 }
 
