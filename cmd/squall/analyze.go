@@ -62,8 +62,10 @@ xargs can run the analysis on many machines.
 squall extract --anonymize does, and makes everything in DIR of them: tables, pages,
 events, filters and frames show what the packets show, under the same key
 everywhere, and no other file has to be handed on. Of several taps it writes a file
-each, packets-tap1.pcapng and so on; of --hints a hints.yaml for the other addresses. What is kept is searched for
-original addresses; if there is one, it is refused.
+each, packets-tap1.pcapng and so on; of --hints a hints.yaml for the other addresses, of
+--groups a groups.csv in which sites, autonomous systems and countries have other names. A
+--baseline judges as it did, and is not kept. What is kept is searched for original
+addresses; if there is one, it is refused.
 
 Exit status: 0 done, 2 unreadable input, 3 done but an input was damaged,
 99 --fail-on was met, 130 interrupted.`,
@@ -80,12 +82,15 @@ Exit status: 0 done, 2 unreadable input, 3 done but an input was damaged,
 					return exitError{exitUsage, fmt.Errorf("--fail-on %q: no such class; there are %s", failOn, classes())}
 				}
 			}
+			var err error
+			if in.shard, err = parseShard(shard); err != nil {
+				return err
+			}
 			var anon *pipeline.Anonymizer
 			if keyFile != "" {
 				if dir == "" {
 					return exitError{exitUsage, errors.New("--anonymize keeps the packets that the results are of: -o DIR")}
 				}
-				var err error
 				if anon, err = anonymizer(keyFile); err == nil {
 					args, err = in.anonymise(cmd, args, dir, anon)
 				}
@@ -97,17 +102,21 @@ Exit status: 0 done, 2 unreadable input, 3 done but an input was damaged,
 				return err
 			}
 			page := reports.HTMLOptions{Source: in.words(cmd, args), Version: cmd.Root().Version, Zone: in.zone}
-			if anon != nil {
-				page.Source = args
+			if anon != nil { // what else was given tells where things were
+				page.Source = nil
+				for _, t := range in.thresholds {
+					page.Source = append(page.Source, "--threshold="+t)
+				}
+				for _, g := range in.groups {
+					page.Source = append(page.Source, "--groups="+g)
+				}
+				page.Source = append(page.Source, args...)
 			}
 			write, err := view(cmd, format, colour, page)
 			if err != nil {
 				return err
 			}
 			if _, err := out.check(reports.Schemas()[0]); err != nil {
-				return err
-			}
-			if in.shard, err = parseShard(shard); err != nil {
 				return err
 			}
 			if in.shard.Count > 1 && dir == "" {

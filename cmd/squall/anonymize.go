@@ -26,10 +26,10 @@ const anonymousName = "packets.pcapng"
 // of the case comes from them, so that one key covers all.
 func (s *source) anonymise(cmd *cobra.Command, args []string, dir string, anon *pipeline.Anonymizer) ([]string, error) {
 	switch {
-	case len(s.groups) > 0:
-		return nil, exitError{exitUsage, errors.New("--groups says where clients are, which --anonymize is to hide: leave it out")}
-	case len(s.baselines) > 0 || s.shard.Count > 1:
-		return nil, exitError{exitUsage, errors.New("--baseline and --shard read captures that --anonymize has not seen. Write those with other addresses first, the calm day too and with the same key, and go on with them: squall extract FILE... --where true --anonymize KEYFILE -w OTHER.pcapng; squall analyze OTHER.pcapng -o DIR, with --baseline or --shard")}
+	case s.shard.Count > 1:
+		return nil, exitError{exitUsage, errors.New("a shard has no tables yet that could be searched for addresses that are left. Write the whole capture with other addresses first, and take shards of that: squall extract FILE... --where true --anonymize KEYFILE -w OTHER.pcapng; squall analyze OTHER.pcapng --shard I/N -o DIR")}
+	case len(s.baselines) > 0 && s.hints != "":
+		return nil, exitError{exitUsage, errors.New("--anonymize takes --baseline or --hints, not both: the calm day's services would keep the names that the hints give them")}
 	}
 	for _, in := range append(append([]string{}, s.files...), args...) {
 		if in == "-" {
@@ -49,6 +49,12 @@ func (s *source) anonymise(cmd *cobra.Command, args []string, dir string, anon *
 			return nil, err
 		}
 	}
+	if len(s.groups) > 0 {
+		if err := s.hideGroups(filepath.Join(dir, "groups.csv"), anon); err != nil {
+			return nil, exitError{exitFailed, err}
+		}
+	}
+	s.filtered = s.filter
 	s.files, s.filter, s.after, s.before, s.hide = nil, "", "", "", anon
 	s.hideClocks(made)
 	return inputsOf(made), nil
@@ -95,6 +101,35 @@ func (s *source) hideHints(path string, anon *pipeline.Anonymizer) error {
 	return nil
 }
 
+// hideGroups writes where clients are under other names: each address by itself, for a
+// prefix of a public database would tell who it is.
+func (s *source) hideGroups(path string, anon *pipeline.Anonymizer) error {
+	lines := []string{}
+	for was, is := range anon.Addresses() {
+		g := s.placed.Of(was)
+		if g == (reports.Group{}) {
+			continue
+		}
+		asn := ""
+		if g.ASN != "" { // from the numbers for private use, RFC 6996
+			asn = fmt.Sprint(4_200_000_000 + anon.Number("asn", g.ASN, 94_967_295))
+		}
+		word := func(kind, name string) string {
+			if name == "" {
+				return ""
+			}
+			return fmt.Sprintf("%s-%06x", kind, anon.Number(kind, name, 1<<24))
+		}
+		lines = append(lines, fmt.Sprintf("%v,%s,%s,%s\n", is, word("site", g.Site), asn, word("country", g.Country)))
+	}
+	if err := s.placed.Err(); err != nil {
+		return err
+	}
+	slices.Sort(lines)
+	s.groups = []string{path}
+	return os.WriteFile(path, []byte("prefix,site,asn,country\n"+strings.Join(lines, "")), 0o600)
+}
+
 // proveAnonymous looks for original addresses in what was made: every text of every
 // table, and the pages. Where it finds one, the directory's files are removed.
 func proveAnonymous(r *reports.Results, dir string, page reports.HTMLOptions, anon *pipeline.Anonymizer) error {
@@ -135,7 +170,7 @@ func proveAnonymous(r *reports.Results, dir string, page reports.HTMLOptions, an
 	}
 	entries, _ := os.ReadDir(dir)
 	for _, e := range entries {
-		if e.Name() == "hints.yaml" || strings.HasPrefix(e.Name(), "packets") || strings.HasSuffix(e.Name(), ".parquet") {
+		if e.Name() == "hints.yaml" || e.Name() == "groups.csv" || strings.HasPrefix(e.Name(), "packets") || strings.HasSuffix(e.Name(), ".parquet") {
 			os.Remove(filepath.Join(dir, e.Name()))
 		}
 	}

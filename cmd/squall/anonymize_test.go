@@ -69,7 +69,8 @@ func TestAnonymousCase(t *testing.T) {
 	}{
 		{[]string{"analyze", file, "--anonymize", key}, "-o DIR"},
 		{[]string{"analyze", "-", "--anonymize", key, "-o", kept}, "three times"},
-		{[]string{"analyze", file, "--anonymize", key, "-o", kept, "--groups", key}, "--groups"},
+		{[]string{"analyze", file, "--anonymize", key, "-o", kept, "--shard", "0/2"}, "take shards of that"},
+		{[]string{"analyze", file, "--anonymize", key, "-o", kept, "--baseline", file, "--hints", key}, "--baseline or --hints"},
 		{[]string{"analyze", file, "--anonymize", file + "x", "-o", kept}, "no such file"},
 	} {
 		if code, _, errs := squall(nil, c.args...); code != 2 || !strings.Contains(errs, c.says) {
@@ -262,6 +263,52 @@ func TestAnonymousHints(t *testing.T) {
 	}
 	if code, out, _ := squall(nil, "events", kept, "-q", "--events", notes); code != 0 || !strings.Contains(out, "restarted by hand") {
 		t.Errorf("exit %d: %s", code, out)
+	}
+}
+
+// TestAnonymousGroups: sites, autonomous systems and countries get other names, and the
+// harm to each stays; a calm day and thresholds judge as they did.
+func TestAnonymousGroups(t *testing.T) {
+	slow(t)
+	file, calm, dir := days(t)
+	key, sites, kept := filepath.Join(dir, "key"), filepath.Join(dir, "sites.csv"), filepath.Join(dir, "case")
+	for path, text := range map[string]string{key: "correct horse battery staple 17", sites: "prefix,site,asn,country\n10.1.0.0/27,Lutetia,64500,FR\n10.1.0.0/24,Lugdunum,64501,FR\n10.0.0.0/8,Elsewhere,,CH\n"} {
+		if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	given := []string{"--baseline", calm, "--threshold", "retry_share=0.6"}
+	code, text, errs := squall(nil, append([]string{"analyze", file, "--groups", sites, "--anonymize", key, "-o", kept}, given...)...)
+	if code != 0 || !strings.Contains(errs, " 0 original addresses left") {
+		t.Fatalf("exit %d: %s", code, errs)
+	}
+	csv := func(args ...string) string {
+		code, out, errs := squall(nil, append(args, "-q", "-T", "csv")...)
+		if code != 0 {
+			t.Fatal(errs)
+		}
+		return out
+	}
+	// The same counts, whatever the groups are called.
+	harm := func(source ...string) string {
+		lines := strings.Split(csv(append([]string{"report", "impact", "--where", `by != ""`, "-e", "by,service,clients,clients_hit"}, source...)...), "\n")
+		slices.Sort(lines)
+		return strings.Join(lines, "\n")
+	}
+	want := harm(file, "--groups", sites)
+	if got := harm(kept); got != want || strings.Count(want, "site") < 2 {
+		t.Errorf("anonymous:\n%s\noriginal:\n%s", got, want)
+	}
+	criteria := func(args ...string) string {
+		return csv(append([]string{"report", "criteria", "-e", "criterion,value,threshold,met"}, args...)...)
+	}
+	want = criteria(append([]string{file}, given...)...)
+	if got := csv("report", "criteria", kept, "-e", "criterion,value,threshold,met"); got != want || want == criteria(file) {
+		t.Errorf("anonymous:\n%s\noriginal:\n%s", got, want)
+	}
+	search(t, kept, text, []string{"Lutetia", "Lugdunum", "Elsewhere", "64500", calm, sites, key})
+	if got := criteria(filepath.Join(kept, "packets.pcapng"), "--baseline", calm); got == want {
+		t.Error("a calm day of other addresses fits: the test proves nothing")
 	}
 }
 

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"path/filepath"
@@ -21,6 +22,9 @@ func (s *source) baselineFlag(cmd *cobra.Command) {
 // baseline reads what --baseline names; files are those that were read.
 func (s *source) baseline(cmd *cobra.Command, judged *storm.State, files *[]string) (*storm.Baseline, error) {
 	name := strings.Join(s.baselines, ", ")
+	if s.hide != nil {
+		name = "the calm day"
+	}
 	captures, logs, _, err := sortInputs(s.baselines, strings.NewReader(""))
 	if err != nil {
 		return nil, fmt.Errorf("--baseline: %w", err)
@@ -35,13 +39,13 @@ func (s *source) baseline(cmd *cobra.Command, judged *storm.State, files *[]stri
 		if counted < len(logs) || len(captures) > 0 {
 			return nil, fmt.Errorf("--baseline: %s holds flow records, others of %s do not: they count different things, name one kind", logs[0].path, name)
 		}
-		b, err := flowBaseline(name, logs, judged, files)
+		b, err := s.flowBaseline(name, logs, judged, files)
 		if err == nil {
 			b.Zone = s.zone
 		}
 		return b, err
 	}
-	calm := source{filter: s.filter, hints: s.hints, keepDuplicates: s.keepDuplicates, maxFlows: s.maxFlows, maxTemp: s.maxTemp, workers: s.workers, quiet: s.quiet}
+	calm := source{filter: cmp.Or(s.filter, s.filtered), hints: s.hints, keepDuplicates: s.keepDuplicates, maxFlows: s.maxFlows, maxTemp: s.maxTemp, workers: s.workers, quiet: s.quiet}
 	for _, dir := range s.baselines {
 		if _, ok := keptDir([]string{dir}); ok { // was filtered when it was made, or was not
 			calm.filter, calm.keepDuplicates = "", false
@@ -74,11 +78,14 @@ func (s *source) baseline(cmd *cobra.Command, judged *storm.State, files *[]stri
 	}
 	b := state.Baseline(name, results.Analysis.Quality())
 	b.Zone = s.zone
+	if s.hide != nil {
+		b.Under(s.hide.Addr)
+	}
 	return b, nil
 }
 
 // flowBaseline counts flow records at the nodes that are judged.
-func flowBaseline(name string, logs []written, judged *storm.State, files *[]string) (*storm.Baseline, error) {
+func (s *source) flowBaseline(name string, logs []written, judged *storm.State, files *[]string) (*storm.Baseline, error) {
 	tally := judged.Tally(name)
 	var cover flowlog.Coverage
 	for i := range logs {
@@ -86,6 +93,9 @@ func flowBaseline(name string, logs []written, judged *storm.State, files *[]str
 		*files = append(*files, w.path)
 		if _, err := w.cover(func(f *flowlog.Flow) {
 			cover.Add(f)
+			if s.hide != nil {
+				f.From.Addr, f.To.Addr = s.hide.Addr(f.From.Addr), s.hide.Addr(f.To.Addr)
+			}
 			tally.Flow(f.Start, f.End, f.From, f.To, f.Proto)
 		}); err != nil {
 			return nil, fmt.Errorf("--baseline: %w", err)

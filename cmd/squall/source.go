@@ -31,7 +31,8 @@ type source struct {
 	hints          string
 	groups         []string
 	events         string
-	hide           *pipeline.Anonymizer // of what is noted; nil = nothing
+	hide           *pipeline.Anonymizer // of what is noted and of the calm day; nil = nothing
+	filtered       string               // filter that what hide made went through
 	placed         *reports.Groups      // of groups
 	noted          []reports.Event      // of events
 	tz             string
@@ -301,7 +302,9 @@ func (s *source) told(cmd *cobra.Command, a *pipeline.Analysis) (*reports.Result
 			a.Close()
 			return nil, exitError{exitUsage, err}
 		}
-		results.Beside = beside
+		if s.hide == nil { // their names tell
+			results.Beside = beside
+		}
 	}
 	return results, nil
 }

@@ -8,6 +8,8 @@ import (
 	"crypto/sha256"
 	"encoding/binary"
 	"encoding/hex"
+	"iter"
+	"maps"
 	"math/rand/v2"
 	"net/netip"
 	"slices"
@@ -46,6 +48,8 @@ type Anonymizer struct {
 	heads   map[edge][]byte       // how segments begin, and how they end, by where
 	tails   map[edge][]byte
 	torn    map[anonFlow][]torn
+	numbers map[[2]string]uint64 // of kinds and names
+	taken   map[string]map[uint64]bool
 	proto   string
 	before  []byte
 	// Scrub cleans the payload of a protocol with Addr, Name and Known; it must
@@ -259,6 +263,39 @@ func (a *Anonymizer) Secret(b []byte) [32]byte {
 	h := hmac.New(sha256.New, a.key)
 	h.Write(b)
 	return [32]byte(h.Sum(nil))
+}
+
+// Number is one below n that stands for a name of a kind. No two names have the same;
+// where one is taken, which of them gets another depends on the names before.
+func (a *Anonymizer) Number(kind, name string, n uint64) uint64 {
+	if a.numbers == nil {
+		a.numbers = map[[2]string]uint64{}
+		a.taken = map[string]map[uint64]bool{}
+	}
+	k := [2]string{kind, name}
+	is, ok := a.numbers[k]
+	if ok {
+		return is
+	}
+	if a.taken[kind] == nil {
+		a.taken[kind] = map[uint64]bool{}
+	}
+	sum := a.Secret([]byte(kind + "\x00" + name))
+	for is = binary.BigEndian.Uint64(sum[:]) % n; a.taken[kind][is]; is = (is + 1) % n {
+	}
+	a.numbers[k], a.taken[kind][is] = is, true
+	return is
+}
+
+// Addresses are those that were looked at, each with the one that stands for it.
+func (a *Anonymizer) Addresses() iter.Seq2[dissect.Addr, dissect.Addr] {
+	return func(yield func(was, is dissect.Addr) bool) {
+		for _, was := range slices.SortedFunc(maps.Keys(a.present), func(x, y dissect.Addr) int { return bytes.Compare(x[:], y[:]) }) {
+			if !yield(was, a.Addr(was)) {
+				return
+			}
+		}
+	}
 }
 
 func (a *Anonymizer) mac(b []byte) {

@@ -91,6 +91,16 @@ func (s *State) Baseline(name string, q Quality) *Baseline {
 	return b
 }
 
+// Under gives the nodes of the calm day other addresses: those that they have in what
+// is judged.
+func (b *Baseline) Under(addr func(dissect.Addr) dissect.Addr) {
+	at := make(map[dissect.Endpoint]string, len(b.at))
+	for e, service := range b.at {
+		at[dissect.Endpoint{Addr: addr(e.Addr), Port: e.Port}] = service
+	}
+	b.at = at
+}
+
 func sumOf(b *bin) sum {
 	s := sum{attempts: b.n[fAttempts], intents: b.n[fIntents], wishes: b.n[fIntents] + b.n[fReturns], refresh: b.n[fRefresh],
 		quick: b.n[fQuick], wait: b.n[fQuickWait]}
