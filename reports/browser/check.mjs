@@ -25,7 +25,7 @@ async function open(file, width, scheme) {
   page.on('pageerror', e => expect(false, `error: ${e.message}`));
   page.on('request', r => expect(r.url() === 'file://' + file, `request of ${r.url()}`));
   const begin = performance.now();
-  await page.goto('file://' + file);
+  await page.goto("file://" + file, { timeout: 120000 }); // of a busy machine
   page.took = performance.now() - begin;
   return page;
 }
