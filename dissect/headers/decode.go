@@ -24,6 +24,11 @@ const (
 	typeTEB     = 0x6558 // Ethernet in GRE
 	typeDCE     = 0x8903 // Cisco FabricPath: a tag of two bytes, then Ethernet
 	typePBB     = 0x88e7 // IEEE 802.1ah: the I-tag of a provider backbone bridge, then Ethernet
+	typeCMD     = 0x8909 // Cisco MetaData: the security group of the sender
+	typeVNTag   = 0x8926 // Cisco VN-Tag
+	typeETag    = 0x893f // IEEE 802.1BR
+	typeHSR     = 0x892f // IEC 62439-3
+	typeEoIP    = 0x6400 // of MikroTik: Ethernet in GRE that calls itself version 1
 	typeERSPAN  = 0x88be // type II, and type I without sequence number
 	typeERSPAN3 = 0x22eb
 )
@@ -158,6 +163,23 @@ func (dec *Decoder) ethernet(b []byte, d *dissect.Datagram) {
 	dec.payload(be16(b[12:]), b[14:], d)
 }
 
+// tagged is the length of what a tag that is stepped over puts before the next
+// Ethernet type.
+func tagged(kind uint16, b []byte) int {
+	switch kind {
+	case typeCMD: // version, length in words, options
+		if len(b) < 2 {
+			return 6
+		}
+		return 2 + 4*int(b[1])
+	case typeVNTag, typeHSR:
+		return 4
+	case typeETag:
+		return 6
+	}
+	return 0
+}
+
 // payload follows an Ethernet type; below 1536 it is a length and an LLC
 // header follows (IEEE 802.3, RFC 1042).
 func (dec *Decoder) payload(kind uint16, b []byte, d *dissect.Datagram) {
@@ -204,6 +226,13 @@ func (dec *Decoder) payload(kind uint16, b []byte, d *dissect.Datagram) {
 			d.Tunnel, d.TunnelID = dissect.TunnelPBB, be32(b)&0xffffff
 			dec.ethernet(b[4:], d)
 			return
+		case typeCMD, typeVNTag, typeETag, typeHSR:
+			n := tagged(kind, b)
+			if len(b) < n+2 {
+				dec.short(d)
+				return
+			}
+			kind, b = be16(b[n:]), b[n+2:]
 		default:
 			if kind < 1536 && len(b) >= 8 && b[0] == 0xaa && b[1] == 0xaa && b[2] == 3 {
 				kind, b = be16(b[6:]), b[8:]
@@ -658,7 +687,7 @@ func teredo(b []byte) ([]byte, bool) {
 	return b, len(b) >= 40 && b[0]>>4 == 6
 }
 
-// gre reads RFC 2784 and 2890, the PPTP form of RFC 2637, and ERSPAN.
+// gre reads RFC 2784 and 2890, the PPTP form of RFC 2637, EoIP, and ERSPAN.
 func (dec *Decoder) gre(b []byte, d *dissect.Datagram) {
 	if len(b) < 4 {
 		dec.short(d)
@@ -691,6 +720,9 @@ func (dec *Decoder) gre(b []byte, d *dissect.Datagram) {
 	b = b[n:]
 	d.Tunnel, d.TunnelID = dissect.TunnelGRE, key
 	switch {
+	case flags&7 == 1 && kind == typeEoIP: // its key is a length, and an id with the low byte first
+		d.TunnelID = key&0xff<<8 | key>>8&0xff
+		dec.ethernet(b, d)
 	case flags&7 == 1:
 		if kind == 0x880b && len(b) > 0 {
 			if len(b) >= 2 && b[0] == 0xff && b[1] == 3 {

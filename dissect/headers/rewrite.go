@@ -162,6 +162,12 @@ func (r *Rewriter) payload(kind uint16, b []byte) error {
 				return opaque("an I-tag")
 			}
 			return r.ethernet(b[4:])
+		case typeCMD, typeVNTag, typeETag, typeHSR:
+			n := tagged(kind, b)
+			if len(b) < n+2 {
+				return opaque("a tag")
+			}
+			kind, b = be16(b[n:]), b[n+2:]
 		default:
 			if kind < 1536 && len(b) >= 8 && b[0] == 0xaa && b[1] == 0xaa && b[2] == 3 {
 				kind, b = be16(b[6:]), b[8:]
@@ -655,6 +661,8 @@ func (r *Rewriter) gre(b []byte) error {
 	}
 	b = b[n:]
 	switch {
+	case flags&7 == 1 && kind == typeEoIP:
+		return r.ethernet(b)
 	case flags&7 == 1:
 		if kind != 0x880b {
 			return opaque("GRE version 1")
