@@ -55,6 +55,7 @@ const (
 const (
 	portVXLAN    = 4789
 	portVXLANOld = 8472 // Linux before the assignment
+	portGRE      = 4754 // RFC 8086
 	portVXLANGPE = 4790 // draft-ietf-nvo3-vxlan-gpe
 	portGENEVE   = 6081
 	portGTPU     = 2152
@@ -137,6 +138,10 @@ func (dec *Decoder) link(link capture.LinkType, b []byte, d *dissect.Datagram) {
 			dec.ipv6(b[4:], d)
 		}
 	case capture.LinkPPP, capture.LinkPPPHDLC:
+		if hdlc(b) {
+			dec.link(capture.LinkCHDLC, b, d)
+			return
+		}
 		if len(b) >= 2 && b[0] == 0xff && b[1] == 3 {
 			b = b[2:]
 		}
@@ -149,10 +154,31 @@ func (dec *Decoder) link(link capture.LinkType, b []byte, d *dissect.Datagram) {
 		dec.payload(be16(b[2:]), b[4:], d)
 	case capture.LinkPPPoE:
 		dec.pppoe(b, d)
+	case linkFDDI, linkARCnet, linkARCnetLinux, linkNFLOG:
+		kind, rest, short := uncommon(link, b)
+		if short {
+			dec.short(d)
+		} else if kind != 0 {
+			dec.payload(kind, rest, d)
+		}
+	case linkPPI:
+		inner, rest, ok := perPacket(b)
+		switch {
+		case !ok:
+			dec.short(d)
+		case inner == linkPPI:
+			d.Class = dissect.ClassMalformed
+		default:
+			dec.link(inner, rest, d)
+		}
 	default:
 		d.Class = dissect.ClassUndecodable
 	}
 }
+
+// hdlc reports a frame of Cisco HDLC where PPP was announced: its first byte says
+// unicast or multicast, and no frame of PPP begins so.
+func hdlc(b []byte) bool { return len(b) >= 4 && (b[0] == 0x0f || b[0] == 0x8f) && b[1] == 0 }
 
 func (dec *Decoder) ethernet(b []byte, d *dissect.Datagram) {
 	if len(b) < 14 {
@@ -576,7 +602,7 @@ func (dec *Decoder) udp(b []byte, n int, d *dissect.Datagram) {
 }
 
 func tunnelPort(p uint16) bool {
-	return p == portVXLAN || p == portVXLANOld || p == portVXLANGPE || p == portGENEVE || p == portGTPU || p == portTeredo
+	return p == portVXLAN || p == portVXLANOld || p == portVXLANGPE || p == portGENEVE || p == portGRE || p == portGTPU || p == portTeredo
 }
 
 // udpTunnel replaces d by what the tunnel carries, when that is sound.
@@ -608,6 +634,11 @@ func (dec *Decoder) udpTunnel(d *dissect.Datagram) {
 		case b[3] == 2:
 			dec.ipv6(b[8:], &inner)
 		}
+	case portGRE:
+		if len(b) < 4 || be16(b)&0x4fff != 0 {
+			return
+		}
+		dec.gre(b, &inner)
 	case portGENEVE:
 		if len(b) < 8 || b[0]>>6 != 0 {
 			return

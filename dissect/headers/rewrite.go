@@ -74,6 +74,9 @@ func (r *Rewriter) Rewrite(link capture.LinkType, b []byte) error {
 		}
 		return r.ip(b[4:])
 	case capture.LinkPPP, capture.LinkPPPHDLC:
+		if hdlc(b) {
+			return r.payload(be16(b[2:]), b[4:])
+		}
 		if len(b) >= 2 && b[0] == 0xff && b[1] == 3 {
 			b = b[2:]
 		}
@@ -603,6 +606,11 @@ func (r *Rewriter) udpTunnel(b []byte, src, dst uint16) (bool, error) {
 			return true, r.ip(b[8:])
 		}
 		return true, r.ethernet(b[8:])
+	case portGRE:
+		if len(b) < 4 || be16(b)&0x4fff != 0 {
+			return false, nil
+		}
+		return true, r.gre(b)
 	case portGENEVE:
 		head := 8
 		if len(b) > 0 {
