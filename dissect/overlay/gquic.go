@@ -13,7 +13,7 @@ import (
 // nDPI quic.c.
 //
 //	to Q043: 0 flags: 01 version 02 reset 0c CID 30 number | 1 8 CID | 9 4 version | number | 12 hash | frames
-//	Q046:    0 c0 | 1 4 version | 5 50 | 6 8 CID | 14 4 number | 12 hash | frames; Q050: as QUIC, encrypted
+//	Q046:    0 c0 | 1 4 version | 5 50 | 6 8 CID | 14 4 number | 12 hash | frames; Q050: as QUIC, with a salt of its own
 //	message: "CHLO" 2 tags, 2 zero, tags: name4 end4, little endian; the values: SNI, UAID, ...
 //
 // As quic it is a carrier that does not tell the role. The client's CHLO is the
@@ -136,6 +136,7 @@ func (gquic) Dissect(d *dissect.Datagram, f *dissect.Flow, m *dissect.Message) (
 		return len(b), nil
 	}
 	m.Txn, m.Chain = hash1(f.B+uint64(f.Flags)), f.B
+	said, sealed := gquicOpen(b, f.A, "server in")
 	switch reset := b[0]&0xc2 == 0x02; {
 	case reset && f.Step == gquicAnswered:
 		m.Kind, m.Op, f.Done = dissect.KindClose, "public reset", true
@@ -144,11 +145,11 @@ func (gquic) Dissect(d *dissect.Datagram, f *dissect.Flow, m *dissect.Message) (
 	case f.Step != gquicAsked:
 	case b[0]&0xc9 == 0x09 && len(b) > 9 && b[9] == 'Q', b[0]&0x80 != 0 && binary.BigEndian.Uint32(b[1:]) == 0:
 		m.Kind, m.Op = dissect.KindRefuse, "Version Negotiation"
-	case gquicMessage(b, "REJ\x00") != nil:
+	case gquicMessage(b, "REJ\x00") != nil, bytes.HasPrefix(said, []byte("REJ\x00")):
 		f.Step = gquicRejected
 		f.Flags++
 		m.Kind, m.Op = dissect.KindChallenge, "REJ"
-	case d.PayloadLen < gquicAck && f.Flags == 0:
+	case d.PayloadLen < gquicAck && f.Flags == 0, sealed && said == nil:
 		m.Kind, m.Op = dissect.KindProgress, "ack"
 	default:
 		f.Step = gquicAnswered
@@ -157,20 +158,51 @@ func (gquic) Dissect(d *dissect.Datagram, f *dissect.Flow, m *dissect.Message) (
 	return len(b), nil
 }
 
+// gquicOpen gives what the Initial packets of Q050 say under the keys that the
+// client's connection id gives; sealed reports that there was one. What has no
+// handshake message, as an acknowledgement, gives nil.
+func gquicOpen(b []byte, cid uint64, side string) (said []byte, sealed bool) {
+	if len(b) < 5 || b[0]&0x80 == 0 || binary.BigEndian.Uint32(b[1:]) != quicQ050 {
+		return nil, false
+	}
+	for p, ok := readQUIC(b); ok; p, ok = readQUIC(p.rest) {
+		if p.kind != quicInitial {
+			return said, false // it goes on: the server has said yes
+		}
+		frames, opened := openQUIC(&p, binary.BigEndian.AppendUint64(nil, cid), side)
+		if sealed = opened; !opened {
+			break
+		}
+		quicFrames(frames, func(_ uint64, data []byte) {
+			if said == nil && (bytes.HasPrefix(data, []byte("CHLO")) || bytes.HasPrefix(data, []byte("REJ\x00")) || bytes.HasPrefix(data, []byte("SHLO"))) {
+				said = data
+			}
+		})
+		if len(p.rest) == 0 {
+			break
+		}
+	}
+	return said, sealed
+}
+
 // gquicAsk reads a packet of the client that says its version.
 func gquicAsk(b, version []byte, f *dissect.Flow, m *dissect.Message) {
 	chlo := gquicMessage(b, "CHLO")
-	if chlo == nil && (f.Step != 0 || version[2] != '5') {
-		return
-	}
 	cid := b[1:9]
 	if b[0]&0x80 != 0 {
 		cid = b[6:14]
 	}
+	if said, _ := gquicOpen(b, binary.BigEndian.Uint64(cid), "client in"); bytes.HasPrefix(said, []byte("CHLO")) {
+		chlo = said[len("CHLO"):]
+	}
+	if chlo == nil && (f.Step != 0 || version[2] != '5') {
+		return
+	}
+	f.A = binary.BigEndian.Uint64(cid)
 	f.Step, f.B = gquicAsked, hashKey(0, cid)
 	m.Kind, m.Op, m.Version = dissect.KindRequest, "CHLO", version
 	m.Txn, m.Chain = hash1(f.B+uint64(f.Flags)), f.B
-	m.Encrypted = chlo == nil
+	m.Encrypted = chlo == nil // in Q050: under keys that are not those of its connection id
 	if agent := gquicTag(chlo, "UAID"); len(agent) > 0 {
 		m.Version = agent
 	}

@@ -55,6 +55,17 @@ func TestGQUIC(t *testing.T) {
 		{node: true, data: "\xc3Q046\x05connecti\x00\x00\x00\x01" + noise(300), kind: dissect.KindAccept, same: 1},
 	})
 	converse(t, gquic{}, dissect.ProtoUDP, 443, []line{{data: "\xc3Q050\x08connecti\x00" + noise(300), kind: dissect.KindRequest, version: "Q050"}})
+	sealed := func(side, message string) string { // what Q050 says is sealed like QUIC's Initials, in frames of type 8
+		return sealInitial(quicQ050, "connecti", "connecti", "", "", side, "\x08"+cryptoFrame(1024, message)[1:])
+	}
+	converse(t, gquic{}, dissect.ProtoUDP, 443, []line{
+		{data: sealed("client in", gquicHello("CHLO", "SNI\x00", "mail.example.org", "UAID", "Chrome/83.0")), kind: dissect.KindRequest, version: "Chrome/83.0"},
+		{node: true, data: sealInitial(quicQ050, "connecti", "connecti", "", "", "server in", "\x40\x01\x00\x00\x00\x00\x00"+strings.Repeat("\x00", 100)), kind: dissect.KindProgress, same: 1},
+		{node: true, data: sealed("server in", gquicHello("REJ\x00", "STK\x00", strings.Repeat("t", 56))), kind: dissect.KindChallenge, op: "REJ"},
+		{data: sealed("client in", "\x00\x00\x00\x00"), kind: dissect.KindData},
+		{data: sealed("client in", gquicHello("CHLO", "SNI\x00", "mail.example.org", "STK\x00", strings.Repeat("t", 56))), kind: dissect.KindRequest, version: "Q050"},
+		{node: true, data: "\x40" + noise(30), kind: dissect.KindAccept, op: "answer", same: 5},
+	})
 	var f dissect.Flow
 	f.FromClient = true
 	var m dissect.Message
@@ -66,5 +77,6 @@ func TestGQUIC(t *testing.T) {
 }
 
 func FuzzGQUIC(f *testing.F) {
-	fuzzProtocol(f, gquic{}, 443, gquicFirst, gquicReject, gquicYes, gquic46, "\x0dconnectiQ050Q046")
+	fuzzProtocol(f, gquic{}, 443, gquicFirst, gquicReject, gquicYes, gquic46, "\x0dconnectiQ050Q046",
+		sealInitial(quicQ050, "connecti", "connecti", "", "", "client in", "\x08"+cryptoFrame(0, gquicHello("CHLO", "SNI\x00", "a.example.org"))[1:]))
 }

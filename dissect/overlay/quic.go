@@ -13,7 +13,8 @@ import (
 	"squall/dissect"
 )
 
-// quic is QUIC version 1 and 2, the drafts from 22 on and those of Facebook (mvfst): RFC 9000 sections 17.2, 19,
+// quic is QUIC version 1 and 2, the drafts from 22 on, those of Facebook (mvfst) and Google's
+// T050 and T051: RFC 9000 sections 17.2, 19,
 // RFC 9001 section 5.2, RFC 9369; protocols.md I.4.
 //
 //	long header: 0 80|40|type<<4|.. | 1 4 version | 5 destination id (1+n) | source id (1+n)
@@ -38,6 +39,9 @@ const (
 	quicDraft29    = 0xff00001d
 	quicDraft34    = 0xff000022
 	quicFacebook   = 0xfaceb000 // and the lowest 12 bits, nDPI quic.c
+	quicT050       = 0x54303530 // of Google, with TLS
+	quicT051       = 0x54303531
+	quicQ050       = 0x51303530 // of Google, without: gquic reads it
 	quicMaxID      = 20
 	quicMinInitial = 1200 // bytes of a datagram with a client's Initial
 	quicMaxCrypto  = 16 << 10
@@ -69,7 +73,8 @@ type quicPacket struct {
 }
 
 func quicKnown(version uint32) bool {
-	return version == quicV1 || version == quicV2 || version >= quicDraft22 && version <= quicDraft34 || version&^0xfff == quicFacebook
+	return version == quicV1 || version == quicV2 || version >= quicDraft22 && version <= quicDraft34 || version&^0xfff == quicFacebook ||
+		version == quicT050 || version == quicT051
 }
 
 // quicReserved reports a version that no server has: who says it wants to hear which
@@ -108,7 +113,7 @@ func readQUIC(b []byte) (p quicPacket, ok bool) {
 	if b[0]&0x40 != 0 && quicReserved(p.version) {
 		return p, true // the rest may be anything
 	}
-	if !quicKnown(p.version) || b[0]&0x40 == 0 {
+	if !quicKnown(p.version) && p.version != quicQ050 || b[0]&0x40 == 0 {
 		return p, false
 	}
 	p.kind = quicType(b[0] >> 4 & 3)
@@ -144,6 +149,7 @@ func (quic) Gates(dissect.Transport) []dissect.Gate {
 		{Starts: highBytes, Least: 7, At: 2, Mask: 0xff, Want: quicV2 >> 16 & 0xff},
 		{Starts: highBytes, Least: 7, At: 2, Mask: 0xff, Want: quicFacebook >> 16 & 0xff},
 		{Starts: highBytes, Least: 7, At: 2, Mask: 0x0f, Want: 0x0a},
+		{Starts: highBytes, Least: 7, At: 1, Mask: 0xff, Want: 'T'},
 	}
 }
 
@@ -312,6 +318,12 @@ func quicSalt(version uint32) string {
 		return "\x38\x76\x2c\xf7\xf5\x59\x34\xb3\x4d\x17\x9a\xe6\xa4\xc8\x0c\xad\xcc\xbb\x7f\x0a"
 	case quicDraft22, quicFacebook + 1:
 		return "\x7f\xbc\xdb\x0e\x7c\x66\xbb\xe9\x19\x3a\x96\xcd\x21\x51\x9e\xbd\x7a\x02\x64\x4a"
+	case quicQ050:
+		return "\x50\x45\x74\xef\xd0\x66\xfe\x2f\x9d\x94\x5c\xfc\xdb\xd3\xa7\xf0\xd3\xb5\x6b\x45"
+	case quicT050:
+		return "\x7f\xf5\x79\xe5\xac\xd0\x72\x91\x55\x80\x30\x4c\x43\xa2\x36\x7c\x60\x48\x83\x10"
+	case quicT051:
+		return "\x7a\x4e\xde\xf4\xe7\xcc\xee\x5f\xa4\x50\x6c\x19\x12\x4f\xc8\xcc\xda\x6e\x03\x3d"
 	case quicV2:
 		return "\x0d\xed\xe3\xde\xf7\x00\xa6\xdb\x81\x93\x81\xbe\x6e\x26\x9d\xcb\xf9\xbd\x2e\xd9"
 	}
@@ -398,7 +410,7 @@ func quicFrames(b []byte, crypto func(offset uint64, data []byte)) (closed bool)
 				varint(&c)
 				varint(&c)
 			}
-		case 6:
+		case 6, 8: // CRYPTO; it is 8 in Google's Q050, T050 and T051
 			offset := varint(&c)
 			size := varint(&c)
 			if size > uint64(c.Len()) {

@@ -24,6 +24,10 @@ func TestQUICKeys(t *testing.T) {
 		{quicV1, "server in", "cf3a5331653c364c88f0f379b6067e37", "0ac1493ca1905853b0bba03e", "c206b8d9b9f0f37644430b490eeaa314"},
 		{quicV2, "client in", "8b1a0bc121284290a29e0971b5cd045d", "91f73e2351d8fa91660e909f", "45b95e15235d6f45a6b19cbcb0294ba9"},
 		// draft-ietf-quic-tls-25, appendix A.1
+		// as they open captured packets, which tshark reads the same
+		{quicQ050, "client in", "348cb426373281cfaec63f5b609350e7", "4b9cf5c4a378544aed414625", "609d47aa6b7fab4705068781528143f7"},
+		{quicT050, "client in", "80ab8e0313d2c851aaff5405824a916a", "aedd2abe20b9eff2116e4429", "d3a731204b1c81e9644f91bd062633a9"},
+		{quicT051, "client in", "e66b805440a16d39f1889b2726d1cc5c", "efdd37eda34f2f7080bb140c", "34ebf45dc367d3502a9fe09cfd3fd9f6"},
 		{quicDraft22 + 3, "client in", "af7fd7efebd21878ff66811248983694", "8681359410a70bb9c92f0420", "a980b8b4fb7d9fbc13e814c23164253d"},
 	} {
 		key, iv, hp := quicKeys(v.version, id, v.side)
@@ -77,7 +81,11 @@ func TestQUIC(t *testing.T) {
 	pad := strings.Repeat("\x00", 1100-len(ch))
 	frames := cryptoFrame(uint16(half), ch[half:]) + "\x01" + cryptoFrame(0, ch[:half]) + pad
 	handshakePacket := quicLong(2, quicV1, "client", "server01", "\x40\x40"+strings.Repeat("h", 64))
-	for _, version := range []uint32{quicV1, quicV2, quicDraft22, quicDraft22 + 5, quicDraft29, quicFacebook + 1, quicFacebook + 2} {
+	for _, version := range []uint32{quicV1, quicV2, quicDraft22, quicDraft22 + 5, quicDraft29, quicFacebook + 1, quicFacebook + 2, quicT050, quicT051} {
+		frames := frames
+		if version == quicT050 || version == quicT051 {
+			frames = strings.Replace("\x08"+frames[1:], "\x01\x06", "\x01\x08", 1)
+		}
 		initial := sealInitial(version, "original", "original", "client", "", "client in", frames)
 		retryType, handshakeType := byte(3), byte(2)
 		if version == quicV2 {
