@@ -593,9 +593,13 @@ func (dec *Decoder) udp(b []byte, n int, d *dissect.Datagram) {
 		d.Class = dissect.ClassMalformed
 		return
 	}
-	size = min(size, n)
-	d.PayloadLen = size - 8
-	d.Payload = b[8:min(size, len(b))]
+	if d.First && size > n { // the rest is in other fragments, and nobody waits for them
+		d.Cut, d.PayloadLen, d.Payload = true, size-8, b[8:min(n, len(b))]
+	} else {
+		size = min(size, n)
+		d.PayloadLen = size - 8
+		d.Payload = b[8:min(size, len(b))]
+	}
 	if tunnelPort(d.DstPort) || d.SrcPort == portTeredo || d.SrcPort == portGTPU {
 		dec.udpTunnel(d)
 	}

@@ -233,6 +233,9 @@ func TestFragments(t *testing.T) {
 	if got, _ := classes(tiny, piece(8, 48, false)); got[0] != dissect.ClassUDP {
 		t.Errorf("a first fragment with the whole UDP header: %v", got)
 	}
+	if _, last := classes(a); !last.Cut || last.PayloadLen != 40 || len(last.Payload) != 8 {
+		t.Errorf("a first fragment is cut, of what the UDP header says: %v, %d of %d bytes", last.Cut, len(last.Payload), last.PayloadLen)
+	}
 	overlap := piece(16, 32, true)
 	overlap.Data[30] ^= 0xff
 	if got, _ := classes(b, overlap, c, a); got[3] != dissect.ClassUDP {

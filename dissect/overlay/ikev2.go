@@ -90,8 +90,8 @@ func (ikev2) Probe(d *dissect.Datagram) dissect.Verdict {
 		if binary.BigEndian.Uint32(b[20:]) > 1 || next < ikeSA || next > 54 {
 			return dissect.No
 		}
-	} else if next != 46 && next != ikeFragment && next != ikeNotify { // SK, SKF; a stateless error
-		return dissect.No
+	} else if next == 0 || binary.BigEndian.Uint64(b[8:]) == 0 && next != ikeNotify { // a stateless error
+		return dissect.No // gateways put other things than SK first
 	}
 	return dissect.Yes
 }

@@ -63,6 +63,8 @@ func TestIKEv2(t *testing.T) {
 		{node: true, data: ike(35, 0x20, 46, 2, strings.Repeat("x", 200)), kind: dissect.KindAccept, same: 5},
 		{data: ike(35, 0x08, 46, 3, strings.Repeat("x", 80)), kind: dissect.KindData},
 	})
+	// A gateway's own payload before the encrypted one.
+	converse(t, ikev2{}, dissect.ProtoUDP, 4500, []line{{data: "\x00\x00\x00\x00" + ike(35, 0x08, 127, 1, strings.Repeat("x", 200)), kind: dissect.KindRequest, op: "IKE_AUTH"}})
 	isakmp1 := []byte(sa)
 	isakmp1[17] = 0x10
 	strangers(t, ikev2{}, dissect.ProtoUDP, 500, string(isakmp1), sa+"x", sa[:len(sa)-1])
