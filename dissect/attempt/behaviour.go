@@ -276,6 +276,7 @@ const (
 // infer finds what a client's silent or encrypted attempts belong to: it reads
 // them in their order, so that what was tried just before and after tells.
 func (p *part) infer(x *Result, c *client) {
+	p.strangers(x, c)
 	first := p.row(c.from)
 	several, named, silent := false, false, false
 	for i := c.from; i < c.to; i++ {
@@ -291,6 +292,44 @@ func (p *part) infer(x *Result, c *client) {
 		p.bursts(x, c)
 	}
 	p.ladders(x, c)
+}
+
+// manyStrangers are more nodes than a client tries of which none speaks, unless it looks
+// for what is there.
+const manyStrangers = 8
+
+// strangers takes back what the port alone said of nodes, where the client tries many of
+// them and has spoken the protocol to nobody: a scanner wants no service.
+func (p *part) strangers(x *Result, c *client) {
+	var nodes []dissect.Endpoint
+	for i := c.from; i < c.to; i++ {
+		r := &p.row(i).rec
+		if r.Proto == dissect.ProtoTCP && strings.IndexByte(string(r.History[:]), 'D') >= 0 {
+			return
+		}
+		if r.strange() && len(nodes) < manyStrangers && !slices.Contains(nodes, r.Destination) {
+			nodes = append(nodes, r.Destination)
+		}
+	}
+	if len(nodes) < manyStrangers {
+		return
+	}
+	for i := c.from; i < c.to; i++ {
+		r := p.row(i)
+		if r.rec.strange() {
+			r.rec.Protocol, r.rec.Role, r.rec.RoleSource, r.proof = 0, dissect.RoleUnknown, dissect.RoleSourceNone, 0
+			s := x.serviceOf(&r.rec)
+			if _, ok := p.texts[s]; !ok {
+				p.texts[s] = s
+			}
+			r.service = p.texts[s]
+		}
+	}
+}
+
+// strange reports a dial of which the port alone says what it was for.
+func (r *Record) strange() bool {
+	return r.Proto == dissect.ProtoTCP && r.RoleSource == dissect.RoleSourcePort
 }
 
 // silent reports a dial that brought no byte: all that is known of it is when and

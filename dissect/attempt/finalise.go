@@ -159,9 +159,10 @@ func (x *Result) unheard(r *Record) bool {
 	return i < len(x.deaf) && x.deaf[i].Start < max(r.End, r.LastSeen) && x.deaf[i].End > r.LastSeen
 }
 
-// neighbours names the nodes that never said a word: they are taken for what all
-// those are that speak at the same port, and a client's wish for such a one may
-// be granted by any of them. Lists of peers are full of dead ones.
+// neighbours names the nodes that never said a word, or had their kernel say no: they
+// are taken for what all those are that speak at the same port, and a client's wish for
+// such a one may be granted by any of them. Lists of peers are full of dead ones, and a
+// reserve may be down before anybody needs it.
 func (x *Result) neighbours() {
 	type place struct {
 		port  uint16
@@ -170,7 +171,7 @@ func (x *Result) neighbours() {
 	known := map[place]decided{}
 	mixed := map[place]bool{}
 	for k, d := range x.nodes {
-		if n := x.facts.nodes[k]; !n.answered {
+		if n := x.facts.nodes[k]; !n.spoke {
 			continue
 		}
 		at := place{k.at.Port, k.proto}
@@ -182,7 +183,7 @@ func (x *Result) neighbours() {
 	for k, d := range x.nodes {
 		n := x.facts.nodes[k]
 		of, ok := known[place{k.at.Port, k.proto}]
-		if !ok || mixed[place{k.at.Port, k.proto}] || n.answered || n.known() || d.oneSided || of.protocol == 0 {
+		if !ok || mixed[place{k.at.Port, k.proto}] || n.spoke || n.known() || d.oneSided || of.protocol == 0 {
 			continue
 		}
 		d.protocol, d.role, d.source, d.service = of.protocol, of.role, dissect.RoleSourcePort, of.service

@@ -151,21 +151,11 @@ func (p *part) relate(x *Result, c *client) {
 	p.infer(x, c)
 	var groups []group
 	var many map[string]int // those after the first few
-	var version Name        // that it said last
 	c.First, c.Attempts = p.row(c.from).rec.Start, int32(c.to-c.from)
 	c.Monitor = true
 	for i := c.from; i < c.to; i++ {
 		r := p.row(i)
 		c.Last, c.Addr = r.rec.Start, *r.rec.client()
-		if version == 0 && r.rec.Version != 0 { // it had none to say before
-			for k := c.from; k < i; k++ {
-				p.row(k).rec.Version = r.rec.Version
-			}
-		}
-		if r.rec.Version == 0 {
-			r.rec.Version = version
-		}
-		version = r.rec.Version
 		if r.check {
 			p.check(c, r)
 			continue
@@ -191,7 +181,12 @@ func (p *part) relate(x *Result, c *client) {
 		}
 		groups[at].rows = append(groups[at].rows, r)
 	}
-	c.Version = x.names.String(version)
+	if len(groups) > 1 {
+		for _, g := range groups {
+			sameVersion(func(i int) *related { return g.rows[i] }, len(g.rows))
+		}
+	}
+	c.Version = x.names.String(sameVersion(func(i int) *related { return p.row(c.from + i) }, c.to-c.from))
 	var gaps []int64
 	for _, g := range groups {
 		gaps = twinsAndLate(g.rows, gaps)
@@ -202,6 +197,25 @@ func (p *part) relate(x *Result, c *client) {
 		p.chain(c, g.rows, p.before(x, g.rows[0]), attemptLimit(g.rows), x.begin, x.end)
 	}
 	c.NATSuspect = c.NATSuspect && !x.store.setBack // sessions seem to overlap that did not
+}
+
+// sameVersion gives rows that say no version the one said last before them, or first
+// after; it returns that of the last. A client may be several programs: first the rows of
+// each service are asked, then all.
+func sameVersion(row func(int) *related, n int) (version Name) {
+	for i := range n {
+		r := row(i)
+		if version == 0 && r.rec.Version != 0 { // it had none to say before
+			for k := range i {
+				row(k).rec.Version = r.rec.Version
+			}
+		}
+		if r.rec.Version == 0 {
+			r.rec.Version = version
+		}
+		version = r.rec.Version
+	}
+	return version
 }
 
 const fewServices = 8

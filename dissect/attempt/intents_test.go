@@ -323,3 +323,81 @@ func TestAnotherAddress(t *testing.T) {
 		x.Close()
 	}
 }
+
+// TestReserveDown: a node that only ever refuses is taken for what the others at its
+// port are, so that who goes there from one of them still has one wish. Who tries many
+// such nodes and speaks with nobody wants no service.
+func TestReserveDown(t *testing.T) {
+	const s = int64(1e9)
+	names := attempt.NewNames()
+	st := attempt.NewStore(attempt.StoreConfig{Shards: 1})
+	try := func(host, node byte, at int64, outcome dissect.Outcome) {
+		r := attempt.Record{Start: at, End: at + s/10, Proto: dissect.ProtoTCP, Outcome: outcome, Source: endpoint(host, 5000+uint16(at/s)), Destination: endpoint(node, 1883),
+			SourcePackets: 1, DestinationPackets: 1, Transmissions: 1, Digest: uint64(at) + uint64(node)}
+		switch outcome {
+		case dissect.OutcomeAccepted:
+			r.Protocol, r.Role, r.RoleSource, r.Evidence, r.Answer = names.Intern([]byte("mqtt")), dissect.RoleSupernode, dissect.RoleSourceContent, dissect.EvidenceApp, dissect.AnswerSynAck
+			r.AnsweredAt, r.SessionEnd, r.SessionEnded = r.End, at+2*s, dissect.SessionByNode
+			copy(r.History[:], "ShADd")
+		case dissect.OutcomeRefused:
+			r.Evidence, r.Answer = dissect.EvidenceRST, dissect.AnswerRST
+			copy(r.History[:], "Sr")
+		case dissect.OutcomeTimeout:
+			r.Evidence, r.DestinationPackets = dissect.EvidenceSilence, 0
+			copy(r.History[:], "S")
+		}
+		st.Add(0, &r)
+	}
+	try(1, 200, 0, dissect.OutcomeAccepted)
+	for k := range int64(4) {
+		try(1, 200+byte(k%2), (10+2*k)*s, dissect.OutcomeRefused)
+	}
+	for k := range int64(30) { // a scanner
+		try(2, 100+byte(k), k*s, []dissect.Outcome{dissect.OutcomeTimeout, dissect.OutcomeRefused}[k%2])
+	}
+	x, err := st.Finalise(names, dissect.Hints{}, 0, 1000*s)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer x.Close()
+	got := map[byte][]string{}
+	for a := range x.Attempts(1) {
+		host := a.Source.Addr[15]
+		got[host] = append(got[host], a.Service+" "+a.Relation.String())
+	}
+	want := []string{"mqtt/supernode first", "mqtt/supernode reattach", "mqtt/supernode failover", "mqtt/supernode failover", "mqtt/supernode failover"}
+	if !slices.Equal(got[1], want) {
+		t.Errorf("the client: %q", got[1])
+	}
+	if i := slices.IndexFunc(got[2], func(s string) bool { return !strings.HasPrefix(s, "tcp/1883 ") }); i >= 0 {
+		t.Errorf("the scanner: %q", got[2])
+	}
+}
+
+// TestVersionsOfPrograms: what a client's other program is does not name the attempts
+// of one that says its own version; one that says none borrows it.
+func TestVersionsOfPrograms(t *testing.T) {
+	const s = int64(1e9)
+	names := attempt.NewNames()
+	st := attempt.NewStore(attempt.StoreConfig{Shards: 1})
+	for i, c := range []struct{ protocol, version string }{{"sip", "Phone/1"}, {"gnutella", "Leaf/2"}, {"sip", ""}, {"sip", ""}, {"stun", ""}} {
+		r := attempt.Record{Start: int64(i) * 10 * s, End: int64(i)*10*s + s, Proto: dissect.ProtoTCP, Outcome: dissect.OutcomeRefused, Source: endpoint(1, 5000+uint16(i)),
+			Destination: endpoint(c.protocol[0], 80), Protocol: names.Intern([]byte(c.protocol)), Digest: uint64(i)}
+		if c.version != "" {
+			r.Version = names.Intern([]byte(c.version))
+		}
+		st.Add(0, &r)
+	}
+	x, err := st.Finalise(names, dissect.Hints{}, 0, 1000*s)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer x.Close()
+	var got []string
+	for a := range x.Attempts(1) {
+		got = append(got, a.ClientVersion)
+	}
+	if want := []string{"Phone/1", "Leaf/2", "Phone/1", "Phone/1", "Phone/1"}; !slices.Equal(got, want) {
+		t.Errorf("%q, want %q", got, want)
+	}
+}

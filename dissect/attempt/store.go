@@ -64,6 +64,7 @@ type nodeFacts struct {
 	votes    []vote
 	strange  int64 // records accepted in words that no protocol knows
 	answered bool  // a packet of it was captured
+	spoke    bool  // and it was no refusal by its kernel, or by a router before it
 	oneSided bool  // a handshake was proven by its client alone
 	ladder   bool  // a step of a ladder of transports was accepted here
 
@@ -151,6 +152,7 @@ func (h *shard) note(r *Record) {
 		h.at, h.hand = k, n
 	}
 	n.answered = n.answered || r.DestinationPackets > 0
+	n.spoke = n.spoke || r.DestinationPackets > 0 && r.Answer != dissect.AnswerRST && r.Answer != dissect.AnswerICMP
 	n.oneSided = n.oneSided || r.Flags&FlagOneSided != 0 && r.Answer != dissect.AnswerNone
 	n.ladder = n.ladder || r.Rung != 0 && r.Outcome == dissect.OutcomeAccepted
 	n.depends(r)
@@ -225,6 +227,7 @@ func (s *Store) gather(names *Names) *shard {
 			}
 			mine.strange += n.strange
 			mine.answered = mine.answered || n.answered
+			mine.spoke = mine.spoke || n.spoke
 			mine.oneSided = mine.oneSided || n.oneSided
 			mine.ladder = mine.ladder || n.ladder
 			mine.joinBehaviour(n)

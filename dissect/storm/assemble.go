@@ -21,6 +21,7 @@ func (d *scenes) assemble(r *Report, q *Quality, th Thresholds) {
 		if q.End >= q.Begin && !s.line.empty() {
 			list = d.findings(name, q, &th)
 		}
+		list = slices.DeleteFunc(list, func(f Finding) bool { return f.Class == RefreshSurge && r.grown(&f, q, &th) })
 		var worst, reconnect *Finding // whose clients fell, though no node did
 		for i := range list {
 			if f := &list[i]; f.Class >= PartialOutage && f.Class != SynFlood && (worst == nil || byGravity(*f, *worst) < 0) {
@@ -159,6 +160,21 @@ func (r *Report) population(f *Finding, q *Quality) {
 			f.AttachedBack90 = at - lowAt
 		}
 	}
+}
+
+// grown reports that a client refreshed about as often inside a finding as outside:
+// there were more of them.
+func (r *Report) grown(f *Finding, q *Quality, th *Thresholds) bool {
+	end := cmp.Or(f.End, q.End)
+	var inside, outside, insiders, outsiders float64
+	for _, w := range r.windows(f.Service) {
+		if w.Start+WindowLength > f.Onset && w.Start <= end {
+			inside, insiders = inside+float64(w.Refreshes), insiders+float64(w.Attached)
+		} else {
+			outside, outsiders = outside+float64(w.Refreshes), outsiders+float64(w.Attached)
+		}
+	}
+	return insiders > 0 && outside > 0 && inside/insiders < th.Surge/2*outside/outsiders
 }
 
 // rates are what a client sends with a session and without.

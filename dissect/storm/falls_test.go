@@ -312,6 +312,9 @@ func TestSomeUnansweredEverywhere(t *testing.T) {
 		if harmless := r.Verdict.Class <= storm.InsufficientEvidence; harmless == oneNode || oneNode && r.Verdict.Class < storm.PartialOutage {
 			t.Errorf("one node %v: %v, %s", oneNode, r.Verdict.Class, r.Summary)
 		}
+		if d := r.Verdict.End - 400*second; oneNode && (d < -5*second || d > 5*second) {
+			t.Errorf("until %d s: %s", r.Verdict.End/second, r.Summary)
+		}
 	}
 }
 
@@ -356,5 +359,99 @@ func TestClockSetBack(t *testing.T) {
 	}
 	if r := judge(t, capture.Memory(packets)); r.Totals.Clients != int64(sc.Clients) || r.Totals.NATSuspects != 0 {
 		t.Errorf("%d clients, %d of them suspected to be several; want %d, 0", r.Totals.Clients, r.Totals.NATSuspects, sc.Clients)
+	}
+}
+
+// TestShortBurst: a node that is back after three seconds makes ten windows in a row
+// look stormy, and no storm.
+func TestShortBurst(t *testing.T) {
+	for _, length := range []float64{3, 30} {
+		f := newFeed(21)
+		f.calm("calm", 1500, 0, 600, nil)
+		for i := range 200 {
+			f.storm(fmt.Sprint("c", i), 300, 300+length, 0.5, nil)
+		}
+		r := f.judge(600, nil)
+		want := storm.RetryStorm
+		if length < 10 {
+			want = storm.PartialOutage
+		}
+		if r.Verdict.Class != want {
+			t.Errorf("%.0f s: %v: %s", length, r.Verdict.Class, r.Summary)
+		}
+	}
+}
+
+// TestLeftTogether: three of four clients go for good. That those who stay refresh less
+// in all does not make a surge of what was before.
+func TestLeftTogether(t *testing.T) {
+	f := newFeed(22)
+	for i := range 300 {
+		name, until := fmt.Sprint("phone", i), 900.0
+		if i%4 != 0 {
+			until = 400
+		}
+		leave := func(a *dissect.Attempt) {
+			if until < 900 {
+				a.SessionEnd, a.SessionEnded = int64(until)*second, dissect.SessionByClient
+			}
+		}
+		first := f.add(name, f.rng.Float64()*60, leave)
+		src := first.Source
+		for at := float64(first.Start)/1e9 + 30; at < until; at += 30 {
+			f.add(name, at, func(a *dissect.Attempt) { leave(a); a.Relation, a.Source = dissect.RelationRefresh, src })
+		}
+	}
+	if r := f.judge(900, nil); r.Verdict.Class != storm.Calm {
+		t.Errorf("%v: %s", r.Verdict.Class, r.Summary)
+	}
+}
+
+// TestWaitIgnored: who does not keep to the wait that a busy node asks for has a policy
+// of its own.
+func TestWaitIgnored(t *testing.T) {
+	f := newFeed(23)
+	f.calm("calm", 1500, 0, 300, nil)
+	for i := range 100 {
+		f.storm(fmt.Sprint("c", i), 300, 400, 2, func(a *dissect.Attempt) {
+			a.Outcome, a.Evidence, a.Answer, a.RetryAfter = dissect.OutcomeThrottled, dissect.EvidenceApp, dissect.AnswerReply, 30*second
+			a.End = a.Start + second/20
+		})
+	}
+	if p := f.judge(600, nil).Policies[0]; p.Family != "fixed" || p.Base < 18*second/10 || p.Base > 21*second/10 {
+		t.Errorf("%s %d ms of %d gaps", p.Family, p.Base/1e6, p.Gaps)
+	}
+}
+
+// TestLimitUnderFlood: sources that no stack stands behind give up after one packet;
+// that says nothing of the clients' limit.
+func TestLimitUnderFlood(t *testing.T) {
+	f := newFeed(24)
+	s := storm.NewState(storm.Config{})
+	hand := func(name string) {
+		rows := f.rows[name]
+		s.Client(&dissect.Client{ID: name})
+		for i := range rows {
+			s.Attempt(&rows[i])
+		}
+		last := &rows[len(rows)-1]
+		s.Intent(&dissect.Intent{ID: rows[0].IntentID, Start: rows[0].Start, End: last.End, ClientID: name, Service: last.Service, Attempts: int32(len(rows)),
+			Outcome: last.Outcome, ClosedBy: dissect.ClosedQuiet})
+	}
+	for i := range 100 {
+		name := fmt.Sprint("c", i)
+		f.storm(name, 300, 306, 2, nil) // three tries
+		hand(name)
+	}
+	for i := range 2000 {
+		name := fmt.Sprint("spoofed", i)
+		f.add(name, 320+60*f.rng.Float64(), func(a *dissect.Attempt) {
+			silent(a)
+			a.Transmissions, a.SourcePackets, a.LastSeen = 1, 1, a.Start
+		})
+		hand(name)
+	}
+	if p := s.Report(storm.Quality{End: 600 * second}).Policies[0]; p.Limit != 3 {
+		t.Errorf("limit %d", p.Limit)
 	}
 }

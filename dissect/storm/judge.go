@@ -552,7 +552,7 @@ func (j *judge) trouble(r run, after int64) (f Finding, ok bool) {
 	j.onset(&f, r, after)
 	j.end(&f, r)
 	j.measure(&f)
-	if f.Class == RetryStorm && f.End != 0 && f.Recovered && f.alive()*2 >= f.Outcomes.Failed() && float64(f.End-f.Onset) < j.th.Brief*1e9 {
+	if f.Class == RetryStorm && f.End != 0 && j.brief(&f) {
 		f.Class, f.brief = PartialOutage, true
 	}
 	if f.Class == PartialOutage && f.Outcomes.Failed()+f.implied < 10 {
@@ -569,6 +569,13 @@ func (j *judge) trouble(r run, after int64) (f Finding, ok bool) {
 		f.Reasons = append(f.Reasons, fmt.Sprintf("retries are %.0f %% of the attempts at the peak: near a storm", 100*ratio(worst.n[fRetries], worst.n[fAttempts])))
 	}
 	return f, true
+}
+
+// brief reports a storm that could not set in. Windows that hold a burst of failures
+// meet the criteria one after another, however short the burst was.
+func (j *judge) brief(f *Finding) bool {
+	length := float64(f.End-f.Onset) / 1e9
+	return length < j.th.InARow || f.Recovered && f.alive()*2 >= f.Outcomes.Failed() && length < j.th.Brief
 }
 
 // noisy is the failure ratio of a calm in which stretches of failing are nothing new.

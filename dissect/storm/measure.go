@@ -171,11 +171,11 @@ func (j *judge) doubt(f *Finding) string {
 }
 
 // evenly is the share of requests over UDP that nobody answered, refreshes among them,
-// where it is much the same, and low, at every node for a minute and more and the
+// where it is much the same, and low, at every node for half a minute and more and the
 // next request was answered; 0 where it is not so. Whom a refresh fails opens a wish,
 // so that of those alone half seem to fail.
 func (j *judge) evenly(f *Finding) float64 {
-	const few, long = 0.35, 60 * second
+	const few, long = 0.35, 30 * second
 	end := f.End
 	if end == 0 {
 		end = j.q.End

@@ -294,9 +294,10 @@ func (d *scenes) retry(t *thread, a *dissect.Attempt) {
 		g.announced++
 		if obeys(p, a) && a.Start-p.End < p.RetryAfter*11/10+2*second {
 			g.obeyed++
+			g.announce.add(p.RetryAfter)
+			return
 		}
-		g.announce.add(p.RetryAfter)
-		return
+		known = p.End < a.Start // its own wait
 	case (p.Outcome == dissect.OutcomeTimeout || p.Outcome == dissect.OutcomeStalled) && p.GaveUp > p.Start && p.GaveUp < a.Start:
 		g.patience.add(p.GaveUp - p.Start)
 		failed, known = p.GaveUp, true
@@ -337,7 +338,7 @@ func (d *scenes) closed(i *dissect.Intent) {
 	}
 	t.g.intents++
 	t.g.sumSquares += int64(i.Attempts) * int64(i.Attempts)
-	if i.ClosedBy == dissect.ClosedQuiet && !i.Censored && i.Outcome.Failed() {
+	if i.ClosedBy == dissect.ClosedQuiet && !i.Censored && i.Outcome.Failed() && !t.unreal {
 		t.g.stops[min(int(i.Attempts), maxTries)]++
 	}
 }
@@ -630,7 +631,7 @@ func (g *group) policy(th *Thresholds) Policy {
 		pure += g.pure[k].total()
 		whole += g.whole[k].total()
 	}
-	p.Gaps = pure + whole + g.announced
+	p.Gaps = pure + whole + g.obeyed
 	p.Sends, p.SendSpan = g.transmissions()
 	if g.ladder.total() >= 3 {
 		p.Ladder = int64(g.ladder.quantile(0.5))

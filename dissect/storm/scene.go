@@ -164,6 +164,7 @@ type thread struct {
 	sessionSeen   int64
 	sessionEnded  dissect.SessionEnd
 	open          bool  // a session was begun
+	unreal        bool  // its last attempt was without sign of a real stack
 	troubled      bool  // it has failed,
 	gone          bool  // or was back from a session that it had not ended, or hardly
 	stratum       uint8 // of the node that first took it
@@ -319,6 +320,7 @@ func (d *scenes) counted(t *thread, a *dissect.Attempt) {
 		made += l.add(b, fInsist, 1)
 	}
 	isReal := d.real(a)
+	t.unreal = !isReal
 	if !isReal {
 		made += l.add(b, fUnreal, 1)
 	}

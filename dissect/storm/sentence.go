@@ -57,7 +57,7 @@ func (f *Finding) sentence(c *cascade, q *Quality) string {
 	case PartialOutage:
 		how := "but clients hardly repeated them"
 		if f.brief {
-			how = "and clients repeated them, but it was over by itself before a storm could set in"
+			how = "and clients repeated them, but it was over before a storm could set in"
 		} else if f.asked*2 > f.Retries {
 			how = "and clients came back when the nodes had asked them to"
 		} else if f.Clients < 3 && f.RetryShare() >= 0.5 {

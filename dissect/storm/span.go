@@ -229,28 +229,30 @@ func (j *judge) plateau(r run) float64 {
 
 // dense reports that failures are common in the three bins around b. Where hardly
 // any of them is tried again, as of answers that a tap missed, they have to be the
-// share least of what was decided; a refresh that was served might have failed, too.
-// Where a storm has thinned out, few attempts tell little: then in eleven bins.
+// share least of what was decided; a refresh that was served might have failed, too,
+// but the calm's own failures are told without them. Where a storm has thinned out, few attempts tell little: then in eleven bins.
 func (j *judge) dense(b int64, least float64) bool {
-	count := func(around int64) (failed, retried, decided int64) {
+	count := func(around int64) (failed, retried, decided, refreshed int64) {
 		i, _ := slices.BinarySearchFunc(j.bins, b-around, func(b bin, t int64) int { return cmp.Compare(b.at, t) })
 		for ; i < len(j.bins) && j.bins[i].at <= b+around; i++ {
 			k := &j.bins[i]
 			n := k.failed()
 			failed += n
 			retried += int64(k.n[fRetries])
-			decided += n + int64(k.n[fOutcome0+field(dissect.OutcomeAccepted)]+k.n[fRefresh]+k.n[fReturns])
+			decided += n + int64(k.n[fOutcome0+field(dissect.OutcomeAccepted)]+k.n[fReturns])
+			refreshed += int64(k.n[fRefresh])
 		}
-		return failed, retried, decided
+		return failed, retried, decided, refreshed
 	}
-	failed, retried, decided := count(1)
-	if least > 0 && decided < 20 {
-		failed, retried, decided = count(5)
+	failed, retried, decided, refreshed := count(1)
+	if least > 0 && decided+refreshed < 20 {
+		failed, retried, decided, refreshed = count(5)
 	}
 	if 2*retried >= failed {
 		least = 0
 	}
-	return float64(failed) >= max(least, j.th.PartialFailure, j.calmFailure(b)+j.th.PartialOverCalm)*float64(decided)
+	return float64(failed) >= max(least, j.th.PartialFailure)*float64(decided+refreshed) &&
+		float64(failed) >= (j.calmFailure(b)+j.th.PartialOverCalm)*float64(decided)
 }
 
 // undecidedAfter reports that the capture ended before it was known what became
