@@ -138,7 +138,7 @@ Exit status: 0 done, 2 unreadable input, 3 done but an input was damaged,
 				os.Remove(filepath.Join(dir, resumeName))
 			}
 			if !results.Analysis.Whole() {
-				if err := keepPiece(results, dir); err != nil {
+				if err := keepPiece(results, dir, custody{Arguments: append([]string{"--shard=" + shardWords(in.shard)}, page.Source...)}); err != nil {
 					return exitError{exitFailed, err}
 				}
 				if err := interrupted(cmd); err != nil {
@@ -152,7 +152,7 @@ Exit status: 0 done, 2 unreadable input, 3 done but an input was damaged,
 				}
 			}
 			if dir != "" {
-				if err := keep(results, dir, out.options, page); err != nil {
+				if err := keep(results, dir, out.options, page, custody{Arguments: page.Source}); err != nil {
 					return exitError{exitFailed, err}
 				}
 			}
@@ -245,7 +245,7 @@ func lookOf(cmd *cobra.Command, colour string) (look reports.Look, err error) {
 
 // keep writes every table and the summary. The summary comes last: a directory
 // that has one is whole.
-func keep(r *reports.Results, dir string, opt reports.Options, page reports.HTMLOptions) error {
+func keep(r *reports.Results, dir string, opt reports.Options, page reports.HTMLOptions, from custody) error {
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return err
 	}
@@ -289,12 +289,12 @@ func keep(r *reports.Results, dir string, opt reports.Options, page reports.HTML
 	if err := write(summaryName, func(w io.Writer) error { return reports.WriteSummary(w, r) }); err != nil {
 		return err
 	}
-	return keepCustody(dir, r, page.Source)
+	return keepCustody(dir, r, from)
 }
 
 // keepPiece writes what squall merge needs of a shard, and nothing that could
 // be taken for a whole analysis.
-func keepPiece(r *reports.Results, dir string) error {
+func keepPiece(r *reports.Results, dir string, from custody) error {
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return err
 	}
@@ -302,8 +302,16 @@ func keepPiece(r *reports.Results, dir string) error {
 	if err != nil {
 		return err
 	}
-	return finish(h, h.Close, r.Analysis.Save)
+	if err := finish(h, h.Close, r.Analysis.Save); err != nil {
+		return err
+	}
+	if err := keepIndex(r, filepath.Join(dir, indexName)); err != nil {
+		return err
+	}
+	return keepCustody(dir, r, from)
 }
+
+func shardWords(s pipeline.Shard) string { return fmt.Sprintf("%d/%d", s.Index, s.Count) }
 
 // parseShard reads I/N; the index may come from what runs the job.
 func parseShard(text string) (s pipeline.Shard, err error) {

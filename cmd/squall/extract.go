@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"iter"
 	"net/netip"
 	"os"
 	"path/filepath"
@@ -432,18 +433,27 @@ func parts(args []string, want func(first, last int64) bool) map[string]capture.
 	if !ok {
 		return nil
 	}
-	h, err := os.Open(filepath.Join(dir, indexName))
-	if err != nil {
-		return nil // kept before there was one
-	}
-	defer h.Close()
 	list := map[string]capture.Part{}
-	for d := json.NewDecoder(h); ; {
-		var x indexed
-		if err := d.Decode(&x); err != nil || x.Index == nil {
-			return list
+	for file, index := range readIndex(dir) {
+		list[file] = capture.Part{Index: index, Want: func(b *capture.Block) bool { return want(b.Min, b.Max) }}
+	}
+	return list
+}
+
+// readIndex gives what keepIndex wrote, as far as it can be read.
+func readIndex(dir string) iter.Seq2[string, *capture.Index] {
+	return func(yield func(string, *capture.Index) bool) {
+		h, err := os.Open(filepath.Join(dir, indexName))
+		if err != nil {
+			return // kept before there was one
 		}
-		list[x.File] = capture.Part{Index: x.Index, Want: func(b *capture.Block) bool { return want(b.Min, b.Max) }}
+		defer h.Close()
+		for d := json.NewDecoder(h); ; {
+			var x indexed
+			if err := d.Decode(&x); err != nil || x.Index == nil || !yield(x.File, x.Index) {
+				return
+			}
+		}
 	}
 }
 

@@ -185,6 +185,37 @@ func TestLogBesideCapture(t *testing.T) {
 	}
 }
 
+// TestLogBehindNAT: a log of the far side of NAT is known by packets that were
+// captured at both sides, and by no others.
+func TestLogBehindNAT(t *testing.T) {
+	dir := t.TempDir()
+	if code, _, errs := squall(nil, "sample", "outage", "--taps", "-w", dir); code != 0 {
+		t.Fatal(errs)
+	}
+	in := func(name string) string { return filepath.Join(dir, name) }
+	far := in("far.log")
+	if code, _, errs := squall(nil, "report", "attempts", in("east.pcapng"), "-q", "-T", "zeek", "-w", far); code != 0 {
+		t.Fatal(errs)
+	}
+	count := func(args ...string) (n int) {
+		args = append([]string{"report", "attempts", "--clock", "branch=+137ms"}, args...)
+		for _, a := range table(t, args...) {
+			if a["source_ip"] != "" {
+				n++
+			}
+		}
+		return n
+	}
+	taps := []string{"east=" + in("east.pcapng"), "branch=" + in("branch.pcapng")}
+	both := count(taps...)
+	if n := count(append(taps, "zeek="+far)...); n != both {
+		t.Errorf("%d attempts with a log of one side, %d without", n, both)
+	}
+	if near, n := count(taps[1]), count(taps[1], "zeek="+far); n <= both || near >= both {
+		t.Errorf("%d attempts of one side and a log of the other, %d of both sides", n, both)
+	}
+}
+
 // TestCaseBesideCaptures: a directory of captures may hold the cases that were made
 // of them; they are no inputs.
 func TestCaseBesideCaptures(t *testing.T) {

@@ -1,14 +1,19 @@
 package main
 
 import (
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"os"
 	"path/filepath"
+	"slices"
+	"strings"
 
 	"github.com/spf13/cobra"
 
+	"squall/capture"
 	"squall/dissect/pipeline"
 	"squall/dissect/storm"
 	"squall/reports"
@@ -18,6 +23,7 @@ func mergeCommand() *cobra.Command {
 	var cfg pipeline.Config
 	var dir, format, colour, hints string
 	var maxTemp int64
+	var thresholds []string
 	cmd := &cobra.Command{
 		Use:   "merge DIR... -o DIR",
 		Short: "analyses of pieces into one",
@@ -47,6 +53,11 @@ analyze, or in shards, decides it.`,
 				return err
 			}
 			var pieces []io.Reader
+			from := custody{Command: "merge", Arguments: slices.Clone(args)}
+			if hints != "" {
+				from.Arguments = append([]string{"--hints=" + hints}, from.Arguments...)
+			}
+			under := map[string]bool{}
 			for _, arg := range args {
 				h, err := os.Open(filepath.Join(arg, pipeline.SaveName))
 				if err != nil {
@@ -54,6 +65,22 @@ analyze, or in shards, decides it.`,
 				}
 				defer h.Close()
 				pieces = append(pieces, h)
+				of, err := from.join(arg)
+				if err != nil {
+					return exitError{exitFailed, err}
+				}
+				under[strings.Join(of.overridden(), " ")] = true
+				thresholds = of.overridden()
+			}
+			if len(under) > 1 {
+				return exitError{exitUsage, errors.New("these were made under different thresholds (arguments in their manifest.json): make them again under the same ones")}
+			}
+			judging, err := thresholdsOf(thresholds)
+			if err != nil {
+				return err
+			}
+			for _, t := range thresholds {
+				from.Arguments = append([]string{"--threshold=" + t}, from.Arguments...)
 			}
 			cfg.RecordTemp = maxTemp << 20
 			a, err := pipeline.Join(cfg, pieces)
@@ -61,8 +88,15 @@ analyze, or in shards, decides it.`,
 				return exitError{exitUsage, err}
 			}
 			defer a.Close()
-			results := reports.NewResults(a, storm.Config{})
-			if err := keep(results, dir, reports.Options{}, page); err != nil {
+			indices := map[string]*capture.Index{}
+			for _, arg := range args {
+				maps.Insert(indices, readIndex(arg))
+			}
+			for i, c := range a.Captures() {
+				a.Captures()[i].Index = indices[c.Path]
+			}
+			results := reports.NewResults(a, storm.Config{Thresholds: judging})
+			if err := keep(results, dir, reports.Options{}, page, from); err != nil {
 				return exitError{exitFailed, err}
 			}
 			if err := emit(cmd, "-", func(w io.Writer) error { return write(w, results) }); err != nil {
@@ -79,4 +113,20 @@ analyze, or in shards, decides it.`,
 	f.Int64Var(&maxTemp, "max-temp", defaultTemp, "MB on disk for attempts that are too many for memory, in TMPDIR; 0 = no ceiling")
 	f.IntVarP(&cfg.Workers, "jobs", "j", 0, "workers; the results are the same for any number")
 	return cmd
+}
+
+// join takes up a piece into the custody of what is made of it: its attempts, the
+// arguments that it was made with, and what it knew of captures that may not lie
+// where they lay.
+func (c *custody) join(dir string) (of custody, err error) {
+	if b, err := os.ReadFile(filepath.Join(dir, custodyName)); err == nil {
+		if err := json.Unmarshal(b, &of); err != nil {
+			return of, fmt.Errorf("%s: %w", filepath.Join(dir, custodyName), err)
+		}
+	}
+	path := filepath.Join(dir, pipeline.SaveName)
+	s, err := seal(path, path)
+	c.Pieces = append(c.Pieces, sealedPiece{s, of.Arguments})
+	c.Inputs = append(c.Inputs, of.Inputs...)
+	return of, err
 }

@@ -614,7 +614,8 @@ func keepRun(dir string, r *replay.Runner, allow []string, s *replay.Summary, kn
 		return err
 	}
 	defer a.Close()
-	return keep(reports.NewResults(a, storm.Config{}), dir, reports.Options{}, reports.HTMLOptions{Source: []string{dir}, Version: version()})
+	from := custody{Command: "replay", Arguments: []string{dir}}
+	return keep(reports.NewResults(a, storm.Config{}), dir, reports.Options{}, reports.HTMLOptions{Source: []string{dir}, Version: version()}, from)
 }
 
 func keepManifest(dir string, r *replay.Runner, allow []string, s *replay.Summary, knee *replay.Knee) error {

@@ -93,7 +93,7 @@ func (s *source) resumption(cmd *cobra.Command) *resumption {
 		}
 	}
 	if s.shard.Count > 1 {
-		k.flags = append(k.flags, fmt.Sprintf("--shard=%d/%d", s.shard.Index, s.shard.Count))
+		k.flags = append(k.flags, "--shard="+shardWords(s.shard))
 	}
 	if err := k.load(); err != nil {
 		if !errors.Is(err, fs.ErrNotExist) {

@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"reflect"
+	"slices"
 	"strings"
 	"testing"
 	"unicode/utf8"
@@ -256,7 +258,7 @@ func TestShardsAreTheWhole(t *testing.T) {
 	for _, f := range files {
 		want, _ := os.ReadFile(filepath.Join(at("whole"), f.Name()))
 		got, err := os.ReadFile(filepath.Join(at("merged"), f.Name()))
-		if f.Name() != pipeline.SaveName && f.Name() != custodyName && f.Name() != indexName && (err != nil || !bytes.Equal(got, want)) {
+		if f.Name() != pipeline.SaveName && f.Name() != custodyName && (err != nil || !bytes.Equal(got, want)) {
 			t.Errorf("%s: %v; the shards give other bytes than the whole", f.Name(), err)
 		}
 	}
@@ -289,6 +291,74 @@ func TestShardsAreTheWhole(t *testing.T) {
 	}
 	if whole, halves := count(at("whole")), count(at("halves")); !testing.Short() && (halves < whole*9/10 || halves > whole*11/10) {
 		t.Errorf("%d attempts of the halves, %d of the whole", halves, whole)
+	}
+}
+
+// TestMergedCountsOnce: what two analyses saw, of two taps or in packets and in a
+// log, counts once when they are merged; the merged case is sought in, and its
+// manifest says what it was made of.
+func TestMergedCountsOnce(t *testing.T) {
+	dir := t.TempDir()
+	at := func(name string) string { return filepath.Join(dir, name) }
+	run := func(args ...string) string {
+		t.Helper()
+		code, out, errs := squall(nil, args...)
+		if code != 0 {
+			t.Fatalf("%v: exit %d %s", args, code, errs)
+		}
+		return out
+	}
+	pcap := sampled(t, "outage")
+	run("extract", pcap, "-q", "--clients", "30%", "-w", at("part.pcap"))
+	run("report", "attempts", pcap, "-q", "-T", "zeek", "-w", at("conn.log"))
+	run("analyze", "a="+pcap, "-q", "-o", at("a"))
+	run("analyze", "b="+at("part.pcap"), "--clock", "b=0s", "-q", "-o", at("b"))
+	run("analyze", "zeek="+at("conn.log"), "-q", "-o", at("log"))
+	totals := func(out string) map[string]any {
+		var s struct {
+			Totals map[string]any
+			Notes  []string
+		}
+		if err := json.Unmarshal([]byte(out), &s); err != nil {
+			t.Fatal(err)
+		}
+		delete(s.Totals, "intent_surge") // calm windows are those of the packets
+		s.Totals["notes"] = strings.Join(s.Notes, "\n")
+		return s.Totals
+	}
+	one := totals(run("analyze", pcap, "-q", "-T", "json"))
+	for _, with := range []string{"b", "log"} {
+		got := totals(run("merge", at(with), at("a"), "-o", at("with-"+with), "-T", "json"))
+		notes := got["notes"].(string)
+		if want := map[string]string{"b": "were in several of the analyses", "log": "were seen in packets"}[with]; !strings.Contains(notes, want) || strings.Contains(notes, "analysed apart") {
+			t.Errorf("%s: no %q in %s", with, want, notes)
+		}
+		got["notes"] = one["notes"]
+		if !reflect.DeepEqual(got, one) {
+			t.Errorf("merged with %s: %v\nwant %v", with, got, one)
+		}
+	}
+	id := table(t, "report", "attempts", at("with-b"), "--limit", "1")[0]["attempt_id"]
+	code, _, errs := squall(nil, "extract", at("with-b"), "--attempt", id, "-w", at("x.pcapng"))
+	var packets, attempts, read, size int
+	if _, err := fmt.Sscanf(errs, "squall: %d packets of %d attempts; %d of %d bytes were read", &packets, &attempts, &read, &size); code != 0 || err != nil || packets == 0 || read > size/4 {
+		t.Errorf("exit %d: %s", code, errs)
+	}
+	if out := run("verify", at("with-b")); !strings.Contains(out, "ok       piece "+at("b")) {
+		t.Error(out)
+	}
+	b, err := os.ReadFile(filepath.Join(at("with-b"), custodyName))
+	var c custody
+	if err == nil {
+		err = json.Unmarshal(b, &c)
+	}
+	if err != nil || c.Command != "merge" || len(c.Pieces) != 2 || !slices.Contains(c.Pieces[0].Arguments, "--clock=b=0s") || !slices.Equal(c.Arguments, []string{at("b"), at("a")}) {
+		t.Errorf("%v: %+v", err, c)
+	}
+	// A piece that another run has made anew is not what was merged.
+	run("analyze", "b="+pcap, "-q", "-o", at("b"))
+	if code, out, _ := squall(nil, "verify", at("with-b")); code != 1 || !strings.Contains(out, "CHANGED  piece "+at("b")) {
+		t.Errorf("exit %d: %s", code, out)
 	}
 }
 

@@ -25,6 +25,7 @@ const custodyName = "manifest.json"
 type custody struct {
 	Manifest   int               `json:"squall_manifest"` // version of this form
 	Version    string            `json:"squall_version"`
+	Command    string            `json:"command,omitempty"` // empty = analyze
 	Arguments  []string          `json:"arguments"`
 	Thresholds []storm.Threshold `json:"thresholds"`
 	Inputs     []sealed          `json:"inputs"`
@@ -32,6 +33,7 @@ type custody struct {
 	Groups     []sealed          `json:"groups,omitempty"`
 	Events     *sealed           `json:"events,omitempty"`
 	Baseline   []sealed          `json:"baseline,omitempty"` // what the calm day was read from
+	Pieces     []sealedPiece     `json:"pieces,omitempty"`   // what merge joined
 	Outputs    []sealed          `json:"outputs"`
 	// Seal is the SHA-256 of all that stands above, as it is written with an empty seal.
 	Seal string `json:"seal"`
@@ -45,6 +47,12 @@ type sealed struct {
 	Clock  string `json:"clock,omitempty"` // how far it was ahead, as --clock takes it
 	Size   int64  `json:"size"`
 	SHA256 string `json:"sha256,omitempty"`
+}
+
+// sealedPiece is an analysis that was joined with others.
+type sealedPiece struct {
+	sealed             // its attempts
+	Arguments []string `json:"arguments,omitempty"` // that it was made with
 }
 
 func seal(path, name string) (s sealed, err error) {
@@ -68,24 +76,27 @@ func (c *custody) seal() (string, error) {
 
 // keepCustody writes the manifest of a kept directory, last of all: outputs are
 // what lies there by then.
-func keepCustody(dir string, r *reports.Results, arguments []string) error {
-	c := custody{Manifest: 1, Version: version(), Arguments: arguments, Thresholds: r.Thresholds().All()}
+func keepCustody(dir string, r *reports.Results, c custody) error {
+	c.Manifest, c.Version, c.Thresholds = 1, version(), r.Thresholds().All()
+	known := c.Inputs // of pieces: what they were made of
+	c.Inputs = nil
 	for _, f := range r.Analysis.Captures() {
 		if f.Quoted {
 			continue
 		}
-		if info, err := os.Stat(f.Path); f.Path == "-" || err != nil || !info.Mode().IsRegular() {
-			c.Inputs = append(c.Inputs, sealed{Name: f.Path, Tap: f.Observer, Clock: clockWords(&f.Clock)})
-			continue
+		s := sealed{Name: f.Path, Tap: f.Observer, Clock: clockWords(&f.Clock)}
+		if n := slices.IndexFunc(known, func(k sealed) bool { return k.Name == s.Name && k.Tap == s.Tap && k.SHA256 != "" }); n >= 0 {
+			s.Size, s.SHA256 = known[n].Size, known[n].SHA256
+		} else if info, err := os.Stat(f.Path); f.Path != "-" && err == nil && info.Mode().IsRegular() {
+			now, err := seal(f.Path, f.Path)
+			if err != nil {
+				return err
+			}
+			s.Size, s.SHA256 = now.Size, now.SHA256
 		}
-		s, err := seal(f.Path, f.Path)
-		if err != nil {
-			return err
-		}
-		s.Tap, s.Clock = f.Observer, clockWords(&f.Clock)
 		c.Inputs = append(c.Inputs, s)
 	}
-	for _, a := range arguments {
+	for _, a := range c.Arguments {
 		flag, path, _ := strings.Cut(a, "=")
 		if flag != "--hints" && flag != "--groups" && flag != "--events" {
 			continue
@@ -202,6 +213,9 @@ func (c *custody) beside() (out []besideInput) {
 	}
 	for _, s := range c.Baseline {
 		out = append(out, besideInput{"baseline", s})
+	}
+	for _, p := range c.Pieces {
+		out = append(out, besideInput{"piece", p.sealed})
 	}
 	return out
 }

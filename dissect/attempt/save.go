@@ -121,8 +121,9 @@ func (s *Store) Save(w io.Writer, names *Names) error {
 }
 
 // Load adds what Save wrote. Files are renumbered; file gets the number that a
-// record has, and must know it.
-func (s *Store) Load(r io.Reader, names *Names, file func(uint32) (uint32, bool)) error {
+// record has, and must know it. Records that wanted says no to are left out; nil
+// takes all.
+func (s *Store) Load(r io.Reader, names *Names, file func(uint32) (uint32, bool), wanted func(*Record) bool) error {
 	in := bufio.NewReaderSize(r, 1<<16)
 	mark := make([]byte, len(saveMark))
 	if _, err := io.ReadFull(in, mark); err != nil || string(mark) != saveMark {
@@ -174,8 +175,9 @@ func (s *Store) Load(r io.Reader, names *Names, file func(uint32) (uint32, bool)
 			if wrong = wrong || u.broken || !ok; wrong {
 				return fmt.Errorf("%w: attempt %d makes no sense", ErrSaved, records)
 			}
-			r.File = number
-			s.Add(0, &r)
+			if r.File = number; wanted == nil || wanted(&r) {
+				s.Add(0, &r)
+			}
 		}
 	}
 }

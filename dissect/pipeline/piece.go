@@ -7,8 +7,10 @@ import (
 	"fmt"
 	"io"
 	"slices"
+	"strings"
 
 	"squall/capture"
+	"squall/dissect"
 	"squall/dissect/attempt"
 	"squall/dissect/storm"
 )
@@ -36,6 +38,63 @@ type piece struct {
 
 const pieceVersion = 2
 
+// written is 1 for a piece that holds what others had written down.
+func (p *piece) written() int {
+	if slices.ContainsFunc(p.Captures, func(c Capture) bool { return c.Dataset() != "packets" }) {
+		return 1
+	}
+	return 0
+}
+
+// heard is the time of the piece without its silences.
+func (p *piece) heard() (out []storm.Span) {
+	from := p.First
+	for _, g := range p.Gaps {
+		out = append(out, storm.Span{Start: from, End: g.Start})
+		from = g.End
+	}
+	return append(out, storm.Span{Start: from, End: p.Last})
+}
+
+// silences are between what was heard.
+func silences(heard []storm.Span) (out []storm.Span) {
+	slices.SortFunc(heard, func(x, y storm.Span) int { return cmp.Compare(x.Start, y.Start) })
+	for i, h := range heard {
+		if i > 0 && h.Start-heard[i-1].End > silence {
+			out = append(out, storm.Span{Start: heard[i-1].End, End: h.Start})
+		}
+		if i > 0 {
+			heard[i].End = max(h.End, heard[i-1].End)
+		}
+	}
+	return out
+}
+
+// apart are the taps of captures, where the clocks of several were neither compared
+// nor given.
+func apart(captures []Capture) (names []string) {
+	uncompared := 0
+	for i := range captures {
+		c := &captures[i]
+		if name := cmp.Or(c.Observer, "captures without a name"); c.Dataset() == "packets" && !slices.Contains(names, name) {
+			names = append(names, name)
+			if c.Clock.Source == "" {
+				uncompared++
+			}
+		}
+	}
+	if uncompared < 2 {
+		return nil
+	}
+	return names
+}
+
+// shares says that two pieces are shards of one analysis, which have no flow in
+// common.
+func (p *piece) shares(o *piece) bool {
+	return p.Shard.Count > 1 && p.Shard.Count == o.Shard.Count && slices.EqualFunc(p.Captures, o.Captures, func(x, y Capture) bool { return keyOf(&x.FileStats) == keyOf(&y.FileStats) })
+}
+
 // Save writes what Join needs of an analysis: its inputs, and its attempts as
 // they were before anything was related.
 func (a *Analysis) Save(w io.Writer) error {
@@ -53,7 +112,9 @@ func (a *Analysis) Save(w io.Writer) error {
 // shards of the same inputs, captures of different times, or of different taps.
 // Intents, sessions and identities are joined over the pieces' edges, since
 // they are found anew. Shards give the bytes that one run over all would have
-// given. An attempt that was still open where a capture of its own ended stays
+// given. An attempt that several pieces saw, of different taps or in packets and in
+// a log, counts once, as packets have it and the earlier piece; only Run sees
+// through NAT. An attempt that was still open where a capture of its own ended stays
 // unknown, as if the others did not exist.
 func Join(cfg Config, pieces []io.Reader) (*Analysis, error) {
 	type opened struct {
@@ -82,6 +143,7 @@ func Join(cfg Config, pieces []io.Reader) (*Analysis, error) {
 	seen := map[captureKey]uint32{}
 	shardsOf := map[uint32][]Shard{}
 	packets := false
+	var heard []storm.Span
 	for _, p := range all {
 		a.evicted += p.Evicted
 		a.unnamed += p.Unnamed
@@ -105,21 +167,17 @@ func Join(cfg Config, pieces []io.Reader) (*Analysis, error) {
 		if p.First == 0 && p.Last == 0 {
 			continue
 		}
-		if packets && p.First-a.last > silence {
-			a.gaps = append(a.gaps, storm.Span{Start: a.last, End: p.First})
-		}
-		for _, g := range p.Gaps {
-			if !slices.Contains(a.gaps, g) {
-				a.gaps = append(a.gaps, g)
-			}
-		}
+		heard = append(heard, p.heard()...)
 		if !packets {
 			a.first = p.First
 		}
 		packets = true
 		a.last = max(a.last, p.Last)
 	}
-	slices.SortFunc(a.gaps, func(x, y storm.Span) int { return cmp.Compare(x.Start, y.Start) })
+	a.seen.Apart = append(a.seen.Apart, apart(a.captures)...)
+	slices.Sort(a.seen.Apart)
+	a.seen.Apart = slices.Compact(a.seen.Apart)
+	a.gaps = silences(heard)
 	for n, list := range shardsOf {
 		if c := list[0].Count; c > 1 && len(list) != c {
 			return nil, fmt.Errorf("%s: %d of %d shards are there", a.captures[n].Path, len(list), c)
@@ -129,17 +187,49 @@ func Join(cfg Config, pieces []io.Reader) (*Analysis, error) {
 	store := attempt.NewStore(attempt.StoreConfig{Memory: cfg.RecordMemory, Temp: cfg.RecordTemp})
 	store.Deaf(a.holes())
 	store.SetBack(a.setBack())
+	// What several pieces saw counts once. Logs come last: packets tell more.
+	slices.SortStableFunc(all, func(a, b *opened) int { return cmp.Compare(a.written(), b.written()) })
+	var known seenBefore
+	log := map[uint32]uint64{}
+	for i := range a.captures {
+		if c := &a.captures[i]; c.Dataset() != "packets" {
+			kind, _, _ := strings.Cut(c.Dataset(), ".")
+			log[uint32(i)] = dissect.Hash64(dissect.Hash64(1, []byte(c.Observer)), []byte(kind)) | 1 // never 0: packets
+		}
+	}
+	logged := map[uint32]int64{}
 	for _, p := range all {
+		var others []storm.Span
+		for _, o := range all {
+			if o != p && !o.shares(&p.piece) && o.Last != 0 {
+				others = append(others, storm.Span{Start: o.First - witnessWithin, End: o.Last + witnessWithin})
+			}
+		}
 		err := store.Load(p.in, names, func(n uint32) (uint32, bool) {
 			if int(n) >= len(p.from) {
 				return 0, false
 			}
 			return p.from[n], true
+		}, func(r *attempt.Record) bool {
+			if !slices.ContainsFunc(others, func(s storm.Span) bool { return r.Start >= s.Start && r.Start <= s.End }) {
+				return true
+			}
+			if known.fresh(r, log[r.File]) {
+				return true
+			}
+			if log[r.File] != 0 {
+				logged[r.File]++
+			} else {
+				a.seen.Again++
+			}
+			return false
 		})
+		known.settle()
 		if err != nil {
 			return nil, fmt.Errorf("piece %d: %w", p.nth+1, err)
 		}
 	}
+	(&witnesses{both: logged}).account(a.captures, 0)
 	var err error
 	a.result, err = store.Finalise(names, cfg.Hints, a.first, a.last)
 	return a, err

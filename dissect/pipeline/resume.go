@@ -68,5 +68,5 @@ func (k *Kept) into(s *State) error {
 	if err := frozen.Read(k.rest, s.values...); err != nil {
 		return err
 	}
-	return s.store.Load(k.rest, s.names, func(file uint32) (uint32, bool) { return file, int(file) < len(s.taken) })
+	return s.store.Load(k.rest, s.names, func(file uint32) (uint32, bool) { return file, int(file) < len(s.taken) }, nil)
 }

@@ -78,6 +78,9 @@ func newRun(cfg *Config, src capture.Source) *run {
 	}
 	r.points = newPoints(src.Files(), cfg.Clocks)
 	r.joiner = taps.NewJoiner(r.points.many)
+	if r.seenBy != nil {
+		r.joiner.Renamed = r.seenBy.rename
+	}
 	r.state = State{src: src, store: r.store, names: r.names, taken: make([]int64, len(src.Files()))}
 	r.state.values = []any{r.names, r.joiner, r.points, &r.dec, &r.span, &r.filtered, &r.packets, &r.state.taken}
 	for i := range shards {

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"fmt"
 	"slices"
+	"strings"
 	"time"
 
 	"squall/capture"
@@ -37,6 +38,12 @@ type Seen struct {
 	// Taps is the same for each of several taps, as if the others did not
 	// exist; nil = there is one tap, and Loss is its own.
 	Taps []TapLoss `json:",omitempty"`
+
+	// Again are attempts that several pieces of a merge saw, and that count once.
+	Again int64 `json:",omitempty"`
+	// Apart are taps that were analysed apart from others, so that clocks and
+	// addresses were not compared.
+	Apart []string `json:",omitempty"`
 
 	joined  bool
 	Tunnels []Network
@@ -177,6 +184,8 @@ func (s *Seen) join(o *Seen, captures []Capture, same bool) {
 		return
 	}
 	s.joined = true
+	s.Again += o.Again
+	s.Apart = append(s.Apart, o.Apart...)
 	s.NAT, s.MoreNAT = append(s.NAT, o.NAT...), s.MoreNAT+o.MoreNAT
 	s.Pairs, s.Tunnels = append(s.Pairs, o.Pairs...), append(s.Tunnels, o.Tunnels...)
 }
@@ -227,6 +236,12 @@ func (a *Analysis) observe(r *storm.Report, zone *time.Location) {
 	}
 	if copies > 0 {
 		note("%d packets were seen at a second point too, and count where they were seen first, under the addresses nearest to the client", copies)
+	}
+	if n := a.seen.Again; n > 0 {
+		note("%d attempts were in several of the analyses that were merged, and count once, as the earlier one has them", n)
+	}
+	if len(a.seen.Apart) > 0 {
+		note("%s were analysed apart: their clocks were not compared, nor were addresses that NAT changed; one analyze of all taps, or shards of that, does both", strings.Join(a.seen.Apart, ", "))
 	}
 	if n := len(a.seen.NAT); n > 0 {
 		note("%d pairs of addresses before and behind NAT or a balancer (squall report nat)", n)

@@ -25,6 +25,7 @@ type witnessed struct {
 type witnesses struct {
 	of      func() string // whose log is read; nil = there is one
 	shard   [][]witnessed // of packets, while they are read
+	renamed []witnessed   // flows by addresses that NAT had given them
 	packets []witnessed
 	logged  map[uint64][]loggedBy
 	both    map[uint32]int64 // records of each log that another had
@@ -38,12 +39,15 @@ type loggedBy struct {
 // saw makes the entry of a record. Who began is left out: a capture that began
 // in the middle may have it the other way round.
 func saw(r *attempt.Record) witnessed {
-	a, b := r.Source, r.Destination
+	return witnessed{connection(r.Proto, r.Source, r.Destination), r.Start, max(r.LastSeen, r.Start)}
+}
+
+func connection(proto uint8, a, b dissect.Endpoint) uint64 {
 	if b.Compare(a) < 0 {
 		a, b = b, a
 	}
-	h := dissect.FoldBytes(uint64(r.Proto)<<32|uint64(a.Port)<<16|uint64(b.Port), a.Addr[:])
-	return witnessed{dissect.FoldBytes(h, b.Addr[:]), r.Start, max(r.LastSeen, r.Start)}
+	h := dissect.FoldBytes(uint64(proto)<<32|uint64(a.Port)<<16|uint64(b.Port), a.Addr[:])
+	return dissect.FoldBytes(h, b.Addr[:])
 }
 
 func (w *witnessed) meets(o *witnessed) bool {
@@ -55,9 +59,14 @@ func (w *witnesses) packet(shard int, r *attempt.Record) {
 	w.shard[shard] = append(w.shard[shard], saw(r))
 }
 
+// rename takes a flow under addresses that NAT gave it.
+func (w *witnesses) rename(proto uint8, a, b dissect.Endpoint, at int64) {
+	w.renamed = append(w.renamed, witnessed{connection(proto, a, b), at, at})
+}
+
 // settle is called when all packets were read.
 func (w *witnesses) settle() {
-	w.packets, w.shard = slices.Concat(w.shard...), nil
+	w.packets, w.shard, w.renamed = slices.Concat(append(w.shard, w.renamed)...), nil, nil
 	slices.SortFunc(w.packets, func(a, b witnessed) int { return cmp.Or(cmp.Compare(a.key, b.key), cmp.Compare(a.first, b.first)) })
 }
 
@@ -93,6 +102,47 @@ func (w *witnesses) account(inputs []Capture, first uint32) {
 		l[dissect.BucketAttempt] -= n
 		l[dissect.BucketCopy] += n
 	}
+}
+
+// seenBefore finds, while pieces are joined, what an earlier one saw.
+type seenBefore struct {
+	list, now []sighting // by key; of the piece in hand
+}
+
+type sighting struct {
+	witnessed
+	number uint64 // of its SYN or transaction; of a log, who wrote it
+	log    bool
+}
+
+// fresh takes a record of the piece in hand; false: an earlier piece has it. log
+// is who wrote it down, 0 = packets. Of packets it is the number of the SYN, or the
+// transaction, that tells; a repeat comes a second later, and is none.
+func (s *seenBefore) fresh(r *attempt.Record, log uint64) bool {
+	x := sighting{saw(r), r.Txn, log != 0}
+	if x.log {
+		x.number = log
+	}
+	n, _ := slices.BinarySearchFunc(s.list, x.key, func(o sighting, key uint64) int { return cmp.Compare(o.key, key) })
+	for ; n < len(s.list) && s.list[n].key == x.key; n++ {
+		o := &s.list[n]
+		switch {
+		case x.log != o.log && x.meets(&o.witnessed), x.log && o.log && x.number != o.number && x.meets(&o.witnessed):
+			return false
+		case !x.log && !o.log && x.number == o.number && max(x.first-o.first, o.first-x.first) < witnessWithin:
+			return false
+		}
+	}
+	s.now = append(s.now, x)
+	return true
+}
+
+// settle is called at the end of each piece.
+func (s *seenBefore) settle() {
+	s.list, s.now = append(s.list, s.now...), s.now[:0]
+	slices.SortFunc(s.list, func(a, b sighting) int {
+		return cmp.Or(cmp.Compare(a.key, b.key), cmp.Compare(a.first, b.first), cmp.Compare(a.number, b.number))
+	})
 }
 
 // BothWords says how many connections of a log others saw, too; empty for

@@ -57,7 +57,11 @@ type target struct {
 	tunnelID uint32
 	isn      uint32
 	last     int64
+	told     int64
 }
+
+// tellEvery is how often Renamed is told of a flow, ns.
+const tellEvery = 500e6
 
 // first is where a packet was seen first.
 type first struct {
@@ -99,6 +103,9 @@ type Joiner struct {
 	old     map[flowID]*target
 	nat     map[natKey]*NAT
 	more    int64
+	// Renamed is told, twice a second for each flow at most, under which other
+	// addresses its packets were seen, and when; nil = nobody is.
+	Renamed func(proto uint8, a, b dissect.Endpoint, at int64) `frozen:"-"`
 }
 
 // NewJoiner makes a joiner; several says that there are several taps or
@@ -162,7 +169,7 @@ func (j *Joiner) Datagram(d *dissect.Datagram) {
 	}
 	id := idOf(d.Source(), d.Destination(), network(d.Tunnel, d.TunnelID), d.Proto)
 	if t := j.find(&id); t != nil {
-		t.rename(&id, d)
+		j.rename(t, &id, d)
 	}
 }
 
@@ -194,7 +201,11 @@ func (j *Joiner) forget(id *flowID) {
 
 // rename gives a packet the addresses of the flow it belongs to. That it was
 // seen elsewhere must not be lost, or its copy looks like a repeat.
-func (t *target) rename(id *flowID, d *dissect.Datagram) {
+func (j *Joiner) rename(t *target, id *flowID, d *dissect.Datagram) {
+	if j.Renamed != nil && (t.a != id.a || t.b != id.b) && d.Time-t.told >= tellEvery {
+		t.told = d.Time
+		j.Renamed(d.Proto, id.a, id.b, d.Time)
+	}
 	d.Point = d.Point*31 + 1 + uint8(d.TunnelID) + uint8(d.Tunnel)
 	to, from := t.b, t.a
 	if d.Source() != id.a {
@@ -213,7 +224,7 @@ func (j *Joiner) alias(d *dissect.Datagram, src, dst dissect.Endpoint, tunnel di
 		t.a, t.b = dst, src
 	}
 	j.add(id, t)
-	t.rename(&id, d)
+	j.rename(t, &id, d)
 }
 
 func (j *Joiner) syn(d *dissect.Datagram) {
@@ -221,7 +232,7 @@ func (j *Joiner) syn(d *dissect.Datagram) {
 		id := idOf(d.Source(), d.Destination(), network(d.Tunnel, d.TunnelID), d.Proto)
 		if t := j.find(&id); t != nil {
 			if t.isn == d.Seq {
-				t.rename(&id, d)
+				j.rename(t, &id, d)
 				return
 			}
 			j.forget(&id) // the ports are used again
@@ -350,7 +361,7 @@ func (j *Joiner) udp(d *dissect.Datagram) {
 		id := idOf(d.Source(), d.Destination(), network(d.Tunnel, d.TunnelID), d.Proto)
 		if t := j.find(&id); t != nil {
 			if d.Time-t.last <= forgetDatagrams {
-				t.rename(&id, d)
+				j.rename(t, &id, d)
 				return
 			}
 			j.forget(&id)
