@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"net"
 	"net/http"
 	"net/netip"
@@ -60,20 +61,26 @@ type manifest struct {
 	Knee    *replay.Knee    `json:"knee,omitempty"`
 }
 
+// replaying is one run, as its flags want it.
+type replaying struct {
+	targets, maps, allow, overrides                                                               []string
+	budget, trigger, control, dir, bind, format, asUser, credentials, pcap, window, contact, ramp string
+	rampStep, keepalive, reattach                                                                 time.Duration
+	testnodes, more                                                                               int
+	kind                                                                                          nodeFlags
+	speed                                                                                         float64
+	caps                                                                                          replay.Caps
+	seed                                                                                          uint64
+	consent                                                                                       uint16
+	send, fixes, untilCollapse, quiet, netem, realtime                                            bool
+
+	steps    replay.RampOptions
+	recorded *replay.Plan   // before the ramp made another of it
+	stands   map[int]string // of --map: who plays a node, by its index
+}
+
 func replayCommand() *cobra.Command {
-	var targets, maps, allow, overrides []string
-	var kind nodeFlags
-	var testnodes, more int
-	var fixes bool
-	var ramp string
-	var rampStep time.Duration
-	var budget, trigger, control, dir, bind, format, asUser, credentials, pcap, window, contact string
-	var speed float64
-	var caps replay.Caps
-	var seed uint64
-	var keepalive, reattach time.Duration
-	var consent uint16
-	var send, untilCollapse, quiet, netem, realtime bool
+	x := &replaying{}
 	cmd := &cobra.Command{
 		Use:   "replay PLAN --target HOST:PORT... [--send]",
 		Short: "ask for it again, of test nodes, with clients that react",
@@ -108,269 +115,312 @@ else's packets; on the wire itself answers are as quick as they are.`,
   squall replay skype.plan --target 127.0.0.1:7001 --ramp 1:30 --send
   squall replay skype.plan --target 127.0.0.1:7001 --speed 10 --max-rate 20000 -o run --send`,
 		Args: cobra.ExactArgs(1),
-		RunE: func(cmd *cobra.Command, args []string) error {
-			plan, err := readPlan(cmd, args[0])
-			if err != nil {
-				return exitError{exitUsage, err}
-			}
-			list, err := parseOverrides(overrides, budget)
-			if err == nil {
-				err = plan.Override(list)
-			}
-			if err != nil {
-				return exitError{exitUsage, err}
-			}
-			script, err := readScript(trigger)
-			if err != nil {
-				return exitError{exitUsage, err}
-			}
-			nets, err := parsePrefixes("--allow", allow)
-			if err != nil {
-				return exitError{exitUsage, err}
-			}
-			switch {
-			case ramp != "" && (speed != 1 || fixes):
-				return exitError{exitUsage, errors.New("--ramp finds rates on this machine's clock, of one run: without --speed and --fixes")}
-			case fixes && testnodes == 0:
-				return exitError{exitUsage, errors.New("--fixes compares runs against nodes of its own: --testnodes N, --capacity and how they fail")}
-			case testnodes > 0 && len(targets) > 0:
-				return exitError{exitUsage, errors.New("--testnodes are the targets: without --target")}
-			case !fixes && !slices.Contains([]string{"text", "markdown", "json"}, format):
-				return exitError{exitUsage, fmt.Errorf("format %q: want text, markdown (of a dry run: a change ticket) or json", format)}
-			case !fixes && send && format == "markdown":
-				return exitError{exitUsage, errors.New("-T markdown is the change ticket of a dry run; of a run: text or json, and report.html of -o")}
-			case testnodes < 0 || testnodes > 1000 || more < 0 || more > 1000:
-				return exitError{exitUsage, errors.New("--testnodes, --more-nodes: want 0 to 1000")}
-			}
-			var steps replay.RampOptions
-			recorded := plan
-			if ramp != "" {
-				if steps, err = replay.RampOf(ramp); err == nil {
-					steps.Step = rampStep
-					plan, err = plan.Ramp(steps)
-				}
-				if err != nil {
-					return exitError{exitUsage, err}
-				}
-			}
-			guard, err := replay.NewGuard(nets, plan.Addresses())
-			if err != nil {
-				return refused(err)
-			}
-			stands, err := parseStands(plan, maps)
-			if err == nil && len(maps) > 0 && testnodes > 0 {
-				err = errors.New("--testnodes play the nodes: without --map")
-			}
-			if err != nil {
-				return exitError{exitUsage, err}
-			}
-			ctx, stop := context.WithCancelCause(cmd.Context())
-			defer stop(nil)
-			if consent != 0 {
-				all := slices.Clone(targets)
-				for _, t := range stands {
-					all = append(all, t)
-				}
-				slices.Sort(all)
-				if err := askConsent(ctx, guard, slices.Compact(all), consent, &caps, stop); err != nil {
-					return refused(err)
-				}
-			}
-			r := &replay.Runner{Plan: plan, Guard: guard, Speed: speed, Caps: caps, Seed: seed, Script: script, Keepalive: keepalive, Reattach: reattach, RoundTrips: netem}
-			if credentials != "" {
-				if r.Logins, err = readCredentials(credentials); err != nil {
-					return exitError{exitUsage, err}
-				}
-			}
-			if testnodes > 0 {
-				if err := kind.parse(); err != nil {
-					return exitError{exitUsage, err}
-				}
-				h := rehearsal{testnodes, kind.cfg, seed}
-				if fixes && !send {
-					io.WriteString(fold(cmd.OutOrStdout()), plan.Summary())
-					h.dryFixes(fold(cmd.OutOrStdout()), plan, speed, more)
-					return nil
-				}
-				if fixes && realtime {
-					return exitError{exitUsage, errors.New("--realtime would take the processor from the test nodes of this process: without --fixes")}
-				}
-				if fixes {
-					if _, err := relinquish(asUser, ""); err != nil {
-						return exitError{exitUsage, err}
-					}
-					return h.fixes(ctx, cmd, *r, more, format)
-				}
-				c, err := h.start(plan, speed, variant{})
-				if err != nil {
-					return exitError{exitFailed, err}
-				}
-				defer c.Stop()
-				for _, a := range c.Addrs() {
-					targets = append(targets, a.String())
-				}
-				r.Do = c.Do
-			}
-			loopback := true
-			for _, t := range targets {
-				at, err := guard.Resolve(ctx, t, net.DefaultResolver.LookupNetIP)
-				if err != nil {
-					return refused(err)
-				}
-				loopback = loopback && at.Addr().IsLoopback()
-				r.Targets = append(r.Targets, at)
-			}
-			if len(stands) > 0 {
-				named := len(r.Targets)
-				for i := range plan.Nodes {
-					t, mapped := stands[i]
-					if !mapped {
-						if named == 0 {
-							return exitError{exitUsage, fmt.Errorf("node %s is covered by no --map, and there is no --target for the rest", plan.Nodes[i].Address)}
-						}
-						r.Plays = append(r.Plays, i%named)
-						continue
-					}
-					at, err := guard.Resolve(ctx, t, net.DefaultResolver.LookupNetIP)
-					if err != nil {
-						return refused(err)
-					}
-					k := slices.Index(r.Targets, at)
-					if k < 0 {
-						k, loopback = len(r.Targets), loopback && at.Addr().IsLoopback()
-						r.Targets = append(r.Targets, at)
-					}
-					r.Plays = append(r.Plays, k)
-				}
-			}
-			r.UntilCollapse = untilCollapse || loopback && !cmd.Flags().Changed("until-collapse")
-			if bind != "" {
-				if r.Bind, err = netip.ParsePrefix(bind); err != nil {
-					return exitError{exitUsage, fmt.Errorf("--bind: %w", err)}
-				}
-			}
-			if len(script) > 0 && r.Do == nil {
-				if r.Do, err = remote(ctx, control); err != nil {
-					return exitError{exitUsage, err}
-				}
-			}
-			if err := r.Check(); err != nil {
-				return refused(err)
-			}
-			if !send {
-				return dryRun(cmd.OutOrStdout(), r, format, allow, window, contact)
-			}
-			if realtime {
-				if r.Realtime, err = replay.NewRealtime(); err != nil {
-					return exitError{exitUsage, err}
-				}
-				defer r.Realtime.Close()
-			}
-			untap := func() error { return nil }
-			if pcap != "" {
-				if untap, err = tapRun(pcap, r.Targets, "replay of plan sha256 "+r.Plan.Hash()); err != nil {
-					return exitError{exitUsage, err}
-				}
-			}
-			if dir, err = relinquish(asUser, dir); err != nil {
-				return exitError{exitUsage, errors.Join(err, untap())}
-			}
-			keepRow, done, err := keepRows(dir)
-			if err != nil {
-				return exitError{exitFailed, err}
-			}
-			var rows []replay.Result
-			r.Emit = func(x *replay.Result) {
-				if keepRow != nil {
-					keepRow(x)
-				}
-				if ramp != "" {
-					rows = append(rows, *x)
-				}
-			}
-			if !quiet && isTerminal(cmd.ErrOrStderr()) {
-				r.Progress = func(p replay.Progress) {
-					fmt.Fprintf(cmd.ErrOrStderr(), "\r\x1b[K%v  due %d, sent %d, in flight %d, sessions %d, accepted %d/s, failures %d/s, lateness p99 %v",
-						p.Elapsed.Round(time.Second), p.Due, p.Sent, p.InFlight, p.Sessions, p.Accepted, p.Failed, p.Lateness)
-				}
-				defer fmt.Fprint(cmd.ErrOrStderr(), "\r\x1b[K")
-			}
-			summary, err := r.Run(ctx)
-			for _, e := range []error{done(), untap()} {
-				if err == nil && e != nil {
-					return exitError{exitFailed, e}
-				}
-			}
-			if summary != nil {
-				var knee *replay.Knee
-				if ramp != "" {
-					knee = replay.NewKnee(recorded, steps, rows)
-				}
-				if dir != "" {
-					if e := keepRun(dir, r, allow, summary, knee); e != nil {
-						return exitError{exitFailed, e}
-					}
-				}
-				if format == "json" {
-					if e := encode(cmd.OutOrStdout(), newManifest(r, allow, summary, knee)); e != nil {
-						return exitError{exitFailed, e}
-					}
-				} else {
-					io.WriteString(fold(cmd.OutOrStdout()), runText(summary))
-					if knee != nil {
-						io.WriteString(fold(cmd.OutOrStdout()), knee.Text())
-					}
-				}
-			}
-			if err != nil {
-				return refused(err)
-			}
-			if cmd.Context().Err() != nil {
-				return exitError{exitSignal, errors.New("interrupted; the results hold what was done until then")}
-			}
-			if cause := context.Cause(ctx); cause != nil {
-				return refused(cause)
-			}
-			return nil
-		},
+		RunE: func(cmd *cobra.Command, args []string) error { return x.run(cmd, args[0]) },
 	}
-	kind.flags(cmd)
+	x.kind.flags(cmd)
 	f := cmd.Flags()
-	f.IntVar(&testnodes, "testnodes", 0, "play the targets, too: so many test nodes of this process, with --capacity and so on")
-	f.BoolVar(&fixes, "fixes", false, "run once as recorded and once with each remedy, one table; with --testnodes")
-	f.IntVar(&more, "more-nodes", 2, "mega-supernodes that --fixes adds")
-	f.StringVar(&ramp, "ramp", "", "FROM:TO wishes a second, up and down again: capacity, tipping point, recovery")
-	f.DurationVar(&rampStep, "ramp-step", 0, "how long each rate lasts, 0 = 10s")
-	f.StringArrayVar(&targets, "target", nil, "HOST:PORT to send to, once for each node")
-	f.StringArrayVar(&maps, "map", nil, "NODE=HOST:PORT: the target that plays a node of the plan; those without one are played by --target in turn")
-	f.BoolVar(&send, "send", false, "really send; without it nothing leaves")
-	f.StringArrayVar(&allow, "allow", nil, "private network that may be sent to, at most /24 (IPv6 /64)")
-	f.Uint16Var(&consent, "consent", 0, "port on which the targets' squall consent listens")
-	f.Float64Var(&speed, "speed", 1, "every time of the plan and its policies, divided by this")
-	f.StringArrayVar(&overrides, "override", nil, "'policy: exponential(1s, x2, cap 60s, full)', or 'policy GROUP: cap 300s'")
-	f.StringVar(&budget, "budget", "", "retries that each first attempt pays for, such as 10%")
-	f.StringVar(&trigger, "trigger", "", "script, or @FILE: 'at 30s: node 2 down; at 60s: node 2 up'")
-	f.StringVar(&control, "control", "", "HOST:PORT of the control of squall testnode, for --trigger")
-	f.Float64Var(&caps.MaxRate, "max-rate", replay.DefaultMaxRate, "attempts per second")
-	f.DurationVar(&caps.MaxDuration, "max-duration", replay.DefaultMaxDuration, "of the run")
-	f.Int64Var(&caps.MaxBytes, "max-bytes", replay.DefaultMaxBytes, "that are sent")
-	f.BoolVar(&untilCollapse, "until-collapse", false, "go on when the targets serve next to nobody (default on loopback)")
-	f.DurationVar(&keepalive, "keepalive", 0, "how often a TCP session shows life, in the time of the recording, 0 = as recorded, else 20s")
-	f.DurationVar(&reattach, "reattach", 0, "within which a lost session is wished for again, 0 = 2s")
-	f.BoolVar(&netem, "netem", false, "clients hear their nodes as late as the recorded round trips had it (plan --round-trips)")
-	f.BoolVar(&realtime, "realtime", false, "the sender runs before all others of this machine, so that it is less late (root, or ulimit -r 1)")
-	f.StringVar(&credentials, "credentials", "", "file of logins for the clients in turn: lines user:password (SIP, TURN), or certificates of Nebula (.crt)")
-	f.StringVar(&bind, "bind", "", "network of the clients' own addresses")
-	f.Uint64Var(&seed, "seed", 1, "of everything that is drawn")
-	f.StringVarP(&dir, "output", "o", "", "directory that keeps every attempt and the manifest, for squall compare")
-	f.StringVar(&pcap, "pcap", "", "file for the packets of the run (pcapng; wants CAP_NET_RAW)")
-	f.StringVarP(&format, "format", "T", "text", "text or json; of a dry run also markdown: a change ticket")
-	f.StringVar(&window, "window", "", "of the change ticket: when it may run")
-	f.StringVar(&contact, "contact", "", "of the change ticket: who stops it")
-	f.StringVarP(&asUser, "relinquish-privileges", "Z", "", userHelp)
-	f.BoolVarP(&quiet, "quiet", "q", false, "no progress")
+	f.IntVar(&x.testnodes, "testnodes", 0, "play the targets, too: so many test nodes of this process, with --capacity and so on")
+	f.BoolVar(&x.fixes, "fixes", false, "run once as recorded and once with each remedy, one table; with --testnodes")
+	f.IntVar(&x.more, "more-nodes", 2, "mega-supernodes that --fixes adds")
+	f.StringVar(&x.ramp, "ramp", "", "FROM:TO wishes a second, up and down again: capacity, tipping point, recovery")
+	f.DurationVar(&x.rampStep, "ramp-step", 0, "how long each rate lasts, 0 = 10s")
+	f.StringArrayVar(&x.targets, "target", nil, "HOST:PORT to send to, once for each node")
+	f.StringArrayVar(&x.maps, "map", nil, "NODE=HOST:PORT: the target that plays a node of the plan; those without one are played by --target in turn")
+	f.BoolVar(&x.send, "send", false, "really send; without it nothing leaves")
+	f.StringArrayVar(&x.allow, "allow", nil, "private network that may be sent to, at most /24 (IPv6 /64)")
+	f.Uint16Var(&x.consent, "consent", 0, "port on which the targets' squall consent listens")
+	f.Float64Var(&x.speed, "speed", 1, "every time of the plan and its policies, divided by this")
+	f.StringArrayVar(&x.overrides, "override", nil, "'policy: exponential(1s, x2, cap 60s, full)', or 'policy GROUP: cap 300s'")
+	f.StringVar(&x.budget, "budget", "", "retries that each first attempt pays for, such as 10%")
+	f.StringVar(&x.trigger, "trigger", "", "script, or @FILE: 'at 30s: node 2 down; at 60s: node 2 up'")
+	f.StringVar(&x.control, "control", "", "HOST:PORT of the control of squall testnode, for --trigger")
+	f.Float64Var(&x.caps.MaxRate, "max-rate", replay.DefaultMaxRate, "attempts per second")
+	f.DurationVar(&x.caps.MaxDuration, "max-duration", replay.DefaultMaxDuration, "of the run")
+	f.Int64Var(&x.caps.MaxBytes, "max-bytes", replay.DefaultMaxBytes, "that are sent")
+	f.BoolVar(&x.untilCollapse, "until-collapse", false, "go on when the targets serve next to nobody (default on loopback)")
+	f.DurationVar(&x.keepalive, "keepalive", 0, "how often a TCP session shows life, in the time of the recording, 0 = as recorded, else 20s")
+	f.DurationVar(&x.reattach, "reattach", 0, "within which a lost session is wished for again, 0 = 2s")
+	f.BoolVar(&x.netem, "netem", false, "clients hear their nodes as late as the recorded round trips had it (plan --round-trips)")
+	f.BoolVar(&x.realtime, "realtime", false, "the sender runs before all others of this machine, so that it is less late (root, or ulimit -r 1)")
+	f.StringVar(&x.credentials, "credentials", "", "file of logins for the clients in turn: lines user:password (SIP, TURN), or certificates of Nebula (.crt)")
+	f.StringVar(&x.bind, "bind", "", "network of the clients' own addresses")
+	f.Uint64Var(&x.seed, "seed", 1, "of everything that is drawn")
+	f.StringVarP(&x.dir, "output", "o", "", "directory that keeps every attempt and the manifest, for squall compare")
+	f.StringVar(&x.pcap, "pcap", "", "file for the packets of the run (pcapng; wants CAP_NET_RAW)")
+	f.StringVarP(&x.format, "format", "T", "text", "text or json; of a dry run also markdown: a change ticket")
+	f.StringVar(&x.window, "window", "", "of the change ticket: when it may run")
+	f.StringVar(&x.contact, "contact", "", "of the change ticket: who stops it")
+	f.StringVarP(&x.asUser, "relinquish-privileges", "Z", "", userHelp)
+	f.BoolVarP(&x.quiet, "quiet", "q", false, "no progress")
 	cmd.AddCommand(packetsCommand())
 	return cmd
+}
+
+func (x *replaying) run(cmd *cobra.Command, path string) error {
+	ctx, stop := context.WithCancelCause(cmd.Context())
+	defer stop(nil)
+	r, err := x.runner(ctx, cmd, path, stop)
+	if err != nil {
+		return err
+	}
+	if x.testnodes > 0 {
+		h := rehearsal{x.testnodes, x.kind.cfg, x.seed}
+		if x.fixes {
+			return x.compareFixes(ctx, cmd, &h, r)
+		}
+		c, err := h.start(r.Plan, x.speed, variant{})
+		if err != nil {
+			return exitError{exitFailed, err}
+		}
+		defer c.Stop()
+		for _, a := range c.Addrs() {
+			x.targets = append(x.targets, a.String())
+		}
+		r.Do = c.Do
+	}
+	if err := x.aim(ctx, r); err != nil {
+		return err
+	}
+	if !cmd.Flags().Changed("until-collapse") {
+		x.untilCollapse = !slices.ContainsFunc(r.Targets, func(t netip.AddrPort) bool { return !t.Addr().IsLoopback() })
+	}
+	r.UntilCollapse = x.untilCollapse
+	if len(r.Script) > 0 && r.Do == nil {
+		if r.Do, err = remote(ctx, x.control); err != nil {
+			return exitError{exitUsage, err}
+		}
+	}
+	if err := r.Check(); err != nil {
+		return refused(err)
+	}
+	if !x.send {
+		return dryRun(cmd.OutOrStdout(), r, x.format, x.allow, x.window, x.contact)
+	}
+	if x.realtime {
+		if r.Realtime, err = replay.NewRealtime(); err != nil {
+			return exitError{exitUsage, err}
+		}
+		defer r.Realtime.Close()
+	}
+	if err := x.really(ctx, cmd, r); err != nil {
+		return err
+	}
+	if cmd.Context().Err() != nil {
+		return exitError{exitSignal, errors.New("interrupted; the results hold what was done until then")}
+	}
+	if cause := context.Cause(ctx); cause != nil {
+		return refused(cause)
+	}
+	return nil
+}
+
+// runner reads the plan and the flags, all but who is sent to.
+func (x *replaying) runner(ctx context.Context, cmd *cobra.Command, path string, stop context.CancelCauseFunc) (*replay.Runner, error) {
+	plan, err := x.plan(cmd, path)
+	if err != nil {
+		return nil, exitError{exitUsage, err}
+	}
+	script, err := readScript(x.trigger)
+	if err != nil {
+		return nil, exitError{exitUsage, err}
+	}
+	nets, err := parsePrefixes("--allow", x.allow)
+	if err != nil {
+		return nil, exitError{exitUsage, err}
+	}
+	guard, err := replay.NewGuard(nets, plan.Addresses())
+	if err != nil {
+		return nil, refused(err)
+	}
+	if x.stands, err = parseStands(plan, x.maps); err != nil {
+		return nil, exitError{exitUsage, err}
+	}
+	r := &replay.Runner{Plan: plan, Guard: guard, Speed: x.speed, Caps: x.caps, Seed: x.seed, Script: script, Keepalive: x.keepalive, Reattach: x.reattach, RoundTrips: x.netem}
+	if x.credentials != "" {
+		if r.Logins, err = readCredentials(x.credentials); err != nil {
+			return nil, exitError{exitUsage, err}
+		}
+	}
+	if x.bind != "" {
+		if r.Bind, err = netip.ParsePrefix(x.bind); err != nil {
+			return nil, exitError{exitUsage, fmt.Errorf("--bind: %w", err)}
+		}
+	}
+	if x.consent != 0 {
+		all := slices.AppendSeq(slices.Clone(x.targets), maps.Values(x.stands))
+		slices.Sort(all)
+		if err := askConsent(ctx, guard, slices.Compact(all), x.consent, &r.Caps, stop); err != nil {
+			return nil, refused(err)
+		}
+	}
+	return r, nil
+}
+
+// plan reads the plan, with what is to be otherwise in it.
+func (x *replaying) plan(cmd *cobra.Command, path string) (*replay.Plan, error) {
+	plan, err := readPlan(cmd, path)
+	if err != nil {
+		return nil, err
+	}
+	list, err := parseOverrides(x.overrides, x.budget)
+	if err == nil {
+		err = plan.Override(list)
+	}
+	if err == nil {
+		err = x.fit()
+	}
+	if x.recorded = plan; err != nil || x.ramp == "" {
+		return plan, err
+	}
+	if x.steps, err = replay.RampOf(x.ramp); err != nil {
+		return nil, err
+	}
+	x.steps.Step = x.rampStep
+	return plan.Ramp(x.steps)
+}
+
+// fit says which flags do not go together.
+func (x *replaying) fit() error {
+	switch {
+	case x.ramp != "" && (x.speed != 1 || x.fixes):
+		return errors.New("--ramp finds rates on this machine's clock, of one run: without --speed and --fixes")
+	case x.fixes && x.testnodes == 0:
+		return errors.New("--fixes compares runs against nodes of its own: --testnodes N, --capacity and how they fail")
+	case x.fixes && x.send && x.realtime:
+		return errors.New("--realtime would take the processor from the test nodes of this process: without --fixes")
+	case x.testnodes > 0 && len(x.targets) > 0:
+		return errors.New("--testnodes are the targets: without --target")
+	case x.testnodes > 0 && len(x.maps) > 0:
+		return errors.New("--testnodes play the nodes: without --map")
+	case !x.fixes && !slices.Contains([]string{"text", "markdown", "json"}, x.format):
+		return fmt.Errorf("format %q: want text, markdown (of a dry run: a change ticket) or json", x.format)
+	case !x.fixes && x.send && x.format == "markdown":
+		return errors.New("-T markdown is the change ticket of a dry run; of a run: text or json, and report.html of -o")
+	case x.testnodes < 0 || x.testnodes > 1000 || x.more < 0 || x.more > 1000:
+		return errors.New("--testnodes, --more-nodes: want 0 to 1000")
+	case x.testnodes > 0:
+		return x.kind.parse()
+	}
+	return nil
+}
+
+func (x *replaying) compareFixes(ctx context.Context, cmd *cobra.Command, h *rehearsal, r *replay.Runner) error {
+	if !x.send {
+		w := fold(cmd.OutOrStdout())
+		io.WriteString(w, r.Plan.Summary())
+		h.dryFixes(w, r.Plan, x.speed, x.more)
+		return nil
+	}
+	if _, err := relinquish(x.asUser, ""); err != nil {
+		return exitError{exitUsage, err}
+	}
+	return h.fixes(ctx, cmd, *r, x.more, x.format)
+}
+
+// aim resolves the targets, and says which of them plays which node.
+func (x *replaying) aim(ctx context.Context, r *replay.Runner) error {
+	for _, t := range x.targets {
+		at, err := r.Guard.Resolve(ctx, t, net.DefaultResolver.LookupNetIP)
+		if err != nil {
+			return refused(err)
+		}
+		r.Targets = append(r.Targets, at)
+	}
+	if len(x.stands) == 0 {
+		return nil
+	}
+	named := len(r.Targets)
+	for i := range r.Plan.Nodes {
+		t, mapped := x.stands[i]
+		if !mapped {
+			if named == 0 {
+				return exitError{exitUsage, fmt.Errorf("node %s is covered by no --map, and there is no --target for the rest", r.Plan.Nodes[i].Address)}
+			}
+			r.Plays = append(r.Plays, i%named)
+			continue
+		}
+		at, err := r.Guard.Resolve(ctx, t, net.DefaultResolver.LookupNetIP)
+		if err != nil {
+			return refused(err)
+		}
+		k := slices.Index(r.Targets, at)
+		if k < 0 {
+			k = len(r.Targets)
+			r.Targets = append(r.Targets, at)
+		}
+		r.Plays = append(r.Plays, k)
+	}
+	return nil
+}
+
+// really sends, and keeps and shows what came of it.
+func (x *replaying) really(ctx context.Context, cmd *cobra.Command, r *replay.Runner) (err error) {
+	untap := func() error { return nil }
+	if x.pcap != "" {
+		if untap, err = tapRun(x.pcap, r.Targets, "replay of plan sha256 "+r.Plan.Hash()); err != nil {
+			return exitError{exitUsage, err}
+		}
+	}
+	if x.dir, err = relinquish(x.asUser, x.dir); err != nil {
+		return exitError{exitUsage, errors.Join(err, untap())}
+	}
+	keepRow, done, err := keepRows(x.dir)
+	if err != nil {
+		return exitError{exitFailed, err}
+	}
+	var rows []replay.Result
+	r.Emit = func(row *replay.Result) {
+		if keepRow != nil {
+			keepRow(row)
+		}
+		if x.ramp != "" {
+			rows = append(rows, *row)
+		}
+	}
+	if !x.quiet && isTerminal(cmd.ErrOrStderr()) {
+		r.Progress = func(p replay.Progress) {
+			fmt.Fprintf(cmd.ErrOrStderr(), "\r\x1b[K%v  due %d, sent %d, in flight %d, sessions %d, accepted %d/s, failures %d/s, lateness p99 %v",
+				p.Elapsed.Round(time.Second), p.Due, p.Sent, p.InFlight, p.Sessions, p.Accepted, p.Failed, p.Lateness)
+		}
+		defer fmt.Fprint(cmd.ErrOrStderr(), "\r\x1b[K")
+	}
+	summary, err := r.Run(ctx)
+	for _, e := range []error{done(), untap()} {
+		if err == nil && e != nil {
+			return exitError{exitFailed, e}
+		}
+	}
+	if summary != nil {
+		var knee *replay.Knee
+		if x.ramp != "" {
+			knee = replay.NewKnee(x.recorded, x.steps, rows)
+		}
+		if e := x.tell(cmd.OutOrStdout(), r, summary, knee); e != nil {
+			return exitError{exitFailed, e}
+		}
+	}
+	if err != nil {
+		return refused(err)
+	}
+	return nil
+}
+
+// tell keeps and prints the summary of a run.
+func (x *replaying) tell(w io.Writer, r *replay.Runner, s *replay.Summary, knee *replay.Knee) error {
+	if x.dir != "" {
+		if err := keepRun(x.dir, r, x.allow, s, knee); err != nil {
+			return err
+		}
+	}
+	if x.format == "json" {
+		return encode(w, newManifest(r, x.allow, s, knee))
+	}
+	w = fold(w)
+	io.WriteString(w, runText(s))
+	if knee != nil {
+		io.WriteString(w, knee.Text())
+	}
+	return nil
 }
 
 func readPlan(cmd *cobra.Command, path string) (*replay.Plan, error) {
