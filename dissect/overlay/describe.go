@@ -280,6 +280,14 @@ var descriptions = map[string]Description{
 		Version:    "User-Agent, or JA4",
 		Confidence: ConfidenceCertain,
 	},
+	"coap": {
+		Recognised: "header and options that are sound to the end, POST to /rd or /bs with a name; others by port 5683",
+		Role:       "supernode (LwM2M server, resource directory), bootstrap (/bs), else unknown",
+		Outcomes:   "accepted, refused (4.xx, 5.xx, RST), throttled (4.29, 5.03, with Max-Age), challenge (4.01 with Echo); an update is a refresh, DELETE a close",
+		Identity:   "endpoint name (ep)",
+		Version:    "that of LwM2M",
+		Confidence: ConfidenceStrong,
+	},
 	"diameter": {
 		Recognised: "version, flags, a known command and a first AVP that opens a message",
 		Role:       "login",

@@ -99,6 +99,7 @@ var tshark = map[string][]string{
 	"ikev2":      {"isakmp"},
 	"mqtt":       {"mqtt"},
 	"radius":     {"radius"},
+	"coap":       {"coap"},
 	"dns":        {"dns"},
 	"http":       {"http"},
 	"tls":        {"tls"},
@@ -139,7 +140,7 @@ var ndpi = map[string][]string{
 	"discv4": {"ETHEREUM"}, "discv5": {"ETHEREUM"}, "rlpx": {"ETHEREUM"},
 	"bitcoin": {"BITCOIN"}, "sip": {"SIP"}, "stun": {"STUN", "SignalVoip", "WhatsAppCall"}, "tinc": {"TINC"}, "wireguard": {"WireGuard"},
 	"skype": {"Skype_Teams"}, "openvpn": {"OpenVPN"}, "tor": {"Tor"}, "tailscale": {"Tailscale"}, "mqtt": {"MQTT"},
-	"ikev2": {"IPSec"}, "radius": {"Radius"}, "diameter": {"Diameter"}, "nats": {"NATS"}, "zerotier": {"ZeroTier"},
+	"ikev2": {"IPSec"}, "radius": {"Radius"}, "coap": {"COAP"}, "diameter": {"Diameter"}, "nats": {"NATS"}, "zerotier": {"ZeroTier"},
 	"n2n": {}, "nebula": {}, "libp2p": {}, "derp": {}, "fasttrack": {}, "ares": {}, "yggdrasil": {}, "syncthing": {"Syncthing"},
 }
 

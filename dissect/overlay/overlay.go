@@ -27,6 +27,7 @@ func All() []dissect.Protocol {
 		ikev2{},
 		openvpn{},
 		radius{},
+		coap{},
 		diameter{},
 		discv4{},
 		libp2p{},
