@@ -195,9 +195,10 @@ func bySYN(c *pipeline.Capture) bool {
 		l[dissect.BucketFragment]+l[dissect.BucketUndecodable] == 0 && c.ClockSteps+c.OutOfOrder == 0
 }
 
-// filter is the display filter whose frames are the attempts of a capture; empty
-// where none can tell them: too many that do not begin with a SYN.
-func (c *count) filter(capture *pipeline.Capture, at *counted) string {
+// filter is the display filter whose frames are the attempts of a capture, or as
+// many of them as it can name, the first: with a number and of what. Empty where
+// nothing tells them.
+func (c *count) filter(capture *pipeline.Capture, at *counted) (n int64, unit, filter string) {
 	if at.syns && len(c.nodes) <= maxCountedNodes {
 		var terms []string
 		for _, n := range c.nodes {
@@ -207,24 +208,30 @@ func (c *count) filter(capture *pipeline.Capture, at *counted) string {
 			}
 			terms = append(terms, fmt.Sprintf("%s.dst == %v && tcp.dstport == %d", ip, n.Addr, n.Port))
 		}
-		return fmt.Sprintf("(%s) && tcp.flags.syn == 1 && tcp.flags.ack == 0 && !tcp.analysis.retransmission && !tcp.analysis.out_of_order && frame.time_epoch >= %s && frame.time_epoch < %s",
+		return at.n, "attempts in the capture", fmt.Sprintf("(%s) && tcp.flags.syn == 1 && tcp.flags.ack == 0 && !tcp.analysis.retransmission && !tcp.analysis.out_of_order && frame.time_epoch >= %s && frame.time_epoch < %s",
 			strings.Join(terms, " || "), epoch(capture.Clock.Shown(c.from)), epoch(capture.Clock.Shown(c.to)))
 	}
-	if at.n > maxCountedFrames || int64(len(at.frames)) < at.n {
-		return ""
+	first := at.frames[:min(len(at.frames), maxCountedFrames)]
+	if len(first) == 0 {
+		return 0, "", ""
 	}
-	slices.Sort(at.frames)
-	if len(slices.Compact(slices.Clone(at.frames))) < len(at.frames) {
-		return ""
+	unit = "attempts in the capture"
+	if int64(len(first)) < at.n {
+		unit = "first attempts in the capture"
+	}
+	first = slices.Clone(first)
+	slices.Sort(first)
+	if m := slices.Compact(first); len(m) < len(first) { // one packet may hold several
+		first, unit = m, "frames with them"
 	}
 	b := []byte("frame.number in {")
-	for i, f := range at.frames {
+	for i, f := range first {
 		if i > 0 {
 			b = append(b, ", "...)
 		}
 		b = strconv.AppendInt(b, f, 10)
 	}
-	return string(append(b, '}'))
+	return int64(len(first)), unit, string(append(b, '}'))
 }
 
 // shorten shortens filters that name many frames, for reading.
@@ -368,8 +375,8 @@ func eventsOf(a *pipeline.Analysis, r *storm.Report) ([]Event, error) {
 		}
 		e.What += fmt.Sprintf("; %d %s", c.all, c.words)
 		if at := c.by[e.File]; at != nil && e.Frame > 0 && int(e.File) < len(files) {
-			if f := c.filter(&files[e.File], at); f != "" {
-				e.Number, e.Unit, e.Filter = at.n, "attempts in the capture", f
+			if n, unit, f := c.filter(&files[e.File], at); f != "" {
+				e.Number, e.Unit, e.Filter = n, unit, f
 			}
 		}
 	}

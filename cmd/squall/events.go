@@ -30,8 +30,9 @@ Wireshark or tshark are the number of the line. Where attempts are counted (in t
 first ten seconds of a finding, until it or a node is well again, after one at another
 node) the number is that of their part in that capture, and the filter knows them by
 their SYNs that are no repeats, or names the first frame of each. Text and Markdown
-shorten filters that name many frames; -T csv and -T json have all. Of more than 4096
-the frame alone is shown, and the attempts are in the words.`,
+shorten filters that name many frames; -T csv and -T json have all. A filter names
+4096 frames at most: of more attempts than these it has the first, the number is theirs,
+and all of them are in the words.`,
 		Example: `  squall events outage.pcap
   squall events outage --events deploys.csv
   squall events outage -T markdown --where 'number > 0'`,

@@ -91,6 +91,18 @@ func TestEventsOverUDP(t *testing.T) {
 	rows := table(t, "events", filepath.Join(dir, "n2n.pcap"))
 	claims(t, rows, 1)
 	recount(t, rows, 5)
+	// More attempts than a filter names: the first of them.
+	many := filepath.Join(dir, "many.pcap")
+	if code, _, errs := squall(nil, "sample", "s1", "--clients", "300", "--nodes", "3", "--protocol", "n2n", "-w", many); code != 0 {
+		t.Fatal(errs)
+	}
+	rows = table(t, "events", many, "--where", `unit == "first attempts in the capture"`)
+	for i := range rows {
+		if rows[i]["time"] = ""; rows[i]["number"] != "4096" { // the frame is that of the end
+			t.Errorf("%.300v", rows[i])
+		}
+	}
+	recount(t, rows, 1)
 	rows = table(t, "events", "east="+filepath.Join(dir, "east.pcapng"), "west="+filepath.Join(dir, "west.pcapng"), "branch="+filepath.Join(dir, "branch.pcapng"))
 	for i := range rows { // tshark shows the time of the tap's own clock
 		rows[i]["time"] = ""
