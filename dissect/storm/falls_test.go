@@ -455,3 +455,73 @@ func TestLimitUnderFlood(t *testing.T) {
 		t.Errorf("limit %d", p.Limit)
 	}
 }
+
+// TestLockedOutBetweenRounds: rounds of a growing back-off drift apart; as long as nobody
+// gets in between, they are one trouble. The waits are those of libp2p.
+func TestLockedOutBetweenRounds(t *testing.T) {
+	f := newFeed(25)
+	f.calm("calm", 1500, 0, 600, nil)
+	for i := range 200 {
+		intent, name := uint64(0), fmt.Sprint("c", i)
+		at := 600 + f.rng.Float64()
+		for k := int32(1); at < 1800; k++ {
+			a := f.add(name, at, func(a *dissect.Attempt) {
+				a.Outcome, a.Evidence, a.Answer, a.End = dissect.OutcomeRefused, dissect.EvidenceRST, dissect.AnswerRST, a.Start
+			})
+			if k == 1 {
+				intent = a.IntentID
+			} else {
+				a.Relation = dissect.RelationRetry
+			}
+			a.IntentID, a.Number = intent, k
+			at += 5 + float64((k-1)*(k-1))
+		}
+		f.add(name, 1810+20*f.rng.Float64(), nil)
+	}
+	r := f.judge(2400, nil)
+	storms := 0
+	for _, v := range r.Findings {
+		if v.Class >= storm.PartialOutage {
+			storms++
+		}
+	}
+	if v := r.Verdict; storms != 1 || v.Class != storm.RetryStorm || v.End < 1600*second {
+		t.Errorf("%d findings: %s", len(r.Findings), r.Summary)
+	}
+	if p := r.Policies[0]; p.Family != "quadratic" || p.Base < 49*second/10 || p.Base > 51*second/10 || p.Step < 98*second/100 || p.Step > 102*second/100 {
+		t.Errorf("%s %d ms + %d ms", p.Family, p.Base/1e6, p.Step/1e6)
+	}
+}
+
+// TestHiddenWait: waits for an answer that nobody sees end, and sessions whose acceptance
+// the tap has missed; the first wait of some chains is another one.
+func TestHiddenWait(t *testing.T) {
+	f := newFeed(26)
+	f.calm("calm", 1500, 0, 300, nil)
+	for i := range 200 {
+		name, intent, at := fmt.Sprint("c", i), uint64(0), 300+3*f.rng.Float64()
+		for k := int32(1); at < 600; k++ {
+			a := f.add(name, at, silent)
+			if k == 1 {
+				intent = a.IntentID
+			} else {
+				a.Relation = dissect.RelationRetry
+			}
+			a.IntentID, a.Number = intent, k
+			at += 6 + min(30, float64(int(1)<<(k-1)))*f.rng.Float64()
+			if k == 1 && i%7 == 0 {
+				at += 20
+			}
+		}
+		if i%2 == 0 {
+			a := f.add(name, 10+f.rng.Float64(), func(a *dissect.Attempt) {
+				a.Outcome, a.Evidence, a.GaveUp = dissect.OutcomeStalled, dissect.EvidenceFIN, a.Start+40*second
+			})
+			f.add(name, 60, func(b *dissect.Attempt) { b.Relation, b.IntentID, b.Number = dissect.RelationRetry, a.IntentID, 2 })
+		}
+	}
+	p := f.judge(600, nil).Policies[0]
+	if p.Family != "exponential" || p.Jitter != "full" || p.Timeout < 5*second || p.Timeout > 7*second || p.Factor < 1.7 || p.Factor > 2.3 || p.Cap < 27*second || p.Cap > 33*second {
+		t.Errorf("%s, jitter %s, %d ms x %.2f to %d s after %d ms", p.Family, p.Jitter, p.Base/1e6, p.Factor, p.Cap/second, p.Timeout/1e6)
+	}
+}

@@ -482,8 +482,9 @@ func (j *judge) troubles() (out []Finding) {
 			continue
 		}
 		// Where clients rest longer than a window, their next round is a run of its
-		// own: what begins before a trouble ends is that trouble.
-		for ; i+1 < len(runs) && (f.End == 0 || j.at[runs[i+1].from].at*j.length <= f.End); i++ {
+		// own: what begins before a trouble ends is that trouble, and so is what begins
+		// while those whom it locked out still are.
+		for ; i+1 < len(runs) && (f.End == 0 || j.at[runs[i+1].from].at*j.length <= f.End || j.stillOut(r, runs[i+1])); i++ {
 			whole := run{r.from, runs[i+1].to}
 			longer, ok := j.trouble(whole, before)
 			if !ok {
@@ -495,6 +496,25 @@ func (j *judge) troubles() (out []Finding) {
 		before = j.at[r.to].at
 	}
 	return out
+}
+
+// longestRest of a client is between two tries of one wish.
+const longestRest = 900 // s
+
+// stillOut reports that hardly anybody was served between two runs and most of those
+// who were locked out at the end of the first are when the next begins.
+func (j *judge) stillOut(r, next run) bool {
+	last, first := &j.at[r.to], &j.at[next.from]
+	if first.at-last.at > j.d.length(longestRest) || last.locked == 0 || first.locked*2 < last.locked {
+		return false
+	}
+	var served int64
+	for i := range j.bins {
+		if b := &j.bins[i]; b.at > last.at && b.at < first.at {
+			served += int64(b.n[fOutcome0+field(dissect.OutcomeAccepted)] + b.n[fReturns])
+		}
+	}
+	return served*10 <= last.locked
 }
 
 // others adds what is no outage of the service: floods, surges, losses on the

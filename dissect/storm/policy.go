@@ -369,7 +369,7 @@ func families(m []float64, n []int64, used []hist, waiting bool) fit {
 	// A median of few, wide gaps is known the less; 4e-5 is what the buckets blur.
 	blur := make([]float64, len(m))
 	for k, h := range used {
-		e := 0.6 * (h.quantile(0.9) - h.quantile(0.1)) / m[k]
+		e := 0.96 * (h.quantile(0.75) - h.quantile(0.25)) / m[k]
 		blur[k] = e*e/float64(n[k]) + 4e-5
 	}
 	best := fit{score: math.Inf(1)}
@@ -427,7 +427,8 @@ func families(m []float64, n []int64, used []hist, waiting bool) fit {
 		for _, shape := range []struct {
 			name string
 			x    func(k float64) float64
-		}{{"linear", func(k float64) float64 { return k }}, {"quadratic", func(k float64) float64 { return k * k }}} {
+		}{{"linear", func(k float64) float64 { return k }}, {"quadratic", func(k float64) float64 { return k * k }},
+			{"quadratic", func(k float64) float64 { return (k - 1) * (k - 1) }}} { // libp2p counts from its second wait on
 			if knee < 3 || knee < 4 && shape.name == "quadratic" { // three points lie on many a curve
 				continue
 			}
@@ -533,10 +534,10 @@ func hiddenWait(steps []hist) float64 {
 		if h.total() < 40 {
 			break
 		}
-		spreads = append(spreads, h.quantile(0.9)-h.quantile(0.1))
+		spreads = append(spreads, h.quantile(0.75)-h.quantile(0.25)) // few are of other waits
 		mids = append(mids, h.quantile(0.5))
 	}
-	if len(mids) < 4 || slices.Max(spreads) < 2.5*slices.Min(spreads) || slices.Min(spreads) < 0.03*slices.Min(mids) {
+	if len(mids) < 4 || slices.Max(spreads) < 2.5*slices.Min(spreads) || slices.Min(spreads) < 0.02*slices.Min(mids) {
 		return 0
 	}
 	var sw, sx, sy, sxx, sxy float64
@@ -639,6 +640,11 @@ func (g *group) policy(th *Thresholds) Policy {
 	p.Limit = g.limit()
 	if n := g.patience.total(); n >= 10 {
 		p.Timeout = int64(g.patience.quantile(0.5))
+		// Nobody who waits so long tries again sooner: it is the end of sessions whose
+		// acceptance the tap has missed.
+		if whole := g.gapsUnknown(); whole.total() >= 4*n && whole.quantile(0.1) < 0.9*float64(p.Timeout) {
+			p.Timeout = 0
+		}
 	}
 	if float64(p.Gaps) < th.GapsFamily {
 		g.constant(&p, th)
@@ -878,6 +884,14 @@ func (g *group) transmissions() (n float64, span int64) {
 func (g *group) gaps() (all hist) {
 	all.merge(g.early)
 	all.merge(g.later)
+	return all
+}
+
+// gapsUnknown are those, start to start, after failures whose time is not known.
+func (g *group) gapsUnknown() (all hist) {
+	for _, h := range g.whole {
+		all.merge(h)
+	}
 	return all
 }
 
