@@ -25,12 +25,17 @@ import (
 	"squall/dissect/storm"
 )
 
+// watching is one watch, as its flags want it.
+type watching struct {
+	l                                            live
+	in                                           source
+	horizon, before, after                       time.Duration
+	format, metrics, hook, trigger, file, exitOn string
+	room                                         int // MiB
+}
+
 func watchCommand() *cobra.Command {
-	var l live
-	var in source
-	var horizon, before, after time.Duration
-	var format, metrics, hook, trigger, file, exitOn string
-	var room int
+	x := &watching{}
 	cmd := &cobra.Command{
 		Use:   "watch -i INTERFACE | - | NAME=PIPE...",
 		Short: "the analysis runs along: a screen, lines or JSON while it happens",
@@ -63,161 +68,187 @@ process can no longer open a file, start a program or connect to anything.`,
   squall watch -i eth0 --trigger retry_storm -w storm.pcapng
   mkfifo a b; squall watch fra=a ams=b -T jsonl
   squall watch -i any --metrics 127.0.0.1:9753 --on-finding '/usr/local/bin/page overlay'`,
-		RunE: func(cmd *cobra.Command, args []string) error {
-			if len(l.interfaces) > 0 && len(args) > 0 || len(l.interfaces)+len(args) == 0 {
-				return exitError{exitUsage, errors.New("want -i INTERFACE, - for standard input, or named pipes: NAME=PIPE")}
-			}
-			in.filter = l.filter
-			if len(l.interfaces) > 0 {
-				in.filter = "" // the kernel filters
-			}
-			base, err := in.config()
-			if err != nil {
-				return err
-			}
-			v := &viewer{out: cmd.OutOrStdout(), words: cmd.ErrOrStderr(), quiet: in.quiet, exit: storm.NumClasses}
-			switch format {
-			case "text":
-				v.screen = isTerminal(v.out) && os.Getenv("TERM") != "dumb"
-				v.colour = v.screen && os.Getenv("NO_COLOR") == ""
-			case "jsonl":
-				v.lines = json.NewEncoder(v.out)
-			default:
-				return exitError{exitUsage, fmt.Errorf("-T %q: want text or jsonl", format)}
-			}
-			if exitOn != "" {
-				if v.exit, err = classOf("--exit-on", exitOn); err != nil {
-					return err
-				}
-			}
-			if horizon < time.Minute || horizon > 24*time.Hour || before < 0 || after < 0 || room < 2 {
-				return exitError{exitUsage, errors.New("--horizon: want 1m to 24h; --before and --after not below 0; --trigger-buffer at least 2")}
-			}
-			cfg := pipeline.WatchConfig{Config: base, Horizon: int64(horizon), Look: v.look, Storm: in.judging}
-			who, err := becomeWho(l.user)
-			if err != nil {
-				return err
-			}
-			// Everything is opened here; from confine on nothing can be.
-			opened := time.Now()
-			var src capture.Source
-			var names []capture.WriterInterface
-			switch {
-			case len(l.interfaces) > 0:
-				nic, err := l.open(v.say)
-				if err != nil {
-					return err
-				}
-				src, names, cfg.Behind = nic, l.describe(nic.Taps()), true
-				cfg.Elapsed = func() int64 { return int64(time.Since(opened)) }
-				stop := context.AfterFunc(cmd.Context(), nic.Stop)
-				defer stop()
-			default:
-				var whole bool
-				clocks, err := tapClocks(in.clocks, args)
-				if err != nil {
-					return err
-				}
-				if src, names, whole, err = openTaps(cmd, args, clocks); err != nil {
-					return exitError{exitUsage, err}
-				}
-				for _, n := range names {
-					cfg.Taps = append(cfg.Taps, n.Name)
-				}
-				if !whole {
-					cfg.Elapsed = func() int64 { return int64(time.Since(opened)) }
-				}
-			}
-			defer src.Close()
-			if trigger != "" || file != "" {
-				class, err := classOf("--trigger", trigger)
-				if err == nil && file == "" {
-					err = exitError{exitUsage, errors.New("--trigger needs -w FILE for the packets")}
-				}
-				if err != nil {
-					return err
-				}
-				opt := capture.RingOptions{Writer: capture.WriterOptions{Application: "squall " + version(), Interfaces: names,
-					Comment: fmt.Sprintf("squall watch --trigger %s: packets from %v before the onset of a finding to %v after its end", class, before, after)}}
-				if who.drop && !who.root {
-					opt.Owner = &[2]int{who.uid, who.gid}
-				}
-				w, err := capture.NewRing(file, opt)
-				if err != nil {
-					return exitError{exitFailed, err}
-				}
-				v.trigger = newTrap(class, before, after, horizon, room<<20, w, v.say)
-				cfg.Packet = v.trigger.packet
-			}
-			var server net.Listener
-			if metrics != "" {
-				if server, err = listenLoopback(metrics); err != nil {
-					return err
-				}
-				defer server.Close()
-			}
-			if err := who.giveUpRoot(); err != nil {
-				return exitError{exitFailed, err}
-			}
-			if hook != "" {
-				if v.hook, err = startHook(strings.Fields(hook)); err != nil {
-					return exitError{exitUsage, err}
-				}
-				defer v.hook.close(v.say)
-			}
-			note, err := who.confine("")
-			if err != nil {
-				return err
-			}
-			if note != "" {
-				v.say("%s", note)
-			}
-			if server != nil {
-				go (&http.Server{Handler: v, ReadHeaderTimeout: 5 * time.Second}).Serve(server)
-			}
-			err = pipeline.Watch(cmd.Context(), cfg, src)
-			if v.trigger != nil {
-				if e := v.trigger.w.Close(); err == nil {
-					err = e
-				}
-			}
-			if live, ok := src.(*capture.Live); ok && !in.quiet {
-				printStatistics(v.words, live, l.stamps == "adapter")
-			}
-			switch {
-			case errors.Is(err, errExitOn):
-				return exitError{exitThreshold, fmt.Errorf("%s: --exit-on %s was met", v.met, exitOn)}
-			case err != nil && cmd.Context().Err() != nil:
-				return nil // it was told to stop
-			case err != nil:
-				return exitError{exitFailed, err}
-			}
-			for _, f := range src.Files() {
-				if d := f.Damage; d != nil && !d.Tail {
-					return exitError{exitDamaged, fmt.Errorf("%s: offset %d, frame %d: %s", f.Path, d.Offset, d.Frame, d.Reason)}
-				}
-			}
-			return nil
-		},
+		RunE: x.run,
 	}
-	l.flags(cmd)
+	x.l.flags(cmd)
 	f := cmd.Flags()
-	f.StringVar(&in.hints, "hints", "", "YAML file that names nodes, fixes roles, groups services, adds protocols")
-	f.StringArrayVar(&in.clocks, "clock", nil, "NAME=OFFSET: how far the clock of the tap NAME is ahead, as east=+137ms; its times are set right by that")
-	in.thresholdFlag(cmd)
-	f.BoolVar(&in.keepDuplicates, "keep-duplicates", false, "count frames that a tap saw twice as packets of their own")
-	f.BoolVarP(&in.quiet, "quiet", "q", false, "no remarks on standard error")
-	f.StringVarP(&format, "format", "T", "text", "text, or jsonl for an object a line")
-	f.DurationVar(&horizon, "horizon", 15*time.Minute, "how much of the past is judged")
-	f.StringVar(&metrics, "metrics", "", "loopback ADDRESS:PORT that serves Prometheus at /metrics")
-	f.StringVar(&hook, "on-finding", "", "command to run when a finding appears, changes or ends")
-	f.StringVar(&exitOn, "exit-on", "", "exit 99 when a finding of this class or a graver one is confirmed")
-	f.StringVar(&trigger, "trigger", "", "keep the packets of findings of this class or a graver one in the file of -w")
-	f.StringVarP(&file, "write", "w", "", "file for the packets of --trigger")
-	f.DurationVar(&before, "before", time.Minute, "with --trigger: from this long before the onset")
-	f.DurationVar(&after, "after", time.Minute, "with --trigger: until this long after the end")
-	f.IntVar(&room, "trigger-buffer", 256, "MiB of packets that are held for --trigger")
+	f.StringVar(&x.in.hints, "hints", "", "YAML file that names nodes, fixes roles, groups services, adds protocols")
+	f.StringArrayVar(&x.in.clocks, "clock", nil, "NAME=OFFSET: how far the clock of the tap NAME is ahead, as east=+137ms; its times are set right by that")
+	x.in.thresholdFlag(cmd)
+	f.BoolVar(&x.in.keepDuplicates, "keep-duplicates", false, "count frames that a tap saw twice as packets of their own")
+	f.BoolVarP(&x.in.quiet, "quiet", "q", false, "no remarks on standard error")
+	f.StringVarP(&x.format, "format", "T", "text", "text, or jsonl for an object a line")
+	f.DurationVar(&x.horizon, "horizon", 15*time.Minute, "how much of the past is judged")
+	f.StringVar(&x.metrics, "metrics", "", "loopback ADDRESS:PORT that serves Prometheus at /metrics")
+	f.StringVar(&x.hook, "on-finding", "", "command to run when a finding appears, changes or ends")
+	f.StringVar(&x.exitOn, "exit-on", "", "exit 99 when a finding of this class or a graver one is confirmed")
+	f.StringVar(&x.trigger, "trigger", "", "keep the packets of findings of this class or a graver one in the file of -w")
+	f.StringVarP(&x.file, "write", "w", "", "file for the packets of --trigger")
+	f.DurationVar(&x.before, "before", time.Minute, "with --trigger: from this long before the onset")
+	f.DurationVar(&x.after, "after", time.Minute, "with --trigger: until this long after the end")
+	f.IntVar(&x.room, "trigger-buffer", 256, "MiB of packets that are held for --trigger")
 	return cmd
+}
+
+func (x *watching) run(cmd *cobra.Command, args []string) error {
+	v, err := x.viewer(cmd, args)
+	if err != nil {
+		return err
+	}
+	if x.in.filter = x.l.filter; len(x.l.interfaces) > 0 {
+		x.in.filter = "" // the kernel filters
+	}
+	base, err := x.in.config()
+	if err != nil {
+		return err
+	}
+	cfg := pipeline.WatchConfig{Config: base, Horizon: int64(x.horizon), Look: v.look, Storm: x.in.judging}
+	who, err := becomeWho(x.l.user)
+	if err != nil {
+		return err
+	}
+	// Everything is opened here; from confine on nothing can be.
+	src, names, err := x.open(cmd, args, &cfg, v)
+	if err != nil {
+		return err
+	}
+	defer src.Close()
+	if live, ok := src.(*capture.Live); ok {
+		stop := context.AfterFunc(cmd.Context(), live.Stop)
+		defer stop()
+	}
+	if x.trigger != "" || x.file != "" {
+		if v.trigger, err = x.trap(names, &who, v.say); err != nil {
+			return err
+		}
+		cfg.Packet = v.trigger.packet
+	}
+	var server net.Listener
+	if x.metrics != "" {
+		if server, err = listenLoopback(x.metrics); err != nil {
+			return err
+		}
+		defer server.Close()
+	}
+	if err := who.giveUpRoot(); err != nil {
+		return exitError{exitFailed, err}
+	}
+	if x.hook != "" {
+		if v.hook, err = startHook(strings.Fields(x.hook)); err != nil {
+			return exitError{exitUsage, err}
+		}
+		defer v.hook.close(v.say)
+	}
+	note, err := who.confine("")
+	if err != nil {
+		return err
+	}
+	if note != "" {
+		v.say("%s", note)
+	}
+	if server != nil {
+		go (&http.Server{Handler: v, ReadHeaderTimeout: 5 * time.Second}).Serve(server)
+	}
+	err = pipeline.Watch(cmd.Context(), cfg, src)
+	if v.trigger != nil {
+		if e := v.trigger.w.Close(); err == nil {
+			err = e
+		}
+	}
+	if live, ok := src.(*capture.Live); ok && !x.in.quiet {
+		printStatistics(v.words, live, x.l.stamps == "adapter")
+	}
+	switch {
+	case errors.Is(err, errExitOn):
+		return exitError{exitThreshold, fmt.Errorf("%s: --exit-on %s was met", v.met, x.exitOn)}
+	case err != nil && cmd.Context().Err() != nil:
+		return nil // it was told to stop
+	case err != nil:
+		return exitError{exitFailed, err}
+	}
+	for _, f := range src.Files() {
+		if d := f.Damage; d != nil && !d.Tail {
+			return exitError{exitDamaged, fmt.Errorf("%s: offset %d, frame %d: %s", f.Path, d.Offset, d.Frame, d.Reason)}
+		}
+	}
+	return nil
+}
+
+// viewer reads the flags that say how it is shown, and checks the rest.
+func (x *watching) viewer(cmd *cobra.Command, args []string) (*viewer, error) {
+	if len(x.l.interfaces) > 0 && len(args) > 0 || len(x.l.interfaces)+len(args) == 0 {
+		return nil, exitError{exitUsage, errors.New("want -i INTERFACE, - for standard input, or named pipes: NAME=PIPE")}
+	}
+	v := &viewer{out: cmd.OutOrStdout(), words: cmd.ErrOrStderr(), quiet: x.in.quiet, exit: storm.NumClasses}
+	switch x.format {
+	case "text":
+		v.screen = isTerminal(v.out) && os.Getenv("TERM") != "dumb"
+		v.colour = v.screen && os.Getenv("NO_COLOR") == ""
+	case "jsonl":
+		v.lines = json.NewEncoder(v.out)
+	default:
+		return nil, exitError{exitUsage, fmt.Errorf("-T %q: want text or jsonl", x.format)}
+	}
+	if x.exitOn != "" {
+		var err error
+		if v.exit, err = classOf("--exit-on", x.exitOn); err != nil {
+			return nil, err
+		}
+	}
+	if x.horizon < time.Minute || x.horizon > 24*time.Hour || x.before < 0 || x.after < 0 || x.room < 2 {
+		return nil, exitError{exitUsage, errors.New("--horizon: want 1m to 24h; --before and --after not below 0; --trigger-buffer at least 2")}
+	}
+	return v, nil
+}
+
+// open opens what is watched, and tells cfg what it has to know of it.
+func (x *watching) open(cmd *cobra.Command, args []string, cfg *pipeline.WatchConfig, v *viewer) (capture.Source, []capture.WriterInterface, error) {
+	opened := time.Now()
+	elapsed := func() int64 { return int64(time.Since(opened)) }
+	if len(x.l.interfaces) > 0 {
+		nic, err := x.l.open(v.say)
+		if err != nil {
+			return nil, nil, err
+		}
+		cfg.Behind, cfg.Elapsed = true, elapsed
+		return nic, x.l.describe(nic.Taps()), nil
+	}
+	clocks, err := tapClocks(x.in.clocks, args)
+	if err != nil {
+		return nil, nil, err
+	}
+	src, names, whole, err := openTaps(cmd, args, clocks)
+	if err != nil {
+		return nil, nil, exitError{exitUsage, err}
+	}
+	for _, n := range names {
+		cfg.Taps = append(cfg.Taps, n.Name)
+	}
+	if !whole {
+		cfg.Elapsed = elapsed
+	}
+	return src, names, nil
+}
+
+// trap keeps the packets of --trigger.
+func (x *watching) trap(names []capture.WriterInterface, who *becoming, say func(string, ...any)) (*trap, error) {
+	class, err := classOf("--trigger", x.trigger)
+	if err != nil {
+		return nil, err
+	}
+	if x.file == "" {
+		return nil, exitError{exitUsage, errors.New("--trigger needs -w FILE for the packets")}
+	}
+	opt := capture.RingOptions{Writer: capture.WriterOptions{Application: "squall " + version(), Interfaces: names,
+		Comment: fmt.Sprintf("squall watch --trigger %s: packets from %v before the onset of a finding to %v after its end", class, x.before, x.after)}}
+	if who.drop && !who.root {
+		opt.Owner = &[2]int{who.uid, who.gid}
+	}
+	w, err := capture.NewRing(x.file, opt)
+	if err != nil {
+		return nil, exitError{exitFailed, err}
+	}
+	return newTrap(class, x.before, x.after, x.horizon, x.room<<20, w, say), nil
 }
 
 func classOf(flag, text string) (storm.Class, error) {
