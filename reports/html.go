@@ -90,6 +90,7 @@ type page struct {
 	Flow       *flow
 	Policies   []policyCard
 	PolicyText string
+	OddsText   string
 	Odds       []oddsChart
 	Data       *chartData
 	Still      *still

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"html"
 	"html/template"
+	"maps"
 	"math"
 	"slices"
 	"strings"
@@ -23,8 +24,8 @@ type flow struct {
 }
 
 type flowEnd struct {
-	Name, Count string
-	Height      int
+	Name, Whole, Count string
+	Height             int
 }
 
 const (
@@ -33,6 +34,41 @@ const (
 	flowLeast  = 18  // of a node, for its name
 	flowGap    = 6
 )
+
+// longName is from how many letters on a node goes by the end of its address.
+const longName = 24
+
+// shortNames calls nodes with long addresses by as many of their last groups as tell
+// them apart, with the port; others go by their whole name. The names share room with
+// what is drawn, and beginnings are what such addresses have in common.
+func shortNames(nodes []dissect.Endpoint) map[dissect.Endpoint]string {
+	names, long := map[dissect.Endpoint]string{}, []dissect.Endpoint(nil)
+	for _, n := range nodes {
+		if names[n] = n.String(); len(names[n]) > longName && !n.Addr.Is4() {
+			long = append(long, n)
+		}
+	}
+	for groups := 2; groups < 8 && len(long) > 0; groups++ {
+		short, taken := map[dissect.Endpoint]string{}, map[string]dissect.Endpoint{}
+		for _, n := range long {
+			name := "…"
+			for g := 16 - 2*groups; g < 16; g += 2 {
+				name += fmt.Sprintf("%x:", uint16(n.Addr[g])<<8|uint16(n.Addr[g+1]))
+			}
+			name += fmt.Sprint(n.Port)
+			if other, ok := taken[name]; ok && other != n {
+				short = nil
+				break
+			}
+			short[n], taken[name] = name, n
+		}
+		if short != nil {
+			maps.Copy(names, short)
+			break
+		}
+	}
+	return names
+}
 
 func newFlow(report *storm.Report, limit int, z zone) *flow {
 	var moves []*storm.Migration
@@ -98,11 +134,16 @@ func newFlow(report *storm.Report, limit int, z zone) *flow {
 	}
 	slices.SortStableFunc(to, func(a, b *end) int { return cmp.Compare(a.weight/float64(a.n), b.weight/float64(b.n)) })
 	scale := float64(min(flowHeight, flowBand*len(moves))) / float64(sum)
+	var nodes []dissect.Endpoint
+	for _, e := range append(slices.Clone(from), to...) {
+		nodes = append(nodes, e.at)
+	}
+	names := shortNames(nodes)
 	lay := func(list []*end) (rows []flowEnd, height int) {
 		for _, e := range list {
 			e.y, e.h = height, max(flowLeast, int(float64(e.n)*scale+0.5))
 			e.used = float64(e.y) + (float64(e.h)-float64(e.n)*scale)/2
-			rows = append(rows, flowEnd{e.at.String(), thousands(e.n), e.h})
+			rows = append(rows, flowEnd{names[e.at], e.at.String(), thousands(e.n), e.h})
 			height += e.h + flowGap
 		}
 		return rows, height - flowGap
@@ -162,7 +203,10 @@ func (p *page) policies(report *storm.Report) {
 	}
 	slices.SortStableFunc(drawn, func(a, b *storm.Policy) int { return cmp.Or(here(b)-here(a), named(b)-named(a)) })
 	drawn = drawn[:min(len(drawn), p.budget.cards)]
-	if len(drawn) < len(report.Policies) {
+	switch {
+	case len(drawn) == 0 && len(report.Policies) > 0:
+		p.PolicyText = "No group of clients waited often enough before a retry for a picture; the table policies has what there is."
+	case len(drawn) < len(report.Policies):
 		p.PolicyText = fmt.Sprintf("Drawn are %d of %s groups of clients: those of the verdict's service, then those whose family is known; the table policies has all.", len(drawn), thousands(int64(len(report.Policies))))
 	}
 	for _, q := range drawn {
@@ -397,6 +441,9 @@ func (s oddsScale) svg() template.HTML {
 
 func (p *page) odds(report *storm.Report) {
 	var scale oddsScale
+	if !slices.ContainsFunc(report.Versions, func(v storm.Version) bool { return v.EarlyOdds != 0 || v.LateOdds != 0 }) && len(report.Versions) > 0 {
+		p.OddsText = fmt.Sprintf("Versions seen: %d. No odds can be told: that takes a finding, and a version that enough clients run (--threshold version_members). The table versions has what each did.", len(report.Versions))
+	}
 	for i := range report.Versions {
 		v := &report.Versions[i]
 		if v.EarlyOdds == 0 && v.LateOdds == 0 {

@@ -372,8 +372,8 @@ type laneGroup struct {
 }
 
 type lane struct {
-	Name, About string
-	Plot        template.HTML
+	Name, Whole, About string
+	Plot               template.HTML
 }
 
 const laneHeight = 12
@@ -416,6 +416,11 @@ func (p *page) lanes(report *storm.Report) {
 		p.LaneText += fmt.Sprintf(" Shown are the %d that fell first or were tried most; the tables nodes and node_periods have all.", n)
 		nodes = nodes[:n]
 	}
+	var at []dissect.Endpoint
+	for _, n := range nodes {
+		at = append(at, n.At)
+	}
+	names := shortNames(at)
 	last := int32(-2)
 	for _, n := range nodes {
 		g, _ := place(n)
@@ -432,7 +437,7 @@ func (p *page) lanes(report *storm.Report) {
 			}
 			p.Lanes = append(p.Lanes, laneGroup{Title: title})
 		}
-		l := lane{Name: n.At.String()}
+		l := lane{Name: names[n.At], Whole: n.At.String()}
 		for i := range n.Periods {
 			if q := &n.Periods[i]; i == 0 || q.Kind == storm.Down && n.Periods[0].Kind != storm.Down {
 				l.About = strings.TrimPrefix(words(q.Kind.String()), "self ") + " " + p.zone.clock(q.Start)
