@@ -225,17 +225,18 @@ func (c *candidate) role(i int, list []*candidate) (dissect.Role, uint8) {
 			}
 			// Its clients had been at o, which then failed and was not heard of again.
 			survived = survived || o.facts.lastYes != 0 && o.facts.lastNo > o.facts.lastYes && o.facts.lastYes < c.facts.lastYes && c.facts.lastYes > o.facts.lastNo
-			entry = entry || o.facts.held >= leastDependents && 2*c.facts.clients.shared(&o.facts.clients) >= min(c.n, sketchSize)
+			// Its clients go on to o, and hold their sessions there; peers that they found through o come after it.
+			entry = entry || o.facts.held >= leastDependents && c.facts.firstYes <= o.facts.firstYes && 2*c.facts.clients.shared(&o.facts.clients) >= min(c.n, sketchSize)
 		}
 	}
 	proof := signs(true, c.n >= manyDependents, asks == 0, held, survived)
-	switch {
-	case c.facts.held == 0 && !survived && entry:
-		return dissect.RoleBootstrap, signs(true, c.n >= manyDependents, asks == 0, false, false)
-	case proof > 100/5:
-		return dissect.RoleSupernode, proof
+	if proof <= 100/5 {
+		return dissect.RoleUnknown, 0
 	}
-	return dissect.RoleUnknown, 0
+	if c.facts.held == 0 && !survived && entry {
+		return dissect.RoleBootstrap, proof
+	}
+	return dissect.RoleSupernode, proof
 }
 
 // signs is the percentage that holds.

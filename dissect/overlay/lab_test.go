@@ -2,6 +2,7 @@ package overlay
 
 import (
 	"cmp"
+	"maps"
 	"slices"
 	"testing"
 	"time"
@@ -86,6 +87,34 @@ func median(list []int64) time.Duration {
 	}
 	slices.Sort(list)
 	return time.Duration(list[len(list)/2])
+}
+
+// TestLabAsUnknown: were the overlays of the captures from the lab unknown, their
+// supernodes would be found by who depends on them, and nobody else taken for one.
+func TestLabAsUnknown(t *testing.T) {
+	for name, want := range map[string][]string{
+		"lab/n2n3-supernode-loss-a.pcap":       {"10.77.0.1:7654", "10.77.0.2:7654", "10.77.0.3:7654"},
+		"lab/nebula-lighthouses-killed-a.pcap": {"10.81.0.1:4242", "10.81.0.2:4242"},
+		"lab/sip-registrar-killed-a.pcap":      {"10.82.0.1:5060"},
+		"overlay/skype-2006-irc.cap":           nil, // of one client each
+		"overlay/skype-2015-b.pcap":            nil,
+		"overlay/bittorrent-dht__input.pcap":   nil,
+		"overlay/pps.pcap":                     nil,
+	} {
+		src, _ := real(t, name)
+		found := map[string]float64{}
+		for _, r := range analyse(t, src, []dissect.Protocol{}) {
+			if r.RoleSource == dissect.RoleSourceBehaviour && r.Role != dissect.RolePeer {
+				found[r.Destination.String()] = r.RoleProof
+				if r.Role != dissect.RoleSupernode || r.RoleProof < 0.6 {
+					t.Errorf("%s: %v is %v, confidence %v", name, r.Destination, r.Role, r.RoleProof)
+				}
+			}
+		}
+		if got := slices.Sorted(maps.Keys(found)); !slices.Equal(got, want) {
+			t.Errorf("%s: supernodes %v, want %v", name, got, want)
+		}
+	}
 }
 
 // TestLabN2N: two of three supernodes are killed in turn. The edges of each
