@@ -415,3 +415,16 @@ func BenchmarkRead(b *testing.B) {
 	}
 	b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N)/float64(len(packets)), "ns/packet")
 }
+
+// TestAIX: version 2.2 with link types of SNMP has nanoseconds.
+func TestAIX(t *testing.T) {
+	b := binary.BigEndian.AppendUint32(nil, 0xa1b2c3d4)
+	b = append(b, 0, 2, 0, 2, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff, 0, 0, 0, 6)
+	for _, v := range []uint32{1, 999_999_000, 4, 60} {
+		b = binary.BigEndian.AppendUint32(b, v)
+	}
+	all, _, err := readAll(t, []string{"-"}, bytes.NewReader(append(b, 1, 2, 3, 4)))
+	if err != nil || len(all) != 1 || all[0].Time != 1_999_999_000 || all[0].Link != capture.LinkEthernet || all[0].OrigLen != 60 {
+		t.Errorf("%v: %+v", err, all)
+	}
+}

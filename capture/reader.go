@@ -343,6 +343,10 @@ const (
 	magicSection  = 0x0a0d0d0a // pcapng
 )
 
+// aix are the link types of version 2.2 as tcpdump of AIX writes them: numbers of
+// SNMP (ifType). Its times are nanoseconds under the magic of microseconds.
+var aix = map[LinkType]LinkType{6: LinkEthernet, 9: 6, 15: 10, 24: LinkNull}
+
 // newPcap reads the 24-byte file header.
 func newPcap(b []byte, s *FileStats) (*pcapFile, int, error) {
 	if len(b) < 24 {
@@ -373,6 +377,9 @@ func newPcap(b []byte, s *FileStats) (*pcapFile, int, error) {
 		return nil, 0, fmt.Errorf("%w: pcap version %d.%d, 2.4 is read", ErrFormat, major, minor)
 	}
 	f.swapped = major == 2 && minor <= 3 || major == 543
+	if link, ok := aix[f.link]; ok && major == 2 && minor == 2 {
+		f.link, f.nano, f.swapped = link, true, false
+	}
 	s.Format, s.Snaplen = "pcap", f.snaplen
 	return f, 24, nil
 }

@@ -255,6 +255,9 @@ func (j *Joiner) seen(d *dissect.Datagram, slots *[joinSlots]first, within int64
 		return false
 	}
 	f := &slots[p>>1%joinSlots]
+	if g := &slots[p>>1%joinSlots^1]; f.print != p && (g.print == p || g.time < f.time) {
+		f = g // each has two places; the older one gives way
+	}
 	if f.print != p || d.Time-f.time > within || d.Time < f.time {
 		*f = first{print: p, time: d.Time, src: d.Source(), dst: d.Destination(), tunnel: d.Tunnel, tunnelID: d.TunnelID,
 			ttl: d.TTL, point: d.Point, file: d.File}
