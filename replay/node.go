@@ -73,12 +73,14 @@ type NodeConfig struct {
 	Recovery           time.Duration // 0 = 40 s
 	WarmUp             time.Duration // capacity grows from a tenth to all of it within this time after a recovery
 	// Admission, before the queue. Rate is a token bucket of Burst requests;
-	// PerClient the same for each client, burst 1; Loss turns away a share that
-	// follows the queue's delay, as RFC 7339 does. Who is turned away is throttled.
+	// PerClient the same for each client, burst 1; Loss turns away the share of
+	// the requests that is too much for the node (RFC 7339). Who is turned away
+	// is throttled.
 	Rate      float64 // 0 = no bucket
 	Burst     float64 // 0 = one second of Rate
 	PerClient float64 // 0 = none
 	Loss      bool
+	pace      float64 // of its clock, 0 = 1: what is fixed below is that much shorter
 }
 
 const (
@@ -88,10 +90,19 @@ const (
 	// 5 ms of patience while the queue has not drained for 100 ms.
 	codelPatience = 5 * time.Millisecond
 	codelInterval = 100 * time.Millisecond
-	// lossEvery and lossTarget: once a second the turned-away share grows while
-	// requests wait longer than the target, and shrinks otherwise.
-	lossEvery  = time.Second
+	// Loss-based control. RFC 7339 leaves to the server how it finds the share;
+	// one that it has told holds for 500 ms (section 4.3, oc-validity), within
+	// which it is found anew a few times here, each time by lossCount requests at
+	// least: as much is let in as is served, more or less by what brings the
+	// expected wait to the target within lossDrain. A share of lossLeast always
+	// comes in.
+	lossEvery  = 100 * time.Millisecond
+	lossCount  = 16
+	lossMost   = 2 * time.Second // that a share holds for want of requests
 	lossTarget = 200 * time.Millisecond
+	lossDrain  = time.Second
+	lossLeast  = 0.02
+	lossMemory = 32 // services by which a service time is known
 	// clientBuckets bounds what a node remembers of its clients.
 	clientBuckets = 1 << 16
 )
@@ -131,7 +142,16 @@ func (c NodeConfig) Faster(x float64) NodeConfig {
 		return time.Duration(float64(d) / x)
 	}
 	c.RetryAfter, c.Recovery, c.WarmUp, c.Window = less(c.RetryAfter, 0), less(c.Recovery, recoveryDefault), less(c.WarmUp, 0), less(c.Window, time.Second)
+	c.pace = x * max(c.pace, 1)
 	return c
+}
+
+// paced is a fixed time on the node's clock, ns.
+func (c *NodeConfig) paced(d time.Duration) int64 {
+	if c.pace > 0 {
+		d = time.Duration(float64(d) / c.pace)
+	}
+	return int64(d)
 }
 
 // ParseOverload reads a behaviour's name; ParseDiscipline and ParseService
@@ -216,7 +236,8 @@ type Node struct {
 	clients map[int64]bucket
 	loss    float64
 	lossAt  int64
-	longest int64 // wait seen since lossAt
+	offered int     // requests since lossAt
+	service float64 // ns that a request takes, of late
 }
 
 type bucket struct {
@@ -354,19 +375,19 @@ func (n *Node) mayClient(now, client int64) bool {
 	return ok
 }
 
-// sheds is the loss-based control: the share turned away follows the delay.
+// sheds is the loss-based control: how much is too much follows from how long
+// requests take, how many there are and how many wait.
 func (n *Node) sheds(now int64) bool {
-	if now-n.lossAt >= int64(lossEvery) {
-		wait := n.longest
-		if n.Waiting() > 0 {
-			wait = max(wait, now-n.queue[n.head].Arrived)
-		}
-		if wait > int64(lossTarget) {
-			n.loss = min(0.95, n.loss+0.1)
-		} else {
-			n.loss = max(0, n.loss-0.05)
-		}
-		n.lossAt, n.longest = now, 0
+	n.offered++
+	since := now - n.lossAt
+	if since >= n.cfg.paced(lossEvery) && (n.offered >= lossCount || since >= n.cfg.paced(lossMost)) {
+		each := n.service / float64(n.cfg.Concurrency) // between two that are done
+		target := max(float64(n.cfg.paced(lossTarget)), each)
+		drain := float64(max(n.cfg.paced(lossDrain), 2*since))
+		wait := each * float64(n.Waiting())
+		fits := float64(since) / max(each, 1) * (1 + (target-wait)/drain)
+		n.loss = 1 - min(max(fits/float64(n.offered), lossLeast), 1)
+		n.lossAt, n.offered = now, 0
 	}
 	return n.rng.Float64() < n.loss
 }
@@ -380,7 +401,7 @@ func (n *Node) Next(now int64, shed func(Job)) (j Job, takes int64, ok bool) {
 	}
 	unlimited := n.cfg.Capacity == 0
 	for n.Waiting() > 0 && (unlimited || n.busy < n.cfg.Concurrency) {
-		standing := now-n.drained > int64(codelInterval)
+		standing := now-n.drained > n.cfg.paced(codelInterval)
 		if n.cfg.Discipline == AdaptiveLIFO && standing {
 			j = n.queue[len(n.queue)-1]
 			n.queue = n.queue[:len(n.queue)-1]
@@ -396,13 +417,17 @@ func (n *Node) Next(now int64, shed func(Job)) (j Job, takes int64, ok bool) {
 			n.head = 0
 		}
 		waited := now - j.Arrived
-		n.longest = max(n.longest, waited)
-		if n.cfg.Discipline == CoDel && (standing && waited > int64(codelPatience) || waited > int64(codelInterval)) {
+		if n.cfg.Discipline == CoDel && (standing && waited > n.cfg.paced(codelPatience) || waited > n.cfg.paced(codelInterval)) {
 			shed(j)
 			continue
 		}
 		n.busy++
-		return j, n.takes(now), true
+		takes = n.takes(now)
+		if n.service == 0 {
+			n.service = float64(takes)
+		}
+		n.service += (float64(takes) - n.service) / lossMemory
+		return j, takes, true
 	}
 	return Job{}, 0, false
 }

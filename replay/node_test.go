@@ -114,15 +114,51 @@ func TestAdmission(t *testing.T) {
 	if got := 1000 - each.throttled; got < 190 || got > 225 {
 		t.Errorf("20 clients at 1/s: %d admitted in 10 s", got)
 	}
-	loss := drive{n: replay.NewNode(replay.NodeConfig{Capacity: 100, Loss: true}, 1)}
-	loss.run(0, 60*time.Second, 200, one)
-	before := loss.throttled
-	loss.run(60*time.Second, 120*time.Second, 200, one)
-	if share := float64(loss.throttled-before) / 12000; share < 0.40 || share > 0.62 {
-		t.Errorf("loss-based: %.2f turned away at twice the load, want about half", share)
-	}
-	if w := loss.waits[len(loss.waits)-1]; w > 5*time.Second {
-		t.Errorf("loss-based: a request still waits %v", w)
+}
+
+// TestLossBased: two seconds after the load has come the share that is too much
+// is turned away, whatever the size of the node and the pace of its clock, and
+// nobody waits for long; two seconds after it has gone nobody is turned away.
+func TestLossBased(t *testing.T) {
+	for _, tc := range []struct {
+		cfg  replay.NodeConfig
+		load float64 // times the capacity
+		pace float64
+	}{
+		{replay.NodeConfig{Capacity: 100}, 2.5, 1}, {replay.NodeConfig{Capacity: 1000, Concurrency: 8}, 2, 1}, {replay.NodeConfig{Capacity: 100, Service: replay.LognormalService}, 10, 1},
+		{replay.NodeConfig{Capacity: 100, Service: replay.FixedService}, 1.5, 1}, {replay.NodeConfig{Capacity: 20}, 2.5, 20},
+	} {
+		for seed := range uint64(5) {
+			tc.cfg.Loss = true
+			d := drive{n: replay.NewNode(tc.cfg.Faster(tc.pace), seed)}
+			at := time.Duration(0)
+			rate := func(over time.Duration, load float64) (turned float64, waits []time.Duration) {
+				over = time.Duration(float64(over) / tc.pace)
+				before, from := d.throttled, len(d.waits)
+				d.run(at, at+over, load*tc.cfg.Capacity*tc.pace, one)
+				at += over
+				return float64(d.throttled-before) / (load * tc.cfg.Capacity * tc.pace * over.Seconds()), d.waits[from:]
+			}
+			rate(20*time.Second, 0.5)
+			if _, waits := rate(2*time.Second, tc.load); len(waits) == 0 {
+				t.Errorf("%+v: nobody is served", tc)
+			}
+			turned, waits := rate(10*time.Second, tc.load)
+			if want := 1 - 1/tc.load; math.Abs(turned-want) > 0.12 {
+				t.Errorf("%+v, seed %d: %.2f turned away, want about %.2f", tc, seed, turned, want)
+			}
+			worst := time.Duration(0)
+			for _, w := range waits {
+				worst = max(worst, time.Duration(float64(w)*tc.pace))
+			}
+			if worst > 2500*time.Millisecond {
+				t.Errorf("%+v, seed %d: a request waited %v", tc, seed, worst)
+			}
+			rate(2*time.Second, 0.5)
+			if turned, _ := rate(10*time.Second, 0.5); turned > 0.02 {
+				t.Errorf("%+v, seed %d: %.2f turned away at half the load", tc, seed, turned)
+			}
+		}
 	}
 }
 
