@@ -24,14 +24,14 @@ func steadyPlan(b testing.TB, dialect string, rate int, d time.Duration) *replay
 
 // steady makes them, the test node in the same process, and reports what came
 // of it. The plan's rate is kept: what a machine cannot send in time is late.
-func steady(b *testing.B, dialect string, rate int) {
+func steady(b *testing.B, dialect string, rate int, realtime *replay.Realtime) {
 	const d = 2 * time.Second
 	c := cluster(b, dialect, replay.NodeConfig{})
 	var served, attempts, elapsed, cpu float64
 	var p99 time.Duration
 	for b.Loop() {
 		p := steadyPlan(b, dialect, rate, d)
-		s, err := (&replay.Runner{Plan: p, Targets: c.Addrs(), Guard: guard(b), Caps: replay.Caps{MaxRate: 1e9}, UntilCollapse: true}).Run(b.Context())
+		s, err := (&replay.Runner{Plan: p, Targets: c.Addrs(), Guard: guard(b), Caps: replay.Caps{MaxRate: 1e9}, UntilCollapse: true, Realtime: realtime}).Run(b.Context())
 		if err != nil {
 			b.Fatal(err)
 		}
@@ -56,7 +56,16 @@ func BenchmarkAttempts(b *testing.B) {
 		rates   []int
 	}{{"udp", []int{5000, 20000, 60000, 100000}}, {"tcp", []int{2000, 5000, 10000, 15000}}} {
 		for _, rate := range x.rates {
-			b.Run(fmt.Sprintf("%s/%d", x.dialect, rate), func(b *testing.B) { steady(b, x.dialect, rate) })
+			b.Run(fmt.Sprintf("%s/%d", x.dialect, rate), func(b *testing.B) { steady(b, x.dialect, rate, nil) })
 		}
 	}
+	// What others of this machine make of it aside: squall replay --realtime.
+	b.Run("udp/20000/realtime", func(b *testing.B) {
+		r, err := replay.NewRealtime()
+		if err != nil {
+			b.Skip(err)
+		}
+		defer r.Close()
+		steady(b, "udp", 20000, r)
+	})
 }

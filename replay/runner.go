@@ -359,7 +359,11 @@ func (r *Runner) Run(ctx context.Context) (*Summary, error) {
 			shared = sharedAttempts
 		}
 	}
-	for i := range workerCount() {
+	threads := workerCount()
+	if r.Realtime != nil {
+		threads = r.Realtime.threads
+	}
+	for i := range threads {
 		w, err := x.newWorker(int32(i), shared)
 		if err != nil {
 			return nil, fmt.Errorf("replay: %w", err)
@@ -639,7 +643,11 @@ func (x *running) summary(cpu time.Duration) *Summary {
 // gates are the reasons for which the run says nothing about its targets.
 func (x *running) gates(s *Summary, tens []int64) (why []string) {
 	if s.LatenessP99 > latenessMost {
-		why = append(why, fmt.Sprintf("one attempt in a hundred was sent more than %v late (at most %v)", s.LatenessP99, latenessMost))
+		hint := ""
+		if !s.Realtime && s.CPU <= cpuMost {
+			hint = "; others kept this machine busy, --realtime lets the sender go first"
+		}
+		why = append(why, fmt.Sprintf("one attempt in a hundred was sent more than %v late (at most %v)%s", s.LatenessP99, latenessMost, hint))
 	}
 	if s.Unsent > 0 {
 		why = append(why, fmt.Sprintf("%d attempts were due and not sent (cap of %.0f/s)", s.Unsent, x.caps.MaxRate))

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net/netip"
 	"runtime"
+	"runtime/debug"
 	"time"
 
 	"github.com/HdrHistogram/hdrhistogram-go"
@@ -54,15 +55,26 @@ const (
 )
 
 // Realtime are threads that run before all others of this machine. They are
-// made while the process still may, and stay so when root is given up.
-type Realtime struct{ work chan func() }
+// made while the process still may, and stay so when root is given up. While
+// there are any, the Go runtime has processors for the other threads beside
+// theirs and collects garbage less often: else a sender that may run waits for
+// a thread of its own process that may not.
+type Realtime struct {
+	work             chan func()
+	threads          int
+	processors, heap int // of the runtime, before
+}
+
+// realtimeHeap is the runtime's garbage collection percentage meanwhile.
+const realtimeHeap = 800
 
 // NewRealtime makes as many as a run wants; Close ends them. The error says
 // what is missing.
 func NewRealtime() (*Realtime, error) {
-	r := &Realtime{make(chan func())}
+	r := &Realtime{work: make(chan func()), threads: workerCount(), processors: runtime.GOMAXPROCS(0), heap: debug.SetGCPercent(realtimeHeap)}
+	runtime.GOMAXPROCS(2 * (r.processors + r.threads))
 	said := make(chan error)
-	for range workerCount() {
+	for range r.threads {
 		go func() {
 			runtime.LockOSThread()
 			defer runtime.UnlockOSThread()
@@ -77,7 +89,7 @@ func NewRealtime() (*Realtime, error) {
 		}()
 	}
 	var failed error
-	for range workerCount() {
+	for range r.threads {
 		failed = errors.Join(failed, <-said)
 	}
 	if failed != nil {
@@ -88,7 +100,11 @@ func NewRealtime() (*Realtime, error) {
 }
 
 // Close lets the threads end.
-func (r *Realtime) Close() { close(r.work) }
+func (r *Realtime) Close() {
+	close(r.work)
+	runtime.GOMAXPROCS(r.processors)
+	debug.SetGCPercent(r.heap)
+}
 
 // workerCount is how many threads a run has: the targets may be on this machine.
 func workerCount() int { return min(max(runtime.GOMAXPROCS(0)/2, 1), workersMost) }
