@@ -557,6 +557,8 @@ func (l *learnt) policy() (p Policy, basis string) {
 // whether it is planned: one that followed a session that the node ended (or
 // that the client found dead) arises again in the replay if the target does
 // the same; one of a client that came back by itself is the client's own doing.
+// So is what a client wants that had fallen silent among its retries though its
+// kind never gives up: it was gone, and would have been had it been served.
 func (b *builder) wishes() {
 	type last struct{ in *planned }
 	before := map[string]last{}
@@ -574,6 +576,9 @@ func (b *builder) wishes() {
 			restart = in.relation == dissect.RelationReattach
 		}
 		g := b.groups[[2]string{in.version, b.service[in.node]}]
+		if prev != nil && prev.outcome.Failed() && b.groups[[2]string{prev.version, b.service[prev.node]}] == g {
+			restart = b.plan.Groups[g].Policy.persists()
+		}
 		it := Item{At: time.Duration(in.start - b.begin), Client: -1, Node: b.nodes[in.node], Group: g, Restart: restart, Outcome: in.outcome.String()}
 		b.ledger.plan(hash(in.client), id, in.count)
 		if (in.ended == dissect.SessionByClient && !in.aborted || in.ended == dissect.SessionExpired) && in.sessionEnd > in.sessionFrom {
@@ -619,7 +624,7 @@ func (b *builder) finish() error {
 			twin := copied{it, int32(i)}
 			twin.Client = n + k
 			if k > 0 {
-				twin.At += time.Duration(mix(b.opt.Seed, who, uint64(k)) % uint64(twinShift))
+				twin.At = min(twin.At+time.Duration(mix(b.opt.Seed, who, uint64(k))%uint64(twinShift)), b.plan.Duration-1)
 			}
 			items = append(items, twin)
 		}

@@ -222,6 +222,9 @@ func TestPlanOptions(t *testing.T) {
 	if r := float64(len(more.Items)) / float64(len(all.Items)); r < 2.4 || r > 2.6 {
 		t.Errorf("2.5 times the clients: %.2f times the wishes", r)
 	}
+	if last := more.Items[len(more.Items)-1].At; last >= more.Duration {
+		t.Errorf("the last wish comes after %v of %v", last, more.Duration)
+	}
 	window := plan(replay.PlanOptions{From: 20 * time.Second, To: 40 * time.Second})
 	if window.Duration != 20*time.Second || len(window.Items) == 0 || len(window.Items) > len(all.Items)/3 {
 		t.Errorf("twenty seconds: %v, %d of %d wishes", window.Duration, len(window.Items), len(all.Items))

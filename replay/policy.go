@@ -127,6 +127,9 @@ func (p *Policy) Patience() time.Duration {
 	return p.Timeout
 }
 
+// persists reports whether clients go on until they are accepted.
+func (p *Policy) persists() bool { return p.Family != None && p.Limit == 0 }
+
 // Retries reports whether an attempt may follow the k-th of an intent, k from 1.
 func (p *Policy) Retries(k int) bool { return p.Family != None && (p.Limit <= 0 || k < p.Limit) }
 

@@ -88,6 +88,7 @@ const (
 	rateErrorMost = 0.001                // of the items due in any 10 s
 	rateErrorLess = 2                    // items that may always be astray
 	cpuMost       = 0.80
+	cpuShortest   = time.Second // of a run whose processor time says anything
 )
 
 const (
@@ -655,7 +656,7 @@ func (x *running) gates(s *Summary, tens []int64) (why []string) {
 	if s.Local > 0 {
 		why = append(why, fmt.Sprintf("%d attempts failed on this machine's own sockets", s.Local))
 	}
-	if s.CPU > cpuMost {
+	if s.CPU > cpuMost && s.Elapsed >= cpuShortest {
 		why = append(why, fmt.Sprintf("this process used %.0f %% of the machine (at most %.0f %%)", s.CPU*100, cpuMost*100))
 	}
 	if s.Stopped == "" && s.Begun < s.Planned {

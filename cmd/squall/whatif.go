@@ -19,7 +19,7 @@ import (
 type changeFlags struct {
 	budget, policy, nodes, throttle, upgrade string
 	overrides                                []string
-	restart                                  bool
+	restart, each                            bool
 }
 
 func whatifCommand() *cobra.Command {
@@ -46,6 +46,7 @@ of all that they name:
   --nodes +2, +2x30     more nodes, ordinary ones or of thirty times the size
   --throttle 40/s       a limiter before each node; --throttle best looks for the rate
   --restart             every node that is down comes up when the changes begin
+  --each                these changes one by one, a row for each of them
 
 --since begin lets changes hold all along (what would have spared us this?);
 --since now lets them begin where the capture ends (how do we get out?), which is
@@ -55,6 +56,7 @@ Exit status: 0 done, 1 no storm or the hindcast failed, 2 unreadable input.`,
 		Example: `  squall sample skype-2010 -w skype.pcapng
   squall whatif skype.pcapng
   squall whatif skype.pcapng --nodes +2x30 --budget 10%
+  squall whatif skype.pcapng --each --budget 10% --nodes +2 --policy 'exponential(1s, x2, cap 60s, full)' --throttle 40/s --upgrade 50%
   squall whatif running.pcapng --since now --throttle best -T markdown`,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if format != "text" && format != "markdown" && format != "json" {
@@ -129,6 +131,7 @@ Exit status: 0 done, 1 no storm or the hindcast failed, 2 unreadable input.`,
 	f.StringVar(&c.upgrade, "upgrade", "", "share of the clients that gets the new policy, such as 50%")
 	f.StringVar(&c.nodes, "nodes", "", "+N more nodes, or +NxSIZE")
 	f.StringVar(&c.throttle, "throttle", "", "attempts per second let through to each node, such as 40/s, or best")
+	f.BoolVar(&c.each, "each", false, "a row for each change that is named, instead of one of them all")
 	f.BoolVar(&c.restart, "restart", false, "bring up every node that is down when the changes begin")
 	f.StringVar(&since, "since", "", "begin or now: from when on changes hold")
 	f.DurationVar(&opt.Horizon, "horizon", 0, "how long after the capture to look with --since now; 0 = twice the storm so far, 10m to 2h")
@@ -140,9 +143,34 @@ Exit status: 0 done, 1 no storm or the hindcast failed, 2 unreadable input.`,
 	return cmd
 }
 
-// list is the change that the flags name, after the storm as it was; empty
-// where they name none.
+// list is the change that the flags name, or each of them, after the storm as
+// it was; empty where they name none.
 func (c *changeFlags) list() ([]replay.WhatIf, error) {
+	if !c.each {
+		return c.together()
+	}
+	list := []replay.WhatIf{{Name: "as recorded"}}
+	alone := []changeFlags{{budget: c.budget}, {policy: c.policy}}
+	for _, o := range c.overrides {
+		alone = append(alone, changeFlags{overrides: []string{o}})
+	}
+	for _, one := range append(alone, changeFlags{upgrade: c.upgrade}, changeFlags{nodes: c.nodes}, changeFlags{throttle: c.throttle}, changeFlags{restart: c.restart}) {
+		rows, err := one.together()
+		if err != nil {
+			return nil, err
+		}
+		if len(rows) > 0 {
+			list = append(list, rows[1:]...)
+		}
+	}
+	if len(list) == 1 {
+		return nil, errors.New("--each makes rows of the changes that are named: name some")
+	}
+	return list, nil
+}
+
+// together is one change of all that the flags name.
+func (c *changeFlags) together() ([]replay.WhatIf, error) {
 	if c.budget+c.policy+c.nodes+c.throttle+c.upgrade == "" && len(c.overrides) == 0 && !c.restart {
 		return nil, nil
 	}

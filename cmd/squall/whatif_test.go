@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/json"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -43,7 +44,17 @@ func TestWhatIf(t *testing.T) {
 	if err := json.Unmarshal([]byte(js), &f); err != nil || !f.Now || f.Horizon < 600 || len(f.Rows) != 2 || f.Rows[1].Runs+f.Rows[1].Discarded != 2 || len(f.Rows[1].Changes) != 3 {
 		t.Errorf("%v\n%s", err, js)
 	}
-	for _, bad := range [][]string{{"--nodes", "two"}, {"--nodes", "+2xbig"}, {"--upgrade", "150%"}, {"--throttle", "-3"}, {"--budget", "much"},
+	js, _ = do(0, "whatif", file, "--seeds", "1", "--each", "--budget", "10%", "--nodes", "+2", "--policy", "exponential(1s, x2, cap 60s, full)", "--throttle", "40/s", "--upgrade", "50%", "-T", "json")
+	f = replay.Forecast{}
+	var names []string
+	err := json.Unmarshal([]byte(js), &f)
+	for _, r := range f.Rows {
+		names = append(names, r.Name)
+	}
+	if want := []string{"as recorded", "budget 10%", "exponential(1s, x2, cap 60s, full)", "50% upgraded: full jitter, cap 60s", "+2 nodes", "throttled at 40/s"}; err != nil || !slices.Equal(names, want) {
+		t.Errorf("%v, rows %q", err, names)
+	}
+	for _, bad := range [][]string{{"--each"}, {"--nodes", "two"}, {"--nodes", "+2xbig"}, {"--upgrade", "150%"}, {"--throttle", "-3"}, {"--budget", "much"},
 		{"--policy", "sometimes"}, {"--since", "then"}, {"-T", "csv"}, {"--seeds", "0"}} {
 		do(exitUsage, append([]string{"whatif", file}, bad...)...)
 	}
