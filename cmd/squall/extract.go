@@ -146,6 +146,9 @@ func (s *selection) empty() bool { return !s.rows() && s.from == "" && s.to == "
 // tables gives the rows of a table, of a run or of a kept directory.
 type tables func(name string) (*reports.Table, reports.Rows, error)
 
+// picking says whether a packet of a file is wanted, and what its comment says.
+type picking func(p *capture.Packet, file string) (comment string, ok bool)
+
 // extract finds the attempts, then reads the captures again for their packets. Of
 // several taps it writes a file each.
 func extract(cmd *cobra.Command, in *source, args []string, sel *selection, out string, anon *pipeline.Anonymizer) (made []tapFile, err error) {
@@ -153,41 +156,14 @@ func extract(cmd *cobra.Command, in *source, args []string, sel *selection, out 
 	if err != nil {
 		return nil, err
 	}
-	inputs := append(append([]string{}, in.files...), args...)
 	if _, _, err := (reports.Query{Where: sel.where}).Apply(schema("attempts"), nil); err != nil {
 		return nil, exitError{exitUsage, err}
 	}
-	var open tables
-	var last int64
-	if dir, ok := keptDir(args); ok {
-		open = func(name string) (*reports.Table, reports.Rows, error) {
-			t := schema(name)
-			h, err := os.Open(filepath.Join(dir, name+".parquet"))
-			if err != nil {
-				return nil, nil, err
-			}
-			return t, closing(h, reports.ReadParquet(h, t)), nil
-		}
-		if inputs, in.set, last, err = keptInputs(open); err != nil {
-			return nil, exitError{exitFailed, err}
-		}
-	} else {
-		for _, name := range inputs {
-			if name == "-" {
-				return nil, exitError{exitUsage, errors.New("extract reads its captures twice, and standard input can be read once: keep it in a file first")}
-			}
-		}
-		results, err := in.analyse(cmd, args)
-		if err != nil {
-			return nil, err
-		}
-		defer results.Analysis.Close()
-		if err := interrupted(cmd); err != nil {
-			return nil, err
-		}
-		open = results.Table
-		_, last = results.Analysis.Span()
+	open, inputs, last, done, err := in.tables(cmd, args)
+	if err != nil {
+		return nil, err
 	}
+	defer done()
 	sel.in = in
 	if anon != nil && in.hints != "" {
 		_, own, err := readHints(in.hints)
@@ -205,11 +181,13 @@ func extract(cmd *cobra.Command, in *source, args []string, sel *selection, out 
 	if sel.rows() && n == 0 {
 		return nil, exitError{exitFailed, errors.New("no attempt fits; squall report attempts SOURCE shows what there is")}
 	}
-	want := picker.Overlaps
-	if !sel.rows() {
-		want = func(first, last int64) bool { return first < end && last >= begin }
+	pick, overlaps := picking(picker.Want), picker.Overlaps
+	if !sel.rows() { // a cut of time alone
+		pick = func(p *capture.Packet, _ string) (string, bool) { return "", p.Time >= begin && p.Time < end }
+		overlaps = func(first, last int64) bool { return first < end && last >= begin }
+		last = min(last, end)
 	}
-	opt := capture.Options{Parts: parts(args, want)}
+	opt := capture.Options{Parts: parts(args, overlaps)}
 	src, err := in.open(cmd, inputs, opt)
 	if err != nil {
 		return nil, err
@@ -223,57 +201,29 @@ func extract(cmd *cobra.Command, in *source, args []string, sel *selection, out 
 	}
 	form := capture.WriterOptionsFor(out)
 	form.Comment = fmt.Sprintf("squall extract: packets of %d attempts", n)
-	keep := func(p *capture.Packet, file string) (string, bool) {
+	keep := picking(func(p *capture.Packet, file string) (string, bool) {
 		if cfg.Filter != nil {
 			var d dissect.Datagram
 			if !cfg.Filter(&d, p) {
 				return "", false
 			}
 		}
-		if !sel.rows() { // a cut of time alone
-			return "", p.Time >= begin && p.Time < end
-		}
-		return picker.Want(p, file)
-	}
+		return pick(p, file)
+	})
 	omitted := 0
-	if anon != nil {
+	switch {
+	case anon != nil:
 		if omitted, err = lookFirst(cmd, in, inputs, opt, anon, picker, keep); err != nil {
 			return nil, exitError{exitFailed, err}
 		}
-		pick := keep
-		keep = func(p *capture.Packet, file string) (string, bool) {
-			comment, ok := pick(p, file)
-			if !ok || !anon.Rewrite(p, picker.Protocol()) {
-				return "", false
-			}
-			// Ids are hashes of addresses and could be guessed from them.
-			words, _, _ := strings.Cut(comment, " (")
-			if _, rest, ok := strings.Cut(words, ": "); ok {
-				words = "squall attempt: " + rest
-			}
-			return words, true
-		}
-	}
-	if anon == nil && form.Format != "pcap" {
+		keep = renamed(keep, anon, picker)
+	case form.Format != "pcap":
 		lines, err := parents(src.Files(), args)
 		if err != nil {
 			return nil, exitError{exitFailed, err}
 		}
 		form.Comment += lines
-		pick := keep
-		keep = func(p *capture.Packet, file string) (string, bool) {
-			comment, ok := pick(p, file)
-			if !ok {
-				return "", false
-			}
-			if comment != "" {
-				comment += "\n"
-			}
-			return comment + parentOf(p), true
-		}
-	}
-	if !sel.rows() {
-		last = min(last, end)
+		keep = pointing(keep)
 	}
 	var packets int64
 	if err := emitAll(cmd, made, form, last, nil, func(to []*capture.Writer) (failed error) {
@@ -289,26 +239,96 @@ func extract(cmd *cobra.Command, in *source, args []string, sel *selection, out 
 		return nil, exitError{exitFailed, fmt.Errorf("%d original addresses and names are left in payloads: %s is not written", anon.Residual, out)}
 	}
 	if !in.quiet {
-		var read, size int64
-		for _, f := range src.Files() {
-			read, size = read+f.ReadOnDisk, size+f.SizeOnDisk
-		}
-		words := ""
-		if read < size { // an index said where they are
-			words = fmt.Sprintf("; %d of %d bytes were read", read, size)
-		}
-		fmt.Fprintf(cmd.ErrOrStderr(), "squall: %d packets of %d attempts%s\n", packets, n, words)
+		w := cmd.ErrOrStderr()
+		fmt.Fprintf(w, "squall: %d packets of %d attempts%s\n", packets, n, seeked(src.Files()))
 		if anon != nil {
-			fmt.Fprintf(cmd.ErrOrStderr(), "squall: 0 original addresses left, and no server's name; %d packets that cannot be followed to their end were left out\n", omitted)
+			fmt.Fprintf(w, "squall: 0 original addresses left, and no server's name; %d packets that cannot be followed to their end were left out\n", omitted)
 		}
-	}
-	if len(made) > 1 && !in.quiet {
-		fmt.Fprintf(cmd.ErrOrStderr(), "squall: a file for each tap, clocks set right: squall analyze %s\n", strings.Join(inputsOf(made), " "))
+		if len(made) > 1 {
+			fmt.Fprintf(w, "squall: a file for each tap, clocks set right: squall analyze %s\n", strings.Join(inputsOf(made), " "))
+		}
 	}
 	if err := interrupted(cmd); err != nil {
 		return nil, err
 	}
 	return made, brokenOff(src.Files(), "what came before is in "+out)
+}
+
+// tables are those of a kept analysis, else of one that is made now, with the
+// captures that they are of and the time of their last packet.
+func (in *source) tables(cmd *cobra.Command, args []string) (open tables, inputs []string, last int64, done func(), err error) {
+	done = func() {}
+	if dir, ok := keptDir(args); ok {
+		open = func(name string) (*reports.Table, reports.Rows, error) {
+			t := schema(name)
+			h, err := os.Open(filepath.Join(dir, name+".parquet"))
+			if err != nil {
+				return nil, nil, err
+			}
+			return t, closing(h, reports.ReadParquet(h, t)), nil
+		}
+		if inputs, in.set, last, err = keptInputs(open); err != nil {
+			err = exitError{exitFailed, err}
+		}
+		return open, inputs, last, done, err
+	}
+	inputs = append(append(inputs, in.files...), args...)
+	if slices.Contains(inputs, "-") {
+		return nil, nil, 0, done, exitError{exitUsage, errors.New("extract reads its captures twice, and standard input can be read once: keep it in a file first")}
+	}
+	results, err := in.analyse(cmd, args)
+	if err != nil {
+		return nil, nil, 0, done, err
+	}
+	done = func() { results.Analysis.Close() }
+	if err := interrupted(cmd); err != nil {
+		done()
+		return nil, nil, 0, done, err
+	}
+	_, last = results.Analysis.Span()
+	return results.Table, inputs, last, done, nil
+}
+
+// renamed rewrites what is picked under the key of anon.
+func renamed(pick picking, anon *pipeline.Anonymizer, picker *pipeline.Picker) picking {
+	return func(p *capture.Packet, file string) (string, bool) {
+		comment, ok := pick(p, file)
+		if !ok || !anon.Rewrite(p, picker.Protocol()) {
+			return "", false
+		}
+		// Ids are hashes of addresses and could be guessed from them.
+		words, _, _ := strings.Cut(comment, " (")
+		if _, rest, ok := strings.Cut(words, ": "); ok {
+			words = "squall attempt: " + rest
+		}
+		return words, true
+	}
+}
+
+// pointing adds to each comment where the packet was.
+func pointing(pick picking) picking {
+	return func(p *capture.Packet, file string) (string, bool) {
+		comment, ok := pick(p, file)
+		if !ok {
+			return "", false
+		}
+		if comment != "" {
+			comment += "\n"
+		}
+		return comment + parentOf(p), true
+	}
+}
+
+// seeked says how little was read, where an index said what to read.
+func seeked(files []capture.FileStats) string {
+	var read, size int64
+	for _, f := range files {
+		read, size = read+f.ReadOnDisk, size+f.SizeOnDisk
+	}
+	if read >= size {
+		return ""
+	}
+	return fmt.Sprintf("; %d of %d bytes were read", read, size)
 }
 
 // learn tells the anonymizer what the clients of protocols of --hints call themselves.
@@ -458,7 +478,7 @@ func readIndex(dir string) iter.Seq2[string, *capture.Index] {
 }
 
 // lookFirst shows the anonymizer all packets; omitted are those it cannot follow.
-func lookFirst(cmd *cobra.Command, in *source, inputs []string, opt capture.Options, anon *pipeline.Anonymizer, picker *pipeline.Picker, keep func(*capture.Packet, string) (string, bool)) (omitted int, err error) {
+func lookFirst(cmd *cobra.Command, in *source, inputs []string, opt capture.Options, anon *pipeline.Anonymizer, picker *pipeline.Picker, keep picking) (omitted int, err error) {
 	src, err := in.open(cmd, inputs, opt)
 	if err != nil {
 		return 0, err
@@ -477,7 +497,7 @@ func lookFirst(cmd *cobra.Command, in *source, inputs []string, opt capture.Opti
 	return omitted, err
 }
 
-func copyPackets(cmd *cobra.Command, src capture.Source, to func(*capture.Packet) *capture.Writer, keep func(*capture.Packet, string) (string, bool)) (n int64, err error) {
+func copyPackets(cmd *cobra.Command, src capture.Source, to func(*capture.Packet) *capture.Writer, keep picking) (n int64, err error) {
 	var names []string
 	for _, f := range src.Files() {
 		names = append(names, f.Path)
