@@ -100,6 +100,9 @@ func hypotheses(r *Report) []Hypothesis {
 		w.ask(2, spreading != nil, describeRollout(spreading), "no version was spreading before the onset")
 		w.ask(1, f.Shape == "gradual", "the onset was gradual", "the onset was a step")
 		w.ask(1, carrier != nil, "one version carries the retries", "no version carries the retries")
+		if f.Class == RefreshSurge {
+			w.ask(4, true, "clients that nobody has lost refresh more often than before", "")
+		}
 	})
 	add("node_loss", "Central nodes were lost; the rest had to carry their clients. From one tap a dead node, a filter, a full connection table or a scrubber in between look the same.", func(w *weighing) {
 		w.ask(3, downFirst, fmt.Sprintf("%d of %d nodes went down, %d before any load from others", fallen, nodes, first), "no node went down before it was overloaded")
@@ -124,8 +127,11 @@ func hypotheses(r *Report) []Hypothesis {
 		w.ask(1, f.Metastable || f.RetryShare() >= 0.5, "retries are most of the load", "retries are not most of the load")
 	})
 	add("attack", "Somebody floods the service.", func(w *weighing) {
-		share := ratio(f.unreal, f.Attempts)
-		w.ask(3, share > 0.5 || f.Class == SynFlood || f.Class == Scan, fmt.Sprintf("%.0f %% of the attempts come from sources without a real stack", 100*share),
+		share, yes := ratio(f.unreal, f.Attempts), "%.0f %% of the attempts come from sources without a real stack"
+		if f.Class == ApplicationFlood {
+			share, yes = ratio(f.insisted, f.Attempts), "%.0f %% of the attempts come from sources that had just been served and closed"
+		}
+		w.ask(3, share > 0.5 || f.Class == SynFlood || f.Class == Scan, fmt.Sprintf(yes, 100*share),
 			"the sources repeat, answer and keep to timers, as real clients do")
 		w.ask(1, f.RetryShare() < 0.2, "the sources do not retry", "the attempts are retries of clients known from before")
 	})
@@ -142,7 +148,7 @@ func hypotheses(r *Report) []Hypothesis {
 			"the nodes did not all fall silent together")
 	})
 	add("mass_restart", "Many clients restarted or lost their sessions at the same moment.", func(w *weighing) {
-		back := f.Intents > 0 && ratio(f.reattached, f.Intents) >= 0.5
+		back := f.Intents > 0 && ratio(f.reattached, f.Intents) >= 0.5 && f.Class != RefreshSurge
 		no := "most wishes are not of clients that had lost a session"
 		if back && downFirst {
 			no = "clients lost their sessions with the nodes that fell"
@@ -151,8 +157,10 @@ func hypotheses(r *Report) []Hypothesis {
 		w.ask(1, f.Surge >= 3, fmt.Sprintf("%.1f times the usual wishes at once", f.Surge), "no surge of wishes")
 		w.ask(1, !downFirst, "no node fell first", "nodes fell first")
 	})
-	add("demand", "More new clients than the service can take.", func(w *weighing) {
-		w.ask(2, f.Surge >= 3 && f.newcomers*2 > f.Intents, "most wishes are of clients not seen before", "hardly any wish is of a new client")
+	add("demand", "More clients want in than usual, of their own accord.", func(w *weighing) {
+		forced := (f.reattached+f.insisted)*2 >= f.Intents || f.unreal*2 > f.Attempts
+		w.ask(2, f.Surge >= 3 && !forced && !downFirst, "the wishes that multiplied are of clients that had lost nothing", "no surge of wishes of clients that had lost nothing")
+		w.ask(1, f.newcomers*2 > f.Intents, "most wishes are of clients not seen before", "hardly any wish is of a new client")
 		w.ask(1, f.failure() < 0.25, "they were served", "they were not served")
 	})
 	slices.SortStableFunc(list, func(a, b weighing) int {

@@ -17,7 +17,10 @@ var saidOf = map[string]string{
 }
 
 // explainedBy is the hypothesis that must rank first.
-var explainedBy = map[string]string{"filter": "network", "rollout": "rollout"}
+var explainedBy = map[string]string{
+	"filter": "network", "rollout": "rollout", "skype-2010": "bug_in_version", "s2": "overload", "s6": "mass_restart", "s7": "login_overload",
+	"n1": "demand", "n2": "attack", "n8": "network", "app-flood": "attack", "refresh-surge": "rollout",
+}
 
 // errors of a verdict against the truth, absolute.
 type errors struct {

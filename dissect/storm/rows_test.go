@@ -133,6 +133,9 @@ func TestFloodOfRequests(t *testing.T) {
 	if d := r.Verdict.Onset - 300*second; d < -2*second || d > 2*second {
 		t.Errorf("onset %d", r.Verdict.Onset/second)
 	}
+	if h := r.Hypotheses[0]; h.Name != "attack" {
+		t.Errorf("explained by %s", h.Name)
+	}
 }
 
 // TestRefreshSurge: clients that refresh ten times as often as before.
@@ -150,8 +153,8 @@ func TestRefreshSurge(t *testing.T) {
 			}
 		}
 	}
-	if r := f.judge(900, nil); r.Verdict.Class != storm.RefreshSurge {
-		t.Errorf("%v: %s", r.Verdict.Class, r.Summary)
+	if r := f.judge(900, nil); r.Verdict.Class != storm.RefreshSurge || r.Hypotheses[0].Name != "rollout" {
+		t.Errorf("%v: %s; explained by %v", r.Verdict.Class, r.Summary, r.Hypotheses[0])
 	}
 }
 
