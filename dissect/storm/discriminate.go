@@ -128,7 +128,7 @@ func (j *judge) surges(free wrap) (out []Finding) {
 		return quiet(m) && m.active >= crowd && enough(m.wishes(), j.calmOf(m.at).wishes)
 	})
 	for _, r := range j.runs(many, j.d.length(joinBreaks)) {
-		if j.at[r.from].at <= early || j.inARow(r, many) < j.need() {
+		if j.at[r.from].at <= early || j.inARow(r, many) < j.need() || !given && !j.rises(r) {
 			continue
 		}
 		f := j.plain(FlashCrowd, r)
@@ -178,6 +178,23 @@ func (j *judge) surges(free wrap) (out []Finding) {
 		out = append(out, f)
 	}
 	return out
+}
+
+// rises reports that a run has twice the wishes of the minute before it: where clients
+// have left for good since, what was usual looks like a surge.
+func (j *judge) rises(r run) bool {
+	var before []float64
+	var most int64
+	first := j.at[r.from].at
+	for i := range j.at[:r.to+1] {
+		switch m := &j.at[i]; {
+		case i >= r.from:
+			most = max(most, m.wishes())
+		case m.at > first-j.window-j.d.length(60) && m.at <= first-j.window:
+			before = append(before, float64(m.wishes()))
+		}
+	}
+	return float64(most) >= 2*level(before, max(j.d.length(60)-int64(len(before)), 0), 0.5)
 }
 
 // clientsUntil is how many clients the service had seen by the end of a bin.

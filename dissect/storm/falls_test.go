@@ -525,3 +525,16 @@ func TestHiddenWait(t *testing.T) {
 		t.Errorf("%s, jitter %s, %d ms x %.2f to %d s after %d ms", p.Family, p.Jitter, p.Base/1e6, p.Factor, p.Cap/second, p.Timeout/1e6)
 	}
 }
+
+// TestLeftForGood: what was usual before most clients left is no surge.
+func TestLeftForGood(t *testing.T) {
+	f := newFeed(27)
+	f.calm("start", 130, 0, 60, nil)
+	f.calm("before", 960, 60, 300, nil)
+	f.calm("after", 300, 300, 600, nil)
+	f.calm("new", 300, 450, 460, nil)
+	r := f.judge(600, nil)
+	if len(r.Findings) != 1 || r.Verdict.Class != storm.FlashCrowd || r.Verdict.Onset < 448*second || r.Verdict.Onset > 452*second {
+		t.Errorf("%d findings: %s", len(r.Findings), r.Summary)
+	}
+}
