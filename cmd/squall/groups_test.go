@@ -209,6 +209,10 @@ func TestGroupsEverywhere(t *testing.T) {
 	if rows := table(t, "sources", kept, "--groups", groups); rows[0]["source_geo_name"] == "" {
 		t.Errorf("%v", rows[0])
 	}
+	// A kept case is told again with what it was made with.
+	if _, out, errs := squall(nil, "events", kept); !strings.Contains(out, "deploy") || strings.Contains(errs, "left out") {
+		t.Errorf("%s%s", out, errs)
+	}
 	f := table(t, "report", "findings", kept)[0]
 	hit, tried := map[string]map[string]bool{}, map[string]map[string]bool{}
 	counts := map[string]int{}
@@ -286,6 +290,9 @@ func TestGroupsEverywhere(t *testing.T) {
 		}
 		if code, out, _ := squall(nil, "verify", kept); code != 1 || !strings.Contains(out, file) || !strings.Contains(out, "CHANGED") {
 			t.Errorf("exit %d: %s", code, out)
+		}
+		if _, _, errs := squall(nil, "events", kept); !strings.Contains(errs, file+" is not what it was") {
+			t.Error(errs)
 		}
 		b[len(b)-2]--
 		if err := os.WriteFile(file, b, 0o600); err != nil {

@@ -36,7 +36,7 @@ func (s *source) demand(cmd *cobra.Command, args []string) (*reports.Results, er
 		return nil, err
 	}
 	if len(args) == 1 {
-		s.madeUnder(args[0])
+		s.madeUnder(cmd, args[0])
 	}
 	cfg, err := s.config()
 	if err != nil {

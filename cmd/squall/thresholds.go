@@ -46,12 +46,37 @@ func thresholdNames() (names []string) {
 	return names
 }
 
-// madeUnder are the --threshold arguments of a kept analysis, before those that
-// are given now.
-func (s *source) madeUnder(dir string) {
+// madeUnder takes up what a kept analysis was made under, where nothing else is
+// given now: its thresholds, and the files of --events and --groups, if they lie
+// where they lay and are what they were.
+func (s *source) madeUnder(cmd *cobra.Command, dir string) {
 	var c custody
-	if b, err := os.ReadFile(filepath.Join(dir, custodyName)); err == nil && json.Unmarshal(b, &c) == nil {
-		s.thresholds = append(c.overridden(), s.thresholds...)
+	if b, err := os.ReadFile(filepath.Join(dir, custodyName)); err != nil || json.Unmarshal(b, &c) != nil {
+		return
+	}
+	s.thresholds = append(c.overridden(), s.thresholds...)
+	same := func(what string, f *sealed) bool {
+		now, err := seal(f.Name, f.Name)
+		if err == nil && now == *f {
+			return true
+		}
+		if !s.quiet {
+			fmt.Fprintf(cmd.ErrOrStderr(), "squall: %s %s is not what it was when %s was made, and is left out\n", what, f.Name, dir)
+		}
+		return false
+	}
+	if s.events == "" && c.Events != nil && same("--events", c.Events) {
+		s.events = c.Events.Name
+		for _, a := range c.Arguments {
+			if zone, ok := strings.CutPrefix(a, "--tz="); ok && s.tz == "" {
+				s.tz = zone // its times may be in it
+			}
+		}
+	}
+	for i := 0; i < len(c.Groups) && !cmd.Flags().Changed("groups"); i++ {
+		if same("--groups", &c.Groups[i]) {
+			s.groups = append(s.groups, c.Groups[i].Name)
+		}
 	}
 }
 

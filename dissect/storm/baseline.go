@@ -182,12 +182,13 @@ func (s *State) Against(b *Baseline, q *Quality) error {
 	if left := lengthOf(b.covered); left < leastCalm {
 		return fmt.Errorf("baseline %s: %s of calm is too little, want %s", b.Name, span(max(left, 0)), span(leastCalm))
 	}
+	// Captures begin and end some seconds apart: of the first and the last stretch
+	// only a part is judged.
 	heard := b.bySlot(b.covered)
 	b.aligned = true
-	for t := q.Begin; t <= q.End && b.aligned && t-q.Begin <= 24*3600*second; t += daySlot {
-		b.aligned = heard[b.slot(t)] >= leastCalm
+	for slot, judged := range b.bySlot([]Span{{q.Begin, min(q.End, q.Begin+24*3600*second)}}) {
+		b.aligned = b.aligned && heard[slot] >= min(leastCalm, judged/2)
 	}
-	b.aligned = b.aligned && heard[b.slot(q.End)] >= leastCalm
 	s.baseline, s.calmNames = b, names
 	return nil
 }
@@ -302,7 +303,7 @@ func (s *State) levelsOf(service string, length int64) *levels {
 // at is the level at the time of day of a moment.
 func (l *levels) at(t int64) *calm {
 	k := l.b.slot(t)
-	if !l.b.aligned || l.calmed[k] < leastCalm {
+	if !l.b.aligned {
 		return l.median
 	}
 	if l.slots[k] == nil {
@@ -311,7 +312,9 @@ func (l *levels) at(t int64) *calm {
 		for near := k + daySlots - 1; near <= k+daySlots+1; near++ {
 			all, time = append(all, l.values[near%daySlots]...), time+l.calmed[near%daySlots]
 		}
-		l.slots[k] = l.level(all, time)
+		if l.slots[k] = l.level(all, time); time < leastCalm {
+			l.slots[k] = l.median
+		}
 	}
 	return l.slots[k]
 }

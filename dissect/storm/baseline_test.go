@@ -58,6 +58,13 @@ func TestBaselineByTimeOfDay(t *testing.T) {
 			t.Errorf("%+v", w)
 		}
 	}
+	// It ends nine seconds into the last five minutes, the calm day seven: nobody
+	// begins and ends a capture to the second.
+	from = day + 64800 - 231
+	r = midStorm(from).against(t, c.baseline(57600, 64807), from, from+240)
+	if a = r.Baseline.Of("gnutella/supernode"); !a.Aligned || math.Abs(a.CalmRate-6) > 0.3 {
+		t.Errorf("%+v", a)
+	}
 	// An hour that it does not cover: the median of all of it.
 	from = day + 70000
 	r = midStorm(from).against(t, c.baseline(57600, 64800), from, from+240)
