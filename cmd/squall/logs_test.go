@@ -188,6 +188,7 @@ func TestLogBesideCapture(t *testing.T) {
 // TestLogBehindNAT: a log of the far side of NAT is known by packets that were
 // captured at both sides, and by no others.
 func TestLogBehindNAT(t *testing.T) {
+	slow(t)
 	dir := t.TempDir()
 	if code, _, errs := squall(nil, "sample", "outage", "--taps", "-w", dir); code != 0 {
 		t.Fatal(errs)
