@@ -42,6 +42,14 @@ func TestN2N(t *testing.T) {
 	// The same number is yes in version 2 and good-bye in version 3.
 	converse(t, n2n{}, dissect.ProtoUDP, 7777, []line{{data: n2nAsk2, kind: dissect.KindRequest, id: n2nEdge}, {node: true, data: n2nYes2, kind: dissect.KindAccept, same: 1}})
 	converse(t, n2n{}, dissect.ProtoUDP, 7777, []line{{data: n2nAsk2, kind: dissect.KindRequest, role: dissect.RoleSupernode}, {node: true, data: n2nNo2, kind: dissect.KindRefuse, same: 1}})
+	// What edges and supernodes of 2.4 and 2.8 said to each other; in 2.8 the lifetime is one that no edge heeds.
+	for _, v := range []struct{ ask, yes string }{
+		{"02020005 6f7665726c6179000000000000000000 6f46651e 021122334466 0000 0000", "02020066 6f7665726c6179000000000000000000 6f46651e 021122334466 0078 0000 8596 0a630002 00"},
+		{"02020005 6f7665726c6179000000000000000000 4fe6d5de 021122334466 0000 0000", "02020066 6f7665726c6179000000000000000000 4fe6d5de 021122334466 000f 0000 8364 0a630002 00"},
+	} {
+		converse(t, n2n{}, dissect.ProtoUDP, 7654, []line{{data: unhex(v.ask), kind: dissect.KindRequest, op: "REGISTER_SUPER", role: dissect.RoleSupernode},
+			{node: true, data: unhex(v.yes), kind: dissect.KindAccept, same: 1}})
+	}
 	first := line{data: n2nAsk1, kind: dissect.KindRequest, op: "REGISTER", id: "\x1e\x2d\x1f\xe9\xb1\x25", role: dissect.RoleSupernode}
 	converse(t, n2n{}, dissect.ProtoUDP, 7654, []line{first, {node: true, data: n2nYes1, kind: dissect.KindAccept, role: dissect.RoleSupernode, same: 1},
 		{data: n2nAsk1, kind: dissect.KindRequest}, {node: true, data: n2nYes1, kind: dissect.KindAccept, same: 3}})
