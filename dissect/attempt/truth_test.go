@@ -27,6 +27,12 @@ var exceptions = map[string]string{
 	"attempts/handshake-reorder.pcap":                             "the SYN-ACK stands before its SYN: rule 14 joins them",
 	"attempts/no-syn-ack.pcap":                                    "the SYN-ACK was not captured: rule 16 takes the client's ACK as proof",
 	"attempts/whatsapp.pcap":                                      "the node's side was not captured: rule 16 takes the client's ACK as proof",
+	"formats/frag-ppp-ip-tcp-syn.pcap":                            "a SYN in fragments, which the counting leaves apart",
+	"formats/http_ip_fragmented.pcap":                             "a SYN in fragments, which the counting leaves apart",
+	"formats/http_ip_fragmented_out_of_order.pcap":                "a SYN in fragments, which the counting leaves apart",
+	"formats/pcapng-example.pcapng":                               "the capturing side gave the SYN-ACK a time 46 years later: rule 30 takes it as no answer",
+	"formats/pcapng-example.pcapng.zst":                           "the capturing side gave the SYN-ACK a time 46 years later: rule 30 takes it as no answer",
+	"formats/capwap_data.pcapng":                                  "inside CAPWAP and 802.11, which are not read",
 	"attempts/unidirectional_tcp_stream_with_missing_packet.pcap": "the node's side was not captured: rule 16 takes the client's ACK as proof",
 }
 
@@ -51,8 +57,8 @@ func TestTruth(t *testing.T) {
 	}
 	files, equal := 0, 0
 	for _, l := range lines[1:] {
-		if !strings.HasPrefix(l[0], "overlay/") && !strings.HasPrefix(l[0], "attempts/") {
-			continue
+		if strings.HasPrefix(l[0], "hostile/") || strings.Contains(l[0], ".erf") {
+			continue // neither count is an authority; no format of captures
 		}
 		path := filepath.Join(dir, l[0])
 		if _, err := os.Stat(path); err != nil || testing.Short() && files > 40 {
