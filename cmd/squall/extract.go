@@ -1,19 +1,13 @@
 package main
 
 import (
-	"cmp"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
-	"iter"
-	"net/netip"
 	"os"
 	"path/filepath"
 	"slices"
-	"strconv"
 	"strings"
-	"time"
 
 	"github.com/spf13/cobra"
 
@@ -23,18 +17,6 @@ import (
 	"squall/dissect/pipeline"
 	"squall/reports"
 )
-
-// selection is which attempts extract takes; what is given must all hold.
-type selection struct {
-	finding          int
-	attempts, intent []string
-	clients          []string
-	nodes            []string
-	where            string
-	share            string
-	from, to         string
-	in               *source // in whose zone times are
-}
 
 func extractCommand() *cobra.Command {
 	var in source
@@ -136,15 +118,6 @@ func anonymizer(keyFile string) (*pipeline.Anonymizer, error) {
 	anon.Scrub, anon.Names = scrub.Scrub, overlay.NamesIn
 	return anon, nil
 }
-
-func (s *selection) rows() bool {
-	return s.finding != 0 || len(s.attempts)+len(s.intent)+len(s.clients)+len(s.nodes) > 0 || s.where != "" || s.share != ""
-}
-
-func (s *selection) empty() bool { return !s.rows() && s.from == "" && s.to == "" }
-
-// tables gives the rows of a table, of a run or of a kept directory.
-type tables func(name string) (*reports.Table, reports.Rows, error)
 
 // picking says whether a packet of a file is wanted, and what its comment says.
 type picking func(p *capture.Packet, file string) (comment string, ok bool)
@@ -252,41 +225,6 @@ func extract(cmd *cobra.Command, in *source, args []string, sel *selection, out 
 		return nil, err
 	}
 	return made, brokenOff(src.Files(), "what came before is in "+out)
-}
-
-// tables are those of a kept analysis, else of one that is made now, with the
-// captures that they are of and the time of their last packet.
-func (in *source) tables(cmd *cobra.Command, args []string) (open tables, inputs []string, last int64, done func(), err error) {
-	done = func() {}
-	if dir, ok := keptDir(args); ok {
-		open = func(name string) (*reports.Table, reports.Rows, error) {
-			t := schema(name)
-			h, err := os.Open(filepath.Join(dir, name+".parquet"))
-			if err != nil {
-				return nil, nil, err
-			}
-			return t, closing(h, reports.ReadParquet(h, t)), nil
-		}
-		if inputs, in.set, last, err = keptInputs(open); err != nil {
-			err = exitError{exitFailed, err}
-		}
-		return open, inputs, last, done, err
-	}
-	inputs = append(append(inputs, in.files...), args...)
-	if slices.Contains(inputs, "-") {
-		return nil, nil, 0, done, exitError{exitUsage, errors.New("extract reads its captures twice, and standard input can be read once: keep it in a file first")}
-	}
-	results, err := in.analyse(cmd, args)
-	if err != nil {
-		return nil, nil, 0, done, err
-	}
-	done = func() { results.Analysis.Close() }
-	if err := interrupted(cmd); err != nil {
-		done()
-		return nil, nil, 0, done, err
-	}
-	_, last = results.Analysis.Span()
-	return results.Table, inputs, last, done, nil
 }
 
 // renamed rewrites what is picked under the key of anon.
@@ -421,62 +359,6 @@ func emitAll(cmd *cobra.Command, outs []tapFile, form capture.WriterOptions, las
 // indexName is the file of a kept directory that says where packets lie.
 const indexName = "index.squall"
 
-// indexed is a line of it.
-type indexed struct {
-	File  string         `json:"capture_file"`
-	Index *capture.Index `json:"index"`
-}
-
-// keepIndex writes the index of every capture that can be sought in; none, no file.
-func keepIndex(r *reports.Results, path string) error {
-	var lines []byte
-	for _, c := range r.Analysis.Captures() {
-		if c.Index != nil {
-			line, err := json.Marshal(indexed{c.Path, c.Index})
-			if err != nil {
-				return err
-			}
-			lines = append(append(lines, line...), '\n')
-		}
-	}
-	if lines == nil {
-		os.Remove(path) // of an earlier analysis in the same directory
-		return nil
-	}
-	return os.WriteFile(path, lines, 0o600)
-}
-
-// parts are the captures of a kept directory that have an index, and what is
-// wanted of them. The others are read through.
-func parts(args []string, want func(first, last int64) bool) map[string]capture.Part {
-	dir, ok := keptDir(args)
-	if !ok {
-		return nil
-	}
-	list := map[string]capture.Part{}
-	for file, index := range readIndex(dir) {
-		list[file] = capture.Part{Index: index, Want: func(b *capture.Block) bool { return want(b.Min, b.Max) }}
-	}
-	return list
-}
-
-// readIndex gives what keepIndex wrote, as far as it can be read.
-func readIndex(dir string) iter.Seq2[string, *capture.Index] {
-	return func(yield func(string, *capture.Index) bool) {
-		h, err := os.Open(filepath.Join(dir, indexName))
-		if err != nil {
-			return // kept before there was one
-		}
-		defer h.Close()
-		for d := json.NewDecoder(h); ; {
-			var x indexed
-			if err := d.Decode(&x); err != nil || x.Index == nil || !yield(x.File, x.Index) {
-				return
-			}
-		}
-	}
-}
-
 // lookFirst shows the anonymizer all packets; omitted are those it cannot follow.
 func lookFirst(cmd *cobra.Command, in *source, inputs []string, opt capture.Options, anon *pipeline.Anonymizer, picker *pipeline.Picker, keep picking) (omitted int, err error) {
 	src, err := in.open(cmd, inputs, opt)
@@ -525,296 +407,5 @@ func copyPackets(cmd *cobra.Command, src capture.Source, to func(*capture.Packet
 	return n, nil
 }
 
-// pick asks the tables which attempts fit. begin and end bound their starts.
-func (s *selection) pick(open tables) (k *pipeline.Picker, n int, begin, end int64, err error) {
-	k = pipeline.NewPicker()
-	end = 1<<63 - 1
-	terms, onset, over, err := s.terms(open)
-	if err != nil {
-		return k, 0, 0, 0, err
-	}
-	if begin, err = s.edge("--from", s.from, onset, over, 0); err != nil {
-		return k, 0, 0, 0, err
-	}
-	if end, err = s.edge("--to", s.to, onset, over, end); err != nil {
-		return k, 0, 0, 0, err
-	}
-	if !s.rows() {
-		return k, 0, begin, end, nil
-	}
-	share, err := parseShare(s.share)
-	if err != nil {
-		return k, 0, 0, 0, err
-	}
-	table, rows, err := open("attempts")
-	if err != nil {
-		return k, 0, 0, 0, exitError{exitFailed, err}
-	}
-	pairs, points, err := translations(open)
-	if err != nil {
-		return k, 0, 0, 0, exitError{exitFailed, err}
-	}
-	if points > 1 || len(pairs) > 0 {
-		k.Points(pairs)
-	}
-	query := reports.Query{Where: strings.Join(terms, " && "), Columns: []string{"attempt_id", "source_ip", "source_port", "destination_ip", "destination_port",
-		"network_transport", "event_start", "last_seen", "event_end", "capture_file", "first_frame", "attempt_outcome", "relation", "client_id", "attempt_number", "intent_id",
-		"network_protocol"}}
-	_, rows, err = query.Apply(table, rows)
-	if err != nil {
-		return k, 0, 0, 0, exitError{exitUsage, err}
-	}
-	for row, err := range rows {
-		if err != nil {
-			return k, n, 0, 0, exitError{exitFailed, err}
-		}
-		start := row[6].Int
-		if start < begin || start >= end || !share.takes(row[13].Str) {
-			continue
-		}
-		p := pipeline.Picked{Start: start, End: max(row[7].Int, row[8].Int), File: row[9].Str, Frame: row[10].Int, Proto: dissect.ProtoTCP}
-		p.Source, p.Destination = endpoint(row[1].Str, row[2].Int), endpoint(row[3].Str, row[4].Int)
-		if row[5].Str == "udp" {
-			p.Proto = dissect.ProtoUDP
-		}
-		p.Protocol = row[16].Str
-		p.Comment = fmt.Sprintf("squall attempt %s: %s, %s (number %d of intent %s)", row[0].Str, row[11].Str, row[12].Str, row[14].Int, row[15].Str)
-		k.Add(p)
-		n++
-	}
-	return k, n, begin, end, nil
-}
-
-// translations are the addresses that packets bore at both sides of NAT or of a
-// balancer, and how many taps there were.
-func translations(open tables) (pairs []pipeline.NAT, taps int, err error) {
-	each := func(table string, columns []string, see func([]reports.Value)) {
-		t, rows, e := open(table)
-		if e == nil {
-			_, rows, e = reports.Query{Columns: columns}.Apply(t, rows)
-		}
-		if err = cmp.Or(err, e); err != nil {
-			return
-		}
-		for row, e := range rows {
-			if e != nil {
-				err = e
-				return
-			}
-			see(row)
-		}
-	}
-	each("nat", []string{"inner_ip", "outer_ip"}, func(row []reports.Value) {
-		pairs = append(pairs, pipeline.NAT{Inner: endpoint(row[0].Str, 0).Addr, Outer: endpoint(row[1].Str, 0).Addr})
-	})
-	names := map[string]bool{}
-	each("captures", []string{"observer_name"}, func(row []reports.Value) { names[row[0].Str] = true })
-	return pairs, len(names), err
-}
-
-// terms are the conditions on the rows of attempts, and the edges of the
-// finding, 0 where there is none.
-func (s *selection) terms(open tables) (terms []string, onset, over int64, err error) {
-	any := func(column string, values []string) {
-		if len(values) > 0 {
-			var or []string
-			for _, v := range values {
-				or = append(or, column+" == "+strconv.Quote(v))
-			}
-			terms = append(terms, "("+strings.Join(or, " || ")+")")
-		}
-	}
-	any("attempt_id", s.attempts)
-	any("intent_id", s.intent)
-	if len(s.clients) > 0 {
-		var or []string
-		for _, c := range s.clients {
-			or = append(or, "client_id == "+strconv.Quote(c)+" || source_ip == "+strconv.Quote(c))
-		}
-		terms = append(terms, "("+strings.Join(or, " || ")+")")
-	}
-	if err := s.nodeTerms(&terms, s.nodes); err != nil {
-		return nil, 0, 0, err
-	}
-	if s.finding != 0 {
-		f, err := findingRow(open, s.finding)
-		if err != nil {
-			return nil, 0, 0, err
-		}
-		onset, over = f.onset, f.end
-		terms = append(terms, "service == "+strconv.Quote(f.service))
-		if s.from == "" {
-			terms = append(terms, fmt.Sprintf("event_start >= date(%q)", stamp(f.onset)))
-		}
-		if s.to == "" && f.end != 0 {
-			terms = append(terms, fmt.Sprintf("event_start <= date(%q)", stamp(f.end)))
-		}
-	}
-	if s.where != "" {
-		terms = append(terms, "("+s.where+")")
-	}
-	if len(terms) == 0 {
-		terms = append(terms, "true")
-	}
-	return terms, onset, over, nil
-}
-
-func (s *selection) nodeTerms(terms *[]string, nodes []string) error {
-	var or []string
-	for _, n := range nodes {
-		if at, err := netip.ParseAddrPort(n); err == nil {
-			or = append(or, fmt.Sprintf("destination_ip == %q && destination_port == %d", at.Addr().Unmap(), at.Port()))
-		} else if a, err := netip.ParseAddr(n); err == nil {
-			or = append(or, fmt.Sprintf("destination_ip == %q", a.Unmap()))
-		} else {
-			return exitError{exitUsage, fmt.Errorf("--node %q: want ADDRESS, ADDRESS:PORT or [ADDRESS]:PORT", n)}
-		}
-	}
-	if len(or) > 0 {
-		*terms = append(*terms, "("+strings.Join(or, " || ")+")")
-	}
-	return nil
-}
-
-type findingEdges struct {
-	service    string
-	onset, end int64
-}
-
-func findingRow(open tables, number int) (f findingEdges, err error) {
-	t, rows, err := open("findings")
-	if err == nil {
-		_, rows, err = reports.Query{Columns: []string{"service", "onset", "end"}}.Apply(t, rows)
-	}
-	if err != nil {
-		return f, exitError{exitFailed, err}
-	}
-	n := 0
-	for row, err := range rows {
-		if err != nil {
-			return f, exitError{exitFailed, err}
-		}
-		if n++; n == number {
-			f = findingEdges{row[0].Str, row[1].Int, 0}
-			if !row[2].Null {
-				f.end = row[2].Int
-			}
-		}
-	}
-	if number < 1 || number > n {
-		return f, exitError{exitUsage, fmt.Errorf("--finding %d: there are %d; squall report findings SOURCE lists them", number, n)}
-	}
-	return f, nil
-}
-
-// edge reads a moment that may count from the edges of a finding.
-func (s *selection) edge(flag, text string, onset, over, open int64) (int64, error) {
-	if text == "" {
-		return open, nil
-	}
-	for name, at := range map[string]int64{"onset": onset, "end": over} {
-		rest, ok := strings.CutPrefix(text, name)
-		if !ok {
-			continue
-		}
-		if at == 0 {
-			return 0, exitError{exitUsage, fmt.Errorf("%s %q: want --finding N with a known %s", flag, text, name)}
-		}
-		if rest == "" {
-			return at, nil
-		}
-		if d, err := time.ParseDuration(rest); err == nil {
-			return at + int64(d), nil
-		}
-	}
-	at, fromFirst, err := s.in.parseTime(flag, text)
-	if err != nil || fromFirst != 0 {
-		return 0, exitError{exitUsage, fmt.Errorf("%s %q: want RFC 3339, seconds of the epoch, or onset-60s, onset, end+60s with --finding", flag, text)}
-	}
-	return at, nil
-}
-
-// clientShare takes the clients whose hash is low: the same ones everywhere.
-type clientShare float64
-
-func parseShare(text string) (clientShare, error) {
-	if text == "" {
-		return 1, nil
-	}
-	v, err := strconv.ParseFloat(strings.TrimSuffix(text, "%"), 64)
-	if err != nil || !strings.HasSuffix(text, "%") || v <= 0 || v > 100 {
-		return 0, exitError{exitUsage, fmt.Errorf("--clients %q: want a share such as 10%%", text)}
-	}
-	return clientShare(v / 100), nil
-}
-
 // shareSeed keeps this choice apart from other uses of the hash.
 const shareSeed = 0x636c69656e7473
-
-func (s clientShare) takes(client string) bool {
-	return s >= 1 || float64(dissect.Hash64(shareSeed, []byte(client))>>11)/(1<<53) < float64(s)
-}
-
-func endpoint(ip string, port int64) dissect.Endpoint {
-	a, _ := netip.ParseAddr(ip)
-	return dissect.Endpoint{Addr: dissect.AddrFrom(a), Port: uint16(port)}
-}
-
-func schema(name string) *reports.Table {
-	t, _, err := (*reports.Results)(nil).Table(name)
-	if err != nil {
-		panic(err) // a name of this program's own
-	}
-	return t
-}
-
-// keptDir is the one directory that analyze -o made, and nothing else.
-func keptDir(args []string) (string, bool) {
-	if len(args) != 1 {
-		return "", false
-	}
-	_, err := os.Stat(filepath.Join(args[0], summaryName))
-	return args[0], err == nil
-}
-
-// keptInputs are the captures of a kept analysis, with their taps and the clocks
-// of these, and when they ended.
-func keptInputs(open tables) (files []string, clocks map[string]capture.Clock, last int64, err error) {
-	t, rows, err := open("captures")
-	if err == nil {
-		_, rows, err = reports.Query{Columns: []string{"capture_file", "last_time", "observer_name", "clock_source", "clock_offset_ns", "clock_at_ns", "clock_drift_ppm"}}.Apply(t, rows)
-	}
-	if err != nil {
-		return nil, nil, 0, err
-	}
-	clocks = map[string]capture.Clock{}
-	for row, err := range rows {
-		if err != nil {
-			return nil, nil, 0, err
-		}
-		if row[0].Str == "-" {
-			return nil, nil, 0, errors.New("this analysis was made of standard input, which is gone")
-		}
-		if _, log := look(row[0].Str); log {
-			continue // no packets
-		}
-		file, tap := row[0].Str, row[2].Str
-		if tap != "" {
-			file = tap + "=" + file
-		}
-		files = append(files, file)
-		last = max(last, row[1].Int)
-		if row[3].Str != "" {
-			clocks[tap] = capture.Clock{Source: row[3].Str, Offset: row[4].Int, At: row[5].Int, Drift: row[6].Float}
-		}
-	}
-	return files, clocks, last, nil
-}
-
-// closing closes a file after its rows.
-func closing(c io.Closer, rows reports.Rows) reports.Rows {
-	return func(yield func([]reports.Value, error) bool) {
-		defer c.Close()
-		rows(yield)
-	}
-}
