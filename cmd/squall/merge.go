@@ -30,7 +30,9 @@ func mergeCommand() *cobra.Command {
 		Long: `merge joins what analyze -o kept of pieces: the shards of one analysis that was
 spread over several machines, captures of different times, or of different taps.
 The order in which they are named does not matter. Intents, sessions and client
-identities are found anew over all of them, and judged once.
+identities are found anew over all of them, and judged once; what several of them
+saw, at different taps or in packets and in a log, counts once. Clocks of taps, and
+addresses at both sides of NAT, are compared within one analysis or its shards only.
 
 Shards (analyze --shard 0/8 … 7/8) give byte for byte what one run would have
 given. For captures of different times that were analysed apart, an attempt that
