@@ -78,6 +78,7 @@ type liveSocket struct {
 	ring   []byte
 	blocks int
 	next   int
+	lent   []atomic.Bool // blocks whose batch is not released yet
 	filter []unix.SockFilter
 }
 
@@ -238,6 +239,7 @@ func (l *Live) open(name string) error {
 			}
 		}
 		s := &liveSocket{tap: t, fd: fd, nth: n, index: t.Index, blocks: max(l.opt.Buffer/liveBlock, 2)}
+		s.lent = make([]atomic.Bool, s.blocks)
 		l.socks = append(l.socks, s)
 		if err := s.prepare(&l.opt); err != nil {
 			return fmt.Errorf("%s: %w", name, err)
@@ -383,10 +385,12 @@ func (l *Live) run(n int, s *liveSocket, out chan<- *Batch) {
 			}
 		default:
 		}
-		off := s.next * liveBlock
+		off, lent := s.next*liveBlock, &s.lent[s.next]
 		desc := (*unix.TpacketBlockDesc)(s.at(off))
 		head := (*unix.TpacketHdrV1)(unsafe.Pointer(&desc.Hdr[0]))
-		if atomic.LoadUint32(&head.Block_status)&unix.TP_STATUS_USER == 0 {
+		// Once all blocks are lent, the next one is the first again: it still says
+		// that it is the user's, and its packets were taken.
+		if lent.Load() || atomic.LoadUint32(&head.Block_status)&unix.TP_STATUS_USER == 0 {
 			if !until.IsZero() && time.Now().After(until) || !l.wait(s, &down) {
 				return
 			}
@@ -395,8 +399,10 @@ func (l *Live) run(n int, s *liveSocket, out chan<- *Batch) {
 		packets := pool.Get().(*[]Packet)
 		*packets = s.block(off, head, (*packets)[:0])
 		s.next = (s.next + 1) % s.blocks
+		lent.Store(true)
 		b := NewBatch(*packets, func() {
 			atomic.StoreUint32(&head.Block_status, unix.TP_STATUS_KERNEL)
+			lent.Store(false)
 			pool.Put(packets)
 		})
 		out <- b // there is room for all blocks
@@ -421,7 +427,7 @@ func (l *Live) wait(s *liveSocket, down *bool) bool {
 		// The kernel says so as long as the block before is not back, too, which
 		// would make this a busy loop while a consumer works.
 		desc := (*unix.TpacketBlockDesc)(s.at(s.next * liveBlock))
-		if head := (*unix.TpacketHdrV1)(unsafe.Pointer(&desc.Hdr[0])); atomic.LoadUint32(&head.Block_status)&unix.TP_STATUS_USER == 0 {
+		if head := (*unix.TpacketHdrV1)(unsafe.Pointer(&desc.Hdr[0])); s.lent[s.next].Load() || atomic.LoadUint32(&head.Block_status)&unix.TP_STATUS_USER == 0 {
 			time.Sleep(time.Millisecond)
 		}
 	}

@@ -3,6 +3,7 @@
 package capture
 
 import (
+	"sync/atomic"
 	"testing"
 	"time"
 	"unsafe"
@@ -80,5 +81,63 @@ func TestMergeWithoutWaiting(t *testing.T) {
 		if got != c.want {
 			t.Errorf("%s: %d packets are given, want %d", c.what, got, c.want)
 		}
+	}
+}
+
+// TestLentBlocks: a consumer that is behind holds all blocks of the ring. The next one is the
+// first again, which the kernel has not got back: its packets are not given twice.
+func TestLentBlocks(t *testing.T) {
+	var pipe [2]int
+	if err := unix.Pipe(pipe[:]); err != nil {
+		t.Fatal(err)
+	}
+	defer unix.Close(pipe[1])
+	defer unix.Close(pipe[0])
+	s := &liveSocket{tap: &liveTap{LiveInterface: LiveInterface{Name: "eth0", Link: LinkEthernet}, stats: FileStats{Snaplen: liveSnaplen}},
+		fd: pipe[0], index: 1, ring: make([]byte, 2*liveBlock), blocks: 2, lent: make([]atomic.Bool, 2)}
+	status := func(block int) *uint32 {
+		desc := (*unix.TpacketBlockDesc)(s.at(block * liveBlock))
+		return &(*unix.TpacketHdrV1)(unsafe.Pointer(&desc.Hdr[0])).Block_status
+	}
+	second := uint32(0)
+	fill := func(block int) { // as the kernel does, with one packet
+		second++
+		desc := (*unix.TpacketBlockDesc)(s.at(block * liveBlock))
+		head := (*unix.TpacketHdrV1)(unsafe.Pointer(&desc.Hdr[0]))
+		head.Num_pkts, head.Offset_to_first_pkt = 1, 48
+		h := (*unix.Tpacket3Hdr)(s.at(block*liveBlock + 48))
+		h.Sec, h.Mac, h.Snaplen, h.Len = second, (unix.SizeofTpacket3Hdr+15)&^15+32, 60, 60
+		atomic.StoreUint32(status(block), unix.TP_STATUS_USER)
+	}
+	fill(0)
+	fill(1)
+	l := &Live{opt: LiveOptions{Wake: liveWake}, stop: make(chan struct{})}
+	out := make(chan *Batch, 8)
+	l.wg.Add(1)
+	go l.run(0, s, out)
+	take := func(want uint32) *Batch {
+		b := <-out
+		if got := uint32(b.Packets[0].Time / 1e9); got != want {
+			t.Fatalf("packet %d is given, want %d", got, want)
+		}
+		return b
+	}
+	first, then := take(1), take(2)
+	select {
+	case b := <-out:
+		t.Fatalf("all blocks are lent, and packet %d is given again", b.Packets[0].Time/1e9)
+	case <-time.After(50 * time.Millisecond):
+	}
+	then.Release() // not in their order
+	first.Release()
+	if atomic.LoadUint32(status(0)) != unix.TP_STATUS_KERNEL || atomic.LoadUint32(status(1)) != unix.TP_STATUS_KERNEL {
+		t.Fatal("blocks that were released are not the kernel's")
+	}
+	fill(0)
+	take(3).Release()
+	close(l.stop)
+	l.wg.Wait()
+	if b, ok := <-out; ok {
+		t.Errorf("packet %d is given in the end", b.Packets[0].Time/1e9)
 	}
 }
