@@ -11,6 +11,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"runtime"
 	"strconv"
 	"strings"
 	"syscall"
@@ -27,7 +28,7 @@ var rates = []int{100_000, 300_000, 0}
 type sniffed struct {
 	name     string
 	captured int64
-	dropped  int64 // by the kernel or the interface
+	dropped  int64 // by the kernel
 	cpu      time.Duration
 	digest   string
 }
@@ -36,13 +37,18 @@ var (
 	sentLine     = regexp.MustCompile(`sent +(\d+) packets, .*: (\d+) packets/s`)
 	tcpdumpLines = regexp.MustCompile(`(?s)(\d+) packets captured.*?(\d+) packets? dropped by kernel`)
 	dumpcapLine  = regexp.MustCompile(`received/dropped on interface '\w+': (\d+)/(\d+)`)
-	squallLine   = regexp.MustCompile(`v1: (\d+) packets captured, \d+ passed the filter, (\d+) dropped by the kernel, (\d+) by the interface`)
+	squallLine   = regexp.MustCompile(`v1: (\d+) packets captured, \d+ passed the filter, (\d+) dropped by the kernel`)
 )
 
 // TestLiveRate sends the storm over a pair of virtual interfaces, at rising
 // rates, once to each of tcpdump, dumpcap and squall. What squall captured and
 // what it says was dropped is what was sent; where tcpdump has all, squall has
 // all, in the same bytes. SQUALL_LIVE_SECONDS=20 sends for longer than 3 s.
+//
+// The sender has the first processor and who captures the second, where the kernel
+// also receives (RPS): else a veth pair receives on the sender's. What does not fit
+// between the two comes back to the sender, who sends it again; the interface counts it
+// as dropped.
 func TestLiveRate(t *testing.T) {
 	if !inNamespace(t) {
 		return
@@ -58,6 +64,9 @@ func TestLiveRate(t *testing.T) {
 	os.WriteFile("/proc/sys/net/ipv6/conf/all/disable_ipv6", []byte("1"), 0)
 	must(t, "ip", "link", "set", "v0", "up")
 	must(t, "ip", "link", "set", "v1", "up")
+	if runtime.NumCPU() > 1 { // /sys shows the namespace that it was mounted in
+		must(t, "unshare", "-m", "sh", "-c", "mount -t sysfs sysfs /sys && echo 2 > /sys/class/net/v1/queues/rx-0/rps_cpus")
+	}
 	dir, err := os.MkdirTemp(map[bool]string{true: "/dev/shm"}[exists("/dev/shm")], "squall-rate-")
 	if err != nil {
 		t.Fatal(err)
@@ -108,7 +117,7 @@ func compareAt(t *testing.T, dir, storm, dumpcap string, rate, seconds int) (the
 		if m == nil {
 			t.Fatal(said)
 		}
-		x.captured, x.dropped = atoi(m[1]), atoi(m[2])+atoi(m[3])
+		x.captured, x.dropped = atoi(m[1]), atoi(m[2])
 		return x
 	}
 	other := func() sniffed {
@@ -146,7 +155,7 @@ var sender func()
 // capturing starts a program that captures, sends, and stops it.
 func capturing(t *testing.T, path, ready string, args ...string) (said string, cpu time.Duration) {
 	t.Helper()
-	cmd := exec.Command(path, args...)
+	cmd := onProcessor(1, path, args...)
 	cmd.Env = append(os.Environ(), "SQUALL_AS_COMMAND=1")
 	r, w, err := os.Pipe()
 	if err != nil {
@@ -177,6 +186,14 @@ func capturing(t *testing.T, path, ready string, args ...string) (said string, c
 	return text.String(), cmd.ProcessState.UserTime() + cmd.ProcessState.SystemTime()
 }
 
+// onProcessor is a command that keeps to one processor, where there are several.
+func onProcessor(n int, path string, args ...string) *exec.Cmd {
+	if taskset, err := exec.LookPath("taskset"); err == nil && runtime.NumCPU() > n {
+		return exec.Command(taskset, append([]string{"-c", strconv.Itoa(n), path}, args...)...)
+	}
+	return exec.Command(path, args...)
+}
+
 // send gives the packets that were sent, and how many a second.
 func send(t *testing.T, storm string, rate, seconds int) [2]int64 {
 	t.Helper()
@@ -188,7 +205,7 @@ func send(t *testing.T, storm string, rate, seconds int) [2]int64 {
 	args := append([]string{"replay", "packets", storm, "-i", "v0", "--send", "--max-rate", "100000000", "--max-bytes", "1000000000000", "-Z", "root",
 		"-L", "20000", "--loop", strconv.Itoa(rate * seconds / each), "-f", "net 10.1.0.0/24 and not host 10.1.0.0 and not host 10.1.0.255",
 		"--map", "198.51.100.0/24=10.78.0.0/24", "--map", "10.1.0.0/24=10.77.0.0/24", "--allow", "10.77.0.0/24", "--allow", "10.78.0.0/24", "--dst-mac", "02:00:00:00:00:12"}, pace...)
-	cmd := exec.Command(os.Args[0], args...)
+	cmd := onProcessor(0, os.Args[0], args...)
 	cmd.Env = append(os.Environ(), "SQUALL_AS_COMMAND=1", "GOMAXPROCS=1") // one socket: packets keep their order
 	out, _ := cmd.CombinedOutput()
 	m := sentLine.FindSubmatch(out)
