@@ -302,6 +302,9 @@ const manyStrangers = 8
 // strangers takes back what the port alone said of nodes, where the client tries many of
 // them and has spoken the protocol to nobody: a scanner wants no service.
 func (p *part) strangers(x *Result, c *client) {
+	if c.to-c.from < manyStrangers {
+		return
+	}
 	var nodes []dissect.Endpoint
 	for i := c.from; i < c.to; i++ {
 		r := &p.row(i).rec
