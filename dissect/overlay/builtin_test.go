@@ -246,7 +246,6 @@ func TestBuiltin2006AgainstTruth(t *testing.T) {
 		"1367": "the table counts any byte of the node as a session; the client had closed before it came",
 		"1630": "the table counts any byte of the node as a session; the client had closed before it came",
 		"4786": "14 bytes, then a RST within 0.4 s: rule 6 calls that dropped",
-		"3719": "one of three dials in a wave: the two others do not prove whose it is",
 		"3098": "an ICMP host unreachable: rule 5",
 		"4655": "the capture ends before the waiting does: rule 19",
 	})
