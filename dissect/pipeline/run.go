@@ -92,7 +92,7 @@ func newRun(cfg *Config, src capture.Source) *run {
 	for w := range n {
 		q := make(chan *work, queued)
 		r.queues = append(r.queues, q)
-		r.workers.Go(func() { r.work(w, q) })
+		r.workers.Go(func() { r.work(w, n, q) })
 	}
 	r.state.queues = r.queues
 	return r
@@ -109,8 +109,7 @@ func (r *run) add(shard int, rec *attempt.Record) {
 }
 
 // work gives the packets of a queue to every n-th engine.
-func (r *run) work(number int, queue <-chan *work) {
-	n := r.span.a.workers
+func (r *run) work(number, n int, queue <-chan *work) {
 	for b := range queue {
 		if b.rest != nil {
 			b.rest.Done()
