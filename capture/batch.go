@@ -1,6 +1,11 @@
 package capture
 
-import "sync/atomic"
+import (
+	"context"
+	"errors"
+	"io"
+	"sync/atomic"
+)
 
 type batchRefs struct {
 	n    atomic.Int32
@@ -24,5 +29,28 @@ func (b *Batch) Retain(n int) { b.refs.n.Add(int32(n)) }
 func (b *Batch) Release() {
 	if b.refs.n.Add(-1) == 0 && b.refs.free != nil {
 		b.refs.free()
+	}
+}
+
+// Each reads src to its end and hands every batch to take, which may retain it; the
+// reader's hold of it ends when take returns. It ends early with an error of take,
+// of src, or of ctx.
+func Each(ctx context.Context, src Source, take func(*Batch) error) error {
+	for {
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+		b, err := src.Next()
+		if errors.Is(err, io.EOF) {
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+		err = take(b)
+		b.Release()
+		if err != nil {
+			return err
+		}
 	}
 }

@@ -369,6 +369,19 @@ func (s *liveSocket) bind() error {
 // at is a pointer into the ring.
 func (s *liveSocket) at(off int) unsafe.Pointer { return unsafe.Pointer(&s.ring[off]) }
 
+// head is that of a block.
+func (s *liveSocket) head(block int) *unix.TpacketHdrV1 {
+	desc := (*unix.TpacketBlockDesc)(s.at(block * liveBlock))
+	return (*unix.TpacketHdrV1)(unsafe.Pointer(&desc.Hdr[0]))
+}
+
+// ready reports that the kernel has handed over the next block. Once all are lent, the
+// next one is the first again: it still says that it is the user's, and its packets
+// were taken.
+func (s *liveSocket) ready() bool {
+	return !s.lent[s.next].Load() && atomic.LoadUint32(&s.head(s.next).Block_status)&unix.TP_STATUS_USER != 0
+}
+
 // run takes block after block as the kernel hands them over.
 func (l *Live) run(n int, s *liveSocket, out chan<- *Batch) {
 	defer l.wg.Done()
@@ -385,19 +398,15 @@ func (l *Live) run(n int, s *liveSocket, out chan<- *Batch) {
 			}
 		default:
 		}
-		off, lent := s.next*liveBlock, &s.lent[s.next]
-		desc := (*unix.TpacketBlockDesc)(s.at(off))
-		head := (*unix.TpacketHdrV1)(unsafe.Pointer(&desc.Hdr[0]))
-		// Once all blocks are lent, the next one is the first again: it still says
-		// that it is the user's, and its packets were taken.
-		if lent.Load() || atomic.LoadUint32(&head.Block_status)&unix.TP_STATUS_USER == 0 {
+		if !s.ready() {
 			if !until.IsZero() && time.Now().After(until) || !l.wait(s, &down) {
 				return
 			}
 			continue
 		}
+		head, lent := s.head(s.next), &s.lent[s.next]
 		packets := pool.Get().(*[]Packet)
-		*packets = s.block(off, head, (*packets)[:0])
+		*packets = s.block(s.next*liveBlock, head, (*packets)[:0])
 		s.next = (s.next + 1) % s.blocks
 		lent.Store(true)
 		b := NewBatch(*packets, func() {
@@ -426,8 +435,7 @@ func (l *Live) wait(s *liveSocket, down *bool) bool {
 	if fds[0].Revents&unix.POLLIN != 0 {
 		// The kernel says so as long as the block before is not back, too, which
 		// would make this a busy loop while a consumer works.
-		desc := (*unix.TpacketBlockDesc)(s.at(s.next * liveBlock))
-		if head := (*unix.TpacketHdrV1)(unsafe.Pointer(&desc.Hdr[0])); s.lent[s.next].Load() || atomic.LoadUint32(&head.Block_status)&unix.TP_STATUS_USER == 0 {
+		if !s.ready() {
 			time.Sleep(time.Millisecond)
 		}
 	}

@@ -63,7 +63,7 @@ func BenchmarkAttempts(b *testing.B) {
 	b.Run("udp/20000/realtime", func(b *testing.B) {
 		r, err := replay.NewRealtime()
 		if err != nil {
-			b.Skip(err)
+			b.Skipf("needs leave to run at real-time priority (root, or ulimit -r 1): %v", err)
 		}
 		defer r.Close()
 		steady(b, "udp", 20000, r)

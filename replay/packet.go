@@ -9,7 +9,6 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
-	"io"
 	"maps"
 	"net/netip"
 	"slices"
@@ -180,24 +179,18 @@ func LoadPackets(src capture.Source, recorded []netip.Addr, opt PacketOptions) (
 			return id
 		},
 		Payload: func(d *dissect.Datagram) { l.left = l.left || known.in(d.Payload) }}
-	for {
-		b, err := src.Next()
-		if errors.Is(err, io.EOF) {
-			break
-		}
-		if err != nil {
-			return nil, err
-		}
+	if err := capture.Each(context.Background(), src, func(b *capture.Batch) error {
 		for i := range b.Packets {
 			if opt.Limit > 0 && int64(len(l.p.frames)) >= opt.Limit {
 				break
 			}
 			if err := l.take(&b.Packets[i]); err != nil {
-				b.Release()
-				return nil, err
+				return err
 			}
 		}
-		b.Release()
+		return nil
+	}); err != nil {
+		return nil, err
 	}
 	l.p.Moved = len(l.was)
 	if len(l.p.frames) == 0 {
@@ -782,27 +775,22 @@ func AddressesOf(src capture.Source) ([]netip.Addr, error) {
 		return e
 	}}
 	var scratch []byte
-	for failed == nil {
-		b, err := src.Next()
-		if errors.Is(err, io.EOF) {
-			break
-		}
-		if err != nil {
-			return nil, err
-		}
+	if err := capture.Each(context.Background(), src, func(b *capture.Batch) error {
 		for i := range b.Packets {
 			p := &b.Packets[i]
 			scratch = append(scratch[:0], p.Data...)
 			r.Rewrite(p.Link, scratch) // what it says of opaque packets is said when they are loaded
 		}
-		b.Release()
+		return failed
+	}); err != nil {
+		return nil, err
 	}
 	list := make([]netip.Addr, 0, len(seen))
 	for a := range seen {
 		list = append(list, a.IP())
 	}
 	slices.SortFunc(list, netip.Addr.Compare)
-	return list, failed
+	return list, nil
 }
 
 // Filtered keeps the packets that a filter takes.

@@ -1,9 +1,9 @@
 package replay
 
 import (
+	"context"
 	"errors"
 	"fmt"
-	"io"
 	"slices"
 	"time"
 
@@ -88,14 +88,7 @@ func (p *Plan) Learn(src capture.Source, roundTrips bool) error {
 	p.hash = ""
 	var dec headers.Decoder
 	var d dissect.Datagram
-	for {
-		b, err := src.Next()
-		if errors.Is(err, io.EOF) {
-			break
-		}
-		if err != nil {
-			return fmt.Errorf("plan: payloads: %w", err)
-		}
+	if err := capture.Each(context.Background(), src, func(b *capture.Batch) error {
 		for i := range b.Packets {
 			dec.Decode(&b.Packets[i], &d)
 			if d.Class != dissect.ClassTCP && d.Class != dissect.ClassUDP {
@@ -110,7 +103,9 @@ func (p *Plan) Learn(src capture.Source, roundTrips bool) error {
 				w.done = true
 			}
 		}
-		b.Release()
+		return nil
+	}); err != nil {
+		return fmt.Errorf("plan: payloads: %w", err)
 	}
 	if trips != nil {
 		if p.RoundTrips = trips.quantiles(); p.RoundTrips == nil {

@@ -4,9 +4,7 @@ import (
 	"bytes"
 	"encoding/binary"
 	"encoding/json"
-	"errors"
 	"fmt"
-	"io"
 	"maps"
 	"os"
 	"path/filepath"
@@ -331,14 +329,7 @@ func halve(t *testing.T, from, to string) {
 		t.Fatal(err)
 	}
 	n := 0
-	for {
-		b, err := src.Next()
-		if errors.Is(err, io.EOF) {
-			break
-		}
-		if err != nil {
-			t.Fatal(err)
-		}
+	if err := capture.Each(t.Context(), src, func(b *capture.Batch) error {
 		for i := range b.Packets {
 			p := &b.Packets[i]
 			const at = 14 + 20 // of TCP
@@ -368,7 +359,9 @@ func halve(t *testing.T, from, to string) {
 				}
 			}
 		}
-		b.Release()
+		return nil
+	}); err != nil {
+		t.Fatal(err)
 	}
 	if err := w.Close(); err != nil || n < 100 {
 		t.Fatal(n, err)

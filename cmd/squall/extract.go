@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -384,27 +385,22 @@ func copyPackets(cmd *cobra.Command, src capture.Source, to func(*capture.Packet
 	for _, f := range src.Files() {
 		names = append(names, f.Path)
 	}
-	for cmd.Context().Err() == nil {
-		b, err := src.Next()
-		if errors.Is(err, io.EOF) {
-			return n, nil
-		}
-		if err != nil {
-			return n, err
-		}
+	err = capture.Each(cmd.Context(), src, func(b *capture.Batch) error {
 		for i := range b.Packets {
 			p := &b.Packets[i]
 			if comment, ok := keep(p, names[p.File]); ok {
 				n++
 				if err := to(p).WritePacket(p, comment); err != nil {
-					b.Release()
-					return n, err
+					return err
 				}
 			}
 		}
-		b.Release()
+		return nil
+	})
+	if errors.Is(err, context.Canceled) {
+		err = nil // what came before is kept; interrupted says so
 	}
-	return n, nil
+	return n, err
 }
 
 // shareSeed keeps this choice apart from other uses of the hash.

@@ -1,10 +1,10 @@
 package main
 
 import (
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"maps"
 	"os"
 	"path/filepath"
@@ -121,10 +121,8 @@ analyze, or in shards, decides it.`,
 // arguments that it was made with, and what it knew of captures that may not lie
 // where they lay.
 func (c *custody) join(dir string) (of custody, err error) {
-	if b, err := os.ReadFile(filepath.Join(dir, custodyName)); err == nil {
-		if err := json.Unmarshal(b, &of); err != nil {
-			return of, fmt.Errorf("%s: %w", filepath.Join(dir, custodyName), err)
-		}
+	if of, err = readCustody(dir); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return of, err
 	}
 	path := filepath.Join(dir, pipeline.SaveName)
 	s, err := seal(path, path)

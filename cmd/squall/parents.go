@@ -1,13 +1,10 @@
 package main
 
 import (
-	"encoding/json"
-	"errors"
+	"context"
 	"fmt"
 	"hash/maphash"
 	"io"
-	"os"
-	"path/filepath"
 	"strings"
 
 	"squall/capture"
@@ -25,12 +22,9 @@ const (
 func parents(files []capture.FileStats, args []string) (string, error) {
 	known := map[string]string{}
 	if dir, ok := keptDir(args); ok {
-		if b, err := os.ReadFile(filepath.Join(dir, custodyName)); err == nil {
-			var c custody
-			if json.Unmarshal(b, &c) == nil {
-				for _, s := range c.Inputs {
-					known[s.Name] = s.SHA256
-				}
+		if c, err := readCustody(dir); err == nil {
+			for _, s := range c.Inputs {
+				known[s.Name] = s.SHA256
 			}
 		}
 	}
@@ -153,20 +147,14 @@ func (p *parent) compare(path string, hash func(*capture.Packet) uint64) (differ
 		return 0, err
 	}
 	defer src.Close()
-	same := 0
-	for {
-		b, err := src.Next()
-		if errors.Is(err, io.EOF) {
-			return len(p.frames) - same, nil
-		}
-		if err != nil {
-			return 0, err
-		}
+	differ = len(p.frames)
+	err = capture.Each(context.Background(), src, func(b *capture.Batch) error {
 		for i := range b.Packets {
 			if c, ok := p.frames[b.Packets[i].Frame]; ok && c.hash == hash(&b.Packets[i]) {
-				same++
+				differ--
 			}
 		}
-		b.Release()
-	}
+		return nil
+	})
+	return differ, err
 }

@@ -1,9 +1,10 @@
 package main
 
 import (
+	"cmp"
+	"context"
 	"errors"
 	"fmt"
-	"io"
 	"net/netip"
 	"strings"
 	"time"
@@ -61,20 +62,14 @@ func tapRun(path string, targets []netip.AddrPort, note string) (stop func() err
 const tapLinger = 200 * time.Millisecond
 
 func drain(src *capture.Live, w *capture.Writer) error {
-	var failed error
-	for {
-		b, err := src.Next()
-		if errors.Is(err, io.EOF) {
-			return failed
-		}
-		if err != nil {
-			return err
-		}
+	var failed error // the rest is read all the same: the kernel's ring is full otherwise
+	err := capture.Each(context.Background(), src, func(b *capture.Batch) error {
 		for i := range b.Packets {
 			if failed == nil {
 				failed = w.WritePacket(&b.Packets[i], "")
 			}
 		}
-		b.Release()
-	}
+		return nil
+	})
+	return cmp.Or(err, failed)
 }

@@ -1,11 +1,8 @@
 package main
 
 import (
-	"encoding/json"
 	"fmt"
 	"math"
-	"os"
-	"path/filepath"
 	"strconv"
 	"strings"
 
@@ -50,8 +47,8 @@ func thresholdNames() (names []string) {
 // given now: its thresholds, and the files of --events and --groups, if they lie
 // where they lay and are what they were.
 func (s *source) madeUnder(cmd *cobra.Command, dir string) {
-	var c custody
-	if b, err := os.ReadFile(filepath.Join(dir, custodyName)); err != nil || json.Unmarshal(b, &c) != nil {
+	c, err := readCustody(dir)
+	if err != nil {
 		return
 	}
 	s.thresholds = append(c.overridden(), s.thresholds...)

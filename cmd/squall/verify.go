@@ -4,8 +4,10 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"slices"
@@ -147,6 +149,22 @@ func keepCustody(dir string, r *reports.Results, c custody) error {
 	return os.WriteFile(filepath.Join(dir, custodyName), append(b, '\n'), 0o600)
 }
 
+// readCustody reads the manifest of a kept directory.
+func readCustody(dir string) (c custody, err error) {
+	path := filepath.Join(dir, custodyName)
+	b, err := os.ReadFile(path)
+	if err != nil {
+		return c, err
+	}
+	if err = json.Unmarshal(b, &c); err == nil && c.Manifest != 1 {
+		err = fmt.Errorf("it says %d", c.Manifest)
+	}
+	if err != nil {
+		return c, fmt.Errorf("%s: not a manifest of version 1: %w", path, err)
+	}
+	return c, nil
+}
+
 func verifyCommand() *cobra.Command {
 	return &cobra.Command{
 		Use:   "verify CASE|EXTRACT [FILE...]",
@@ -173,16 +191,12 @@ Exit status: 0 all is as it was, 1 something is not, 2 no manifest.`,
 			if info, err := os.Stat(args[0]); err == nil && info.Mode().IsRegular() {
 				return verifyExtract(fold(cmd.OutOrStdout()), args[0], args[1:])
 			}
-			b, err := os.ReadFile(filepath.Join(args[0], custodyName))
-			if err != nil {
-				return exitError{exitUsage, fmt.Errorf("%w; squall analyze -o writes it", err)}
-			}
-			var c custody
-			if err = json.Unmarshal(b, &c); err == nil && c.Manifest != 1 {
-				err = fmt.Errorf("it says %d", c.Manifest)
+			c, err := readCustody(args[0])
+			if errors.Is(err, fs.ErrNotExist) {
+				err = fmt.Errorf("%w; squall analyze -o writes it", err)
 			}
 			if err != nil {
-				return exitError{exitUsage, fmt.Errorf("%s: not a manifest of version 1: %w", filepath.Join(args[0], custodyName), err)}
+				return exitError{exitUsage, err}
 			}
 			bad := c.check(fold(cmd.OutOrStdout()), args[0], args[1:])
 			if bad > 0 {

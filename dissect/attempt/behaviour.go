@@ -308,7 +308,7 @@ func (p *part) strangers(x *Result, c *client) {
 	var nodes []dissect.Endpoint
 	for i := c.from; i < c.to; i++ {
 		r := &p.row(i).rec
-		if r.Proto == dissect.ProtoTCP && strings.IndexByte(string(r.History[:]), 'D') >= 0 {
+		if r.Proto == dissect.ProtoTCP && r.spoke() {
 			return
 		}
 		if r.strange() && len(nodes) < manyStrangers && !slices.Contains(nodes, r.Destination) {
@@ -322,11 +322,7 @@ func (p *part) strangers(x *Result, c *client) {
 		r := p.row(i)
 		if r.rec.strange() {
 			r.rec.Protocol, r.rec.Role, r.rec.RoleSource, r.proof = 0, dissect.RoleUnknown, dissect.RoleSourceNone, 0
-			s := x.serviceOf(&r.rec)
-			if _, ok := p.texts[s]; !ok {
-				p.texts[s] = s
-			}
-			r.service = p.texts[s]
+			r.service = intern(p.texts, x.serviceOf(&r.rec))
 		}
 	}
 }

@@ -431,17 +431,21 @@ func (x *Result) describe(w *related, services map[string]string) {
 	if r.Protocol == d.protocol && r.Role == d.role {
 		w.service = d.service
 	} else {
-		w.service = x.serviceOf(r)
-		if known, ok := services[w.service]; ok {
-			w.service = known
-		} else {
-			services[w.service] = w.service
-		}
+		w.service = intern(services, x.serviceOf(r))
 	}
 	// What a node seems to be groups nothing: nodes of one service may differ in it.
 	if d.seems != dissect.RoleUnknown && r.RoleSource < dissect.RoleSourceBehaviour && (r.Role == dissect.RoleUnknown || r.Role == d.seems) && r.Protocol == d.protocol {
 		r.Role, r.RoleSource, w.proof = d.seems, dissect.RoleSourceBehaviour, d.proof
 	}
+}
+
+// intern gives the one string of a text.
+func intern(texts map[string]string, s string) string {
+	if known, ok := texts[s]; ok {
+		return known
+	}
+	texts[s] = s
+	return s
 }
 
 // serviceOf names what may serve the same intent.

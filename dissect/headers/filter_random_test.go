@@ -32,7 +32,7 @@ var opaque = map[capture.LinkType]bool{10: true, 105: true, 127: true, 129: true
 // passes, whatever filter the grammar makes.
 func TestFilterEverywhere(t *testing.T) {
 	if *randomFilters == 0 {
-		t.Skip("go test ./dissect/headers -run TestFilterEverywhere -args -filters 200; takes minutes")
+		t.Skip("needs minutes: run it with go test ./dissect/headers -run TestFilterEverywhere -args -filters 200")
 	}
 	dir := filepath.Join("..", "..", "..", "shared", "captures")
 	if _, err := os.Stat(dir); err != nil {

@@ -2,8 +2,6 @@ package headers_test
 
 import (
 	"bytes"
-	"errors"
-	"io"
 	"os"
 	"path/filepath"
 	"testing"
@@ -50,14 +48,7 @@ func TestRewriteRealCaptures(t *testing.T) {
 		defer src.Close()
 		forth := headers.Rewriter{Map: turned, MAC: func(b []byte) { b[5] ^= 1 }, VLAN: func(id uint16) uint16 { return id ^ 2 }}
 		plain := headers.Rewriter{}
-		for {
-			b, err := src.Next()
-			if errors.Is(err, io.EOF) {
-				break
-			}
-			if err != nil {
-				t.Fatal(err)
-			}
+		if err := capture.Each(t.Context(), src, func(b *capture.Batch) error {
 			for i := range b.Packets {
 				p := b.Packets[i]
 				all++
@@ -100,7 +91,9 @@ func TestRewriteRealCaptures(t *testing.T) {
 					}
 				}
 			}
-			b.Release()
+			return nil
+		}); err != nil {
+			t.Fatal(err)
 		}
 	}
 	t.Logf("%d packets, %d cannot be followed, %d of the rest had all checksums right and no padding", all, opaque, same)

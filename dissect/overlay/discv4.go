@@ -50,22 +50,34 @@ func rlpList(b []byte) (body []byte, ok bool) {
 	if len(b) == 0 || b[0] < 0xc0 {
 		return nil, false
 	}
-	n, head := int(b[0]-0xc0), 1
-	if n > 55 {
-		more := n - 55
-		if more > 2 || len(b) < 1+more {
-			return nil, false
+	body, _ = rlpItem(b)
+	return body, body != nil
+}
+
+// rlpItem is the string or list that b begins with, of less than 64 KiB, and what
+// follows it; nil, nil if it is not whole.
+func rlpItem(b []byte) (item, rest []byte) {
+	if len(b) == 0 {
+		return nil, nil
+	}
+	n, head := 1, 0
+	if c := b[0]; c >= 0x80 {
+		n, head = int(c&0x3f), 1
+		if n > 55 { // that many bytes more tell the length
+			more := n - 55
+			if more > 2 || len(b) < 1+more {
+				return nil, nil
+			}
+			n, head = 0, 1+more
+			for _, c := range b[1:head] {
+				n = n<<8 | int(c)
+			}
 		}
-		n = 0
-		for _, c := range b[1 : 1+more] {
-			n = n<<8 | int(c)
-		}
-		head += more
 	}
 	if n > len(b)-head {
-		return nil, false
+		return nil, nil
 	}
-	return b[head : head+n], true
+	return b[head : head+n], b[head+n:]
 }
 
 // rlpHash is the 32-byte string that b begins with.

@@ -136,7 +136,11 @@ func (gquic) Dissect(d *dissect.Datagram, f *dissect.Flow, m *dissect.Message) (
 		return len(b), nil
 	}
 	m.Txn, m.Chain = hash1(f.B+uint64(f.Flags)), f.B
-	said, sealed := gquicOpen(b, f.A, "server in")
+	var said []byte
+	sealed := false
+	if f.Step == gquicAsked {
+		said, sealed = gquicOpen(b, f.A, "server in")
+	}
 	switch reset := b[0]&0xc2 == 0x02; {
 	case reset && f.Step == gquicAnswered:
 		m.Kind, m.Op, f.Done = dissect.KindClose, "public reset", true

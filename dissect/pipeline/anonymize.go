@@ -299,9 +299,8 @@ func (a *Anonymizer) Addresses() iter.Seq2[dissect.Addr, dissect.Addr] {
 }
 
 func (a *Anonymizer) mac(b []byte) {
-	h := hmac.New(sha256.New, a.key)
-	h.Write(b[:6])
-	copy(b, h.Sum(nil)[:6])
+	other := a.Secret(b[:6])
+	copy(b, other[:6])
 	b[0] = b[0]&0xfc | 2 // locally administered, unicast
 }
 

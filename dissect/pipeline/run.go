@@ -2,8 +2,6 @@ package pipeline
 
 import (
 	"context"
-	"errors"
-	"io"
 	"runtime"
 	"sync"
 	"sync/atomic"
@@ -74,7 +72,7 @@ func newRun(cfg *Config, src capture.Source) *run {
 		store: attempt.NewStore(attempt.StoreConfig{Shards: shards, Memory: cfg.RecordMemory, Temp: cfg.RecordTemp})}
 	r.span.a = &Analysis{workers: n, shard: cfg.Shard}
 	if cfg.Records != nil {
-		r.seenBy = &witnesses{of: cfg.Logger, shard: make([][]witnessed, shards), logged: map[uint64][]loggedBy{}, both: map[uint32]int64{}}
+		r.seenBy = &witnesses{of: cfg.Logger, shard: make([][]witnessed, shards), latest: map[uint64]int{}, logged: map[uint64][]loggedBy{}, both: map[uint32]int64{}}
 	}
 	r.points = newPoints(src.Files(), cfg.Clocks)
 	r.joiner = taps.NewJoiner(r.points.many)
@@ -131,22 +129,10 @@ func (r *run) read(ctx context.Context) error {
 			return err
 		}
 	}
-	for {
-		if err := ctx.Err(); err != nil {
-			return err
-		}
-		b, err := r.src.Next()
-		if errors.Is(err, io.EOF) {
-			return nil
-		}
-		if err != nil {
-			return err
-		}
-		r.batch(b)
-	}
+	return capture.Each(ctx, r.src, r.batch)
 }
 
-func (r *run) batch(b *capture.Batch) {
+func (r *run) batch(b *capture.Batch) error {
 	w := r.pool.take(b, len(r.queues))
 	for i := range b.Packets {
 		w.shard[i] = r.packet(&b.Packets[i], &w.data[i])
@@ -159,13 +145,13 @@ func (r *run) batch(b *capture.Batch) {
 			r.state.taken[b.Packets[i].File] = b.Packets[i].Frame
 		}
 	}
-	b.Release()
 	if r.cfg.Progress != nil {
 		r.cfg.Progress(Progress{r.packets, r.span.a.last})
 	}
 	if r.cfg.Keep != nil {
 		r.cfg.Keep(&r.state, false)
 	}
+	return nil
 }
 
 // packet decodes p into d and says which engine is to see it; shards = none.

@@ -3,8 +3,6 @@ package pipeline
 import (
 	"cmp"
 	"context"
-	"errors"
-	"io"
 	"slices"
 
 	"squall/capture"
@@ -219,27 +217,15 @@ func (w *watch) restart(at int64) error {
 func (w *watch) run(ctx context.Context) error {
 	var dec headers.Decoder
 	var d dissect.Datagram
-	for {
-		if err := ctx.Err(); err != nil {
-			return err
-		}
-		b, err := w.src.Next()
-		if errors.Is(err, io.EOF) {
-			return nil
-		}
-		if err != nil {
-			return err
-		}
+	return capture.Each(ctx, w.src, func(b *capture.Batch) error {
 		for i := range b.Packets {
 			p := &b.Packets[i]
 			if w.wasSetBack(p) {
 				if err := w.restart(p.Time); err != nil {
-					b.Release()
 					return err
 				}
 			}
 			if err := w.until(p.Time); err != nil {
-				b.Release()
 				return err
 			}
 			if w.packets == 0 {
@@ -266,20 +252,17 @@ func (w *watch) run(ctx context.Context) error {
 				w.cfg.Packet(p)
 			}
 		}
-		got := len(b.Packets) > 0
-		b.Release()
 		if w.cfg.Elapsed == nil || w.packets == 0 {
-			continue
+			return nil
 		}
 		now := w.cfg.Elapsed()
-		if got || w.lastRun == 0 {
+		if len(b.Packets) > 0 || w.lastRun == 0 {
 			w.lastRun = now
 		} else if quiet := now - w.lastRun; quiet > second { // a moment behind: packets may be on their way
-			if err := w.until(w.last + quiet - second); err != nil {
-				return err
-			}
+			return w.until(w.last + quiet - second)
 		}
-	}
+		return nil
+	})
 }
 
 // compareClocks does so from time to time.

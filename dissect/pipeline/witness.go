@@ -23,9 +23,10 @@ type witnessed struct {
 // witnesses find what several have seen: packets and logs, or logs of several
 // loggers. What came first counts; packets come before logs.
 type witnesses struct {
-	of      func() string // whose log is read; nil = there is one
-	shard   [][]witnessed // of packets, while they are read
-	renamed []witnessed   // flows by addresses that NAT had given them
+	of      func() string  // whose log is read; nil = there is one
+	shard   [][]witnessed  // of packets, while they are read
+	renamed []witnessed    // flows by addresses that NAT had given them
+	latest  map[uint64]int // of renamed, by connection
 	packets []witnessed
 	logged  map[uint64][]loggedBy
 	both    map[uint32]int64 // records of each log that another had
@@ -59,14 +60,24 @@ func (w *witnesses) packet(shard int, r *attempt.Record) {
 	w.shard[shard] = append(w.shard[shard], saw(r))
 }
 
+// renamedPause is the longest within a flow through NAT, ns: after it the same
+// addresses make another entry.
+const renamedPause = int64(60e9)
+
 // rename takes a flow under addresses that NAT gave it.
 func (w *witnesses) rename(proto uint8, a, b dissect.Endpoint, at int64) {
-	w.renamed = append(w.renamed, witnessed{connection(proto, a, b), at, at})
+	key := connection(proto, a, b)
+	if n, ok := w.latest[key]; ok && at >= w.renamed[n].first && at <= w.renamed[n].last+renamedPause {
+		w.renamed[n].last = max(w.renamed[n].last, at)
+		return
+	}
+	w.latest[key] = len(w.renamed)
+	w.renamed = append(w.renamed, witnessed{key, at, at})
 }
 
 // settle is called when all packets were read.
 func (w *witnesses) settle() {
-	w.packets, w.shard, w.renamed = slices.Concat(append(w.shard, w.renamed)...), nil, nil
+	w.packets, w.shard, w.renamed, w.latest = slices.Concat(append(w.shard, w.renamed)...), nil, nil, nil
 	slices.SortFunc(w.packets, func(a, b witnessed) int { return cmp.Or(cmp.Compare(a.key, b.key), cmp.Compare(a.first, b.first)) })
 }
 

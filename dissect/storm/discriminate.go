@@ -186,11 +186,11 @@ func (j *judge) rises(r run) bool {
 	var before []float64
 	var most int64
 	first := j.at[r.from].at
-	for i := range j.at[:r.to+1] {
-		switch m := &j.at[i]; {
-		case i >= r.from:
-			most = max(most, m.wishes())
-		case m.at > first-j.window-j.d.length(60) && m.at <= first-j.window:
+	for i := r.from; i <= r.to; i++ {
+		most = max(most, j.at[i].wishes())
+	}
+	for i := r.from - 1; i >= 0 && j.at[i].at > first-j.window-j.d.length(60); i-- {
+		if m := &j.at[i]; m.at <= first-j.window {
 			before = append(before, float64(m.wishes()))
 		}
 	}

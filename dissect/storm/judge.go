@@ -509,10 +509,9 @@ func (j *judge) stillOut(r, next run) bool {
 		return false
 	}
 	var served int64
-	for i := range j.bins {
-		if b := &j.bins[i]; b.at > last.at && b.at < first.at {
-			served += int64(b.n[fOutcome0+field(dissect.OutcomeAccepted)] + b.n[fReturns])
-		}
+	for i := j.binFrom(last.at + 1); i < len(j.bins) && j.bins[i].at < first.at; i++ {
+		n := &j.bins[i].n
+		served += int64(n[fOutcome0+field(dissect.OutcomeAccepted)] + n[fReturns])
 	}
 	return served*10 <= last.locked
 }

@@ -38,13 +38,19 @@ func (j *judge) worst(r run, storm bool) *moment {
 	return &j.at[max(best, r.from)]
 }
 
+// binFrom is the index of the first bin from a time on.
+func (j *judge) binFrom(t int64) int {
+	i, _ := slices.BinarySearchFunc(j.bins, t, func(b bin, t int64) int { return cmp.Compare(b.at, t) })
+	return i
+}
+
 // onset is the maximum-likelihood split of the failures by second, before and
 // in the run's first windows, refined to the first failing attempt after it. What
 // lies before the bin after is another trouble's.
 func (j *judge) onset(f *Finding, r run, after int64) {
 	first := j.at[r.from].at
 	from, to := max(first-j.window-j.d.length(60), after+1), first+j.d.length(5)
-	low, _ := slices.BinarySearchFunc(j.bins, from, func(b bin, t int64) int { return cmp.Compare(b.at, t) })
+	low := j.binFrom(from)
 	from = max(from, j.q.Begin/j.length)
 	var counts []int64
 	for t := from; t <= to; t++ {
@@ -230,11 +236,11 @@ func (j *judge) plateau(r run) float64 {
 // dense reports that failures are common in the three bins around b. Where hardly
 // any of them is tried again, as of answers that a tap missed, they have to be the
 // share least of what was decided; a refresh that was served might have failed, too,
-// but the calm's own failures are told without them. Where a storm has thinned out, few attempts tell little: then in eleven bins.
+// but the calm's own failures are told without them. Where a storm has thinned out,
+// few attempts tell little: then in eleven bins.
 func (j *judge) dense(b int64, least float64) bool {
 	count := func(around int64) (failed, retried, decided, refreshed int64) {
-		i, _ := slices.BinarySearchFunc(j.bins, b-around, func(b bin, t int64) int { return cmp.Compare(b.at, t) })
-		for ; i < len(j.bins) && j.bins[i].at <= b+around; i++ {
+		for i := j.binFrom(b - around); i < len(j.bins) && j.bins[i].at <= b+around; i++ {
 			k := &j.bins[i]
 			n := k.failed()
 			failed += n

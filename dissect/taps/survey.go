@@ -3,9 +3,7 @@ package taps
 import (
 	"cmp"
 	"context"
-	"errors"
 	"fmt"
-	"io"
 	"math"
 	"slices"
 	"time"
@@ -225,25 +223,19 @@ func (v *view) read(ctx context.Context, t Tap, window capture.Window) (bytes in
 	defer src.Close()
 	var dec headers.Decoder
 	var d dissect.Datagram
-	for {
-		if err := ctx.Err(); err != nil {
-			return 0, err
-		}
-		b, err := src.Next()
-		if errors.Is(err, io.EOF) {
-			for _, f := range src.Files() {
-				bytes += f.ReadOnDisk
-			}
-			return bytes, nil
-		} else if err != nil {
-			return 0, err
-		}
+	if err := capture.Each(ctx, src, func(b *capture.Batch) error {
 		for i := range b.Packets {
 			dec.Decode(&b.Packets[i], &d)
 			v.packet(&d)
 		}
-		b.Release()
+		return nil
+	}); err != nil {
+		return 0, err
 	}
+	for _, f := range src.Files() {
+		bytes += f.ReadOnDisk
+	}
+	return bytes, nil
 }
 
 func (v *view) packet(d *dissect.Datagram) {
