@@ -19,6 +19,7 @@ import (
 	"squall/dissect/flowlog"
 	"squall/dissect/pipeline"
 	"squall/reports"
+	"squall/samples"
 )
 
 // written is an input that holds no packets: a log, or a table of attempts.
@@ -60,6 +61,9 @@ func sortInputs(inputs []string, stdin io.Reader) (captures []string, logs []wri
 			continue
 		}
 		info, err := os.Stat(path)
+		if _, sample := samples.Find(path); sample && errors.Is(err, fs.ErrNotExist) {
+			return nil, nil, nil, fmt.Errorf("%s: no such file; a sample has that name: squall sample %s -w - | squall analyze -", path, path)
+		}
 		if err != nil || !info.IsDir() && !info.Mode().IsRegular() {
 			captures = append(captures, named)
 			continue

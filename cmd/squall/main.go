@@ -138,7 +138,22 @@ Try it on a simulated outage:
 		watchCommand(),
 		hookCommand(),
 	)
+	for _, c := range root.Commands() {
+		if c.Args != nil {
+			c.Args = lineOfUse(c.Args)
+		}
+	}
 	return root
+}
+
+// lineOfUse says what the verb wants where cobra only counts what it got.
+func lineOfUse(enough cobra.PositionalArgs) cobra.PositionalArgs {
+	return func(cmd *cobra.Command, args []string) error {
+		if enough(cmd, args) != nil {
+			return fmt.Errorf("want: %s", cmd.UseLine())
+		}
+		return nil
+	}
 }
 
 // flagError names the flag that an unknown one is a slip of, and where all are.

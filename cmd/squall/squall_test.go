@@ -492,6 +492,11 @@ func TestNewcomers(t *testing.T) {
 		{[]string{"sample", "outrage", "-w", "-"}, "outrage"},
 		{[]string{"sample", "outage"}, "-w"},
 		{[]string{"analyse"}, "analyse"},
+		{[]string{"analyze", "skype-2010"}, "squall sample skype-2010 -w -"},
+		{[]string{"compare", "a"}, "compare ORIGINAL REPLAY"},
+		{[]string{"merge"}, "merge DIR"},
+		{[]string{"watch", "-i"}, "-i"},
+		{[]string{"protocols", "sip"}, "want: squall protocols"},
 	} {
 		code, out, errs := squall(nil, tc.args...)
 		if code != 2 || out != "" || !strings.Contains(errs, tc.want) || strings.Count(errs, "\n") != 1 {
