@@ -174,10 +174,25 @@ type Engine struct {
 // NewEngine makes an engine; emit gets each record when its flow is over, the
 // pointer is valid during the call.
 func NewEngine(cfg Config, names *Names, emit func(*Record)) *Engine {
+	return NewEngines(1, cfg, names, func(_ int, r *Record) { emit(r) })[0]
+}
+
+// NewEngines makes n engines, each for flows of its own; emit gets the number of
+// the engine too.
+func NewEngines(n int, cfg Config, names *Names, emit func(engine int, r *Record)) []*Engine {
+	tcp, udp := newAsker(cfg.Protocols, dissect.TCP), newAsker(cfg.Protocols, dissect.UDP)
+	engines := make([]*Engine, n)
+	for i := range engines {
+		engines[i] = newEngine(cfg, names, tcp, udp, func(r *Record) { emit(i, r) })
+	}
+	return engines
+}
+
+func newEngine(cfg Config, names *Names, tcp, udp *asker, emit func(*Record)) *Engine {
 	if cfg.MaxFlows <= 0 {
 		cfg.MaxFlows = defaultMaxFlows
 	}
-	e := &Engine{cfg: cfg, names: names, emit: emit, cache: map[string]Name{},
+	e := &Engine{cfg: cfg, names: names, emit: emit, tcp: tcp, udp: udp, cache: map[string]Name{},
 		dups: newDuplicates(cfg.CopyWithin), taps: newTapMeters(cfg.Taps), index: newFlowIndex(), older: map[flowKey]*older{}, ledgers: map[uint32]*dissect.Ledger{}}
 	for i := range e.wheel {
 		e.wheel[i] = none
@@ -185,7 +200,6 @@ func NewEngine(cfg Config, names *Names, emit func(*Record)) *Engine {
 	for _, p := range cfg.Protocols {
 		e.protos = append(e.protos, names.Intern([]byte(p.Name())))
 	}
-	e.tcp, e.udp = newAsker(cfg.Protocols, dissect.TCP), newAsker(cfg.Protocols, dissect.UDP)
 	return e
 }
 

@@ -81,10 +81,9 @@ func newRun(cfg *Config, src capture.Source) *run {
 	}
 	r.state = State{src: src, store: r.store, names: r.names, taken: make([]int64, len(src.Files()))}
 	r.state.values = []any{r.names, r.joiner, r.points, &r.dec, &r.span, &r.filtered, &r.packets, &r.state.taken}
-	for i := range shards {
-		e := attempt.NewEngine(attempt.Config{Protocols: cfg.Protocols, KeepDuplicates: cfg.KeepDuplicates, MaxFlows: cfg.flowsByShard(), CopyWithin: r.points.within, Taps: r.points.taps()},
-			r.names, func(rec *attempt.Record) { r.add(i, rec) })
-		r.engines = append(r.engines, e)
+	r.engines = attempt.NewEngines(shards, attempt.Config{Protocols: cfg.Protocols, KeepDuplicates: cfg.KeepDuplicates, MaxFlows: cfg.flowsByShard(), CopyWithin: r.points.within, Taps: r.points.taps()},
+		r.names, r.add)
+	for _, e := range r.engines {
 		r.state.values = append(r.state.values, e)
 	}
 	for w := range n {
