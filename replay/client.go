@@ -121,11 +121,11 @@ func (w *worker) plan(a *actor, from, announced time.Duration) {
 // again is the next attempt of a client being due: a retry, as far as the
 // budget allows one, or the first of an intent whose moment has come.
 func (w *worker) again(a *actor) {
-	if w.ending() {
+	due := a.timer.at
+	if w.ending() || w.gone.at(a.id, time.Duration(float64(due)*w.speed)) {
 		a.busy = false
 		return
 	}
-	due := a.timer.at
 	p := &w.Plan.Groups[a.group].Policy
 	if a.k == 0 { // a lost session is wished for again
 		w.wish(a, w.another(a, p, due), a.group, a.hold, dissect.RelationReattach, due)

@@ -94,6 +94,9 @@ type Item struct {
 	Group   int32         `json:"g"`
 	Hold    time.Duration `json:"hold,omitempty"` // of its session, 0 = until it is lost
 	Restart bool          `json:"restart,omitempty"`
+	// Gone is since when the client had been away, 0 = it had not: from then on
+	// to At it neither retries nor reattaches.
+	Gone    time.Duration `json:"gone,omitempty"`
 	Outcome string        `json:"was"` // recorded
 }
 
@@ -120,7 +123,7 @@ type PlanOptions struct {
 const (
 	// planClients bounds a plan.
 	planClients = 1 << 22
-	// waitsKept is how many recorded waits of a group are kept, by order of
+	// waitsKept is how many recorded waits of a group are kept, evenly over the
 	// time; quantilesKept how many numbers remain of them.
 	waitsKept     = 4096
 	quantilesKept = 21
@@ -161,21 +164,23 @@ type planned struct {
 	// of the session that it led to
 	sessionFrom, sessionEnd int64
 	ended                   dissect.SessionEnd
-	aborted                 bool // the client gave the session up with RST: it had lost it
+	aborted                 bool  // the client gave the session up with RST: it had lost it
+	seen                    int64 // last packet of the session
 }
 
 // learnt is what the attempts of a group show of its policy (storms.md section
 // 3.3): after a failure whose time is known the pause is the wait, after
 // silence only the sum of patience and wait can be seen.
 type learnt struct {
-	waits    []time.Duration
-	timeouts []time.Duration // patience where the client was seen to give up
-	sums     []time.Duration
-	gaps     []time.Duration // between refreshes
+	waits    kept
+	timeouts kept // patience where the client was seen to give up
+	sums     kept
+	gaps     kept // between refreshes
 	retries  int64
 	moved    int64
-	lives    []time.Duration // between signs of life in a session
+	lives    kept            // between signs of life in a session
 	quit     map[int32]int64 // intents given up after so many attempts
+	past     map[int32]int64 // intents by attempts that were not given up, as far as one saw
 	longest  int32           // attempts of an intent
 }
 
@@ -289,15 +294,15 @@ func (b *builder) attempt(t *dissect.Attempt) {
 	key := t.ClientID + "\x00" + t.Destination.String()
 	if t.Relation == dissect.RelationRefresh {
 		if was, ok := b.lastOf[key]; ok {
-			l.gaps = keep(l.gaps, time.Duration(t.Start-was))
+			l.gaps.add(time.Duration(t.Start - was))
 		}
 		b.lastOf[key] = t.Start
 	}
 	if d := beatOf(t); d > 0 {
-		l.lives = keep(l.lives, d)
+		l.lives.add(d)
 	}
 	if t.Outcome == dissect.OutcomeStalled {
-		l.timeouts = keep(l.timeouts, time.Duration(t.End-t.Start))
+		l.timeouts.add(time.Duration(t.End - t.Start))
 	}
 	if b.opt.Mode == AttemptMode {
 		b.plan.Items = append(b.plan.Items, Item{At: time.Duration(t.Start - b.begin), Client: -1, Node: b.nodes[node], Group: g,
@@ -315,9 +320,9 @@ func (b *builder) attempt(t *dissect.Attempt) {
 		b.order = append(b.order, t.IntentID)
 	} else {
 		if in.outcome == dissect.OutcomeTimeout || in.outcome == dissect.OutcomeUnknown {
-			l.sums = keep(l.sums, time.Duration(t.Start-in.lastStart))
+			l.sums.add(time.Duration(t.Start - in.lastStart))
 		} else {
-			l.waits = keep(l.waits, time.Duration(max(t.Start-in.lastEnd, 0)))
+			l.waits.add(time.Duration(max(t.Start-in.lastEnd, 0)))
 		}
 		l.retries++
 		if t.Relation == dissect.RelationFailover {
@@ -330,6 +335,7 @@ func (b *builder) attempt(t *dissect.Attempt) {
 		b.lastOf[key] = t.Start
 		in.sessionFrom, in.sessionEnd, in.ended = t.End, t.SessionEnd, t.SessionEnded
 		in.aborted = t.SessionEnded == dissect.SessionByClient && strings.Contains(t.History, "R")
+		in.seen = t.LastSeen
 	}
 }
 
@@ -371,11 +377,34 @@ func beatOf(t *dissect.Attempt) time.Duration {
 	return time.Duration((t.LastSeen - t.End) / n)
 }
 
-func keep(list []time.Duration, d time.Duration) []time.Duration {
-	if len(list) < waitsKept {
-		list = append(list, d)
+// kept is a sample of durations, evenly from all that came: where back-off
+// grows, the first ones are the short ones.
+type kept struct {
+	list []time.Duration
+	skip int // of those that come, before the next one is taken
+	each int // of so many one is taken, 0 = 1
+}
+
+func (k *kept) add(d time.Duration) {
+	if k.skip > 0 {
+		k.skip--
+		return
 	}
-	return list
+	if len(k.list) == waitsKept { // every second one goes
+		for i := range waitsKept / 2 {
+			k.list[i] = k.list[2*i]
+		}
+		k.list = k.list[:waitsKept/2]
+		k.each = 2 * max(k.each, 1)
+	}
+	k.list = append(k.list, d)
+	k.skip = max(k.each, 1) - 1
+}
+
+// sorted is the sample, ascending; nothing may be added any more.
+func (k *kept) sorted() []time.Duration {
+	slices.Sort(k.list)
+	return k.list
 }
 
 // node notes a node; why says that squall cannot ask it.
@@ -415,7 +444,7 @@ func (b *builder) group(t *dissect.Attempt) int32 {
 		g = int32(len(b.plan.Groups))
 		b.groups[k] = g
 		b.plan.Groups = append(b.plan.Groups, Group{Name: cmp.Or(t.ClientVersion, "all"), Service: t.Service})
-		b.learnt = append(b.learnt, &learnt{quit: map[int32]int64{}})
+		b.learnt = append(b.learnt, &learnt{quit: map[int32]int64{}, past: map[int32]int64{}})
 	}
 	return g
 }
@@ -426,7 +455,8 @@ func (b *builder) policies(report *storm.Report) {
 	// Whoever is silent for three of the longer waits has given up.
 	quiet := make([]int64, len(b.learnt))
 	for i, l := range b.learnt {
-		all := slices.Sorted(slices.Values(slices.Concat(l.waits, l.sums)))
+		all := slices.Concat(l.waits.list, l.sums.list)
+		slices.Sort(all)
 		quiet[i] = int64(max(quitLeast, 3*quantile(all, 0.95)))
 	}
 	for _, in := range b.intents {
@@ -435,19 +465,19 @@ func (b *builder) policies(report *storm.Report) {
 		l.longest = max(l.longest, in.count)
 		if in.outcome.Failed() && in.lastEnd+quiet[g] < b.end {
 			l.quit[in.count]++
+		} else {
+			l.past[in.count]++
 		}
 	}
 	for i := range b.plan.Groups {
 		g := &b.plan.Groups[i]
 		l := b.learnt[i]
 		g.Policy, g.Basis = l.policy()
-		if len(l.gaps) >= waitsToLearn {
-			slices.Sort(l.gaps)
-			g.Refresh = l.gaps[len(l.gaps)/2]
+		if gaps := l.gaps.sorted(); len(gaps) >= waitsToLearn {
+			g.Refresh = gaps[len(gaps)/2]
 		}
-		if len(l.lives) >= waitsToLearn {
-			slices.Sort(l.lives)
-			g.Keepalive = l.lives[len(l.lives)/2].Round(time.Millisecond)
+		if lives := l.lives.sorted(); len(lives) >= waitsToLearn {
+			g.Keepalive = lives[len(lives)/2].Round(time.Millisecond)
 		}
 		if report == nil {
 			continue
@@ -506,49 +536,51 @@ func (l *learnt) limit(p *Policy) string {
 
 // policy is what the recorded waits themselves say.
 func (l *learnt) policy() (p Policy, basis string) {
-	slices.Sort(l.waits)
-	slices.Sort(l.timeouts)
-	slices.Sort(l.sums)
-	switch n := len(l.timeouts); {
+	waits, timeouts, sums := l.waits.sorted(), l.timeouts.sorted(), l.sums.sorted()
+	switch n := len(timeouts); {
 	case n >= waitsToLearn:
-		p.Timeout = l.timeouts[n/2]
-	case len(l.sums) >= waitsToLearn && len(l.waits) >= waitsToLearn:
-		p.Timeout = max(quantile(l.sums, 0.5)-quantile(l.waits, 0.5), patienceLeast)
-	case len(l.sums) >= waitsToLearn: // which part is patience cannot be told
-		p.Timeout = min(quantile(l.sums, 0.5), timeoutDefault)
+		p.Timeout = timeouts[n/2]
+	case len(sums) >= waitsToLearn && len(waits) >= waitsToLearn:
+		p.Timeout = max(quantile(sums, 0.5)-quantile(waits, 0.5), patienceLeast)
+	case len(sums) >= waitsToLearn: // which part is patience cannot be told
+		p.Timeout = min(quantile(sums, 0.5), timeoutDefault)
 	}
-	if len(l.waits) < waitsToLearn {
-		for _, d := range l.sums {
-			l.waits = append(l.waits, max(d-p.Patience(), 0))
+	if len(waits) < waitsToLearn {
+		for _, d := range sums {
+			waits = append(waits, max(d-p.Patience(), 0))
 		}
-		slices.Sort(l.waits)
+		slices.Sort(waits)
 	}
 	if l.moved*5 > l.retries {
 		p.Order = Random
 	}
 	// The attempt limit: the first k after which more than half of those that
-	// got so far stopped (storms.md section 3.3).
-	counts := make([]int32, 0, len(l.quit))
-	left := int64(0)
-	for k, n := range l.quit {
-		counts = append(counts, k)
-		left += n
+	// got so far stopped (storms.md section 3.3). Those that were let in or
+	// were still trying at their k-th attempt tell nothing of it.
+	tried, stopped := int64(0), int64(0)
+	for k, n := range l.past {
+		if k > 1 {
+			tried += n
+		}
 	}
-	slices.Sort(counts)
-	for _, k := range counts {
-		if left >= 2*waitsToLearn && l.quit[k]*2 > left {
+	for _, n := range l.quit {
+		tried, stopped = tried+n, stopped+n
+	}
+	for k := int32(1); k <= l.longest && stopped >= 2*waitsToLearn; k++ {
+		if l.quit[k]*2 > tried {
 			p.Limit = int(k)
 			break
 		}
-		left -= l.quit[k]
+		stopped -= l.quit[k]
+		tried -= l.quit[k] + l.past[k+1]
 	}
-	if len(l.waits) < waitsToLearn {
+	if len(waits) < waitsToLearn {
 		// Nobody was seen to retry: whoever fails is believed to stop.
 		return p, "assumed"
 	}
 	p.Family = Empirical
 	for i := range quantilesKept { // never the extremes: they are chains run together
-		p.Waits = append(p.Waits, min(quantile(l.waits, (float64(i)+0.5)/quantilesKept).Round(time.Millisecond), waitMost))
+		p.Waits = append(p.Waits, min(quantile(waits, (float64(i)+0.5)/quantilesKept).Round(time.Millisecond), waitMost))
 	}
 	return p, "recorded"
 }
@@ -580,6 +612,9 @@ func (b *builder) wishes() {
 			restart = b.plan.Groups[g].Policy.persists()
 		}
 		it := Item{At: time.Duration(in.start - b.begin), Client: -1, Node: b.nodes[in.node], Group: g, Restart: restart, Outcome: in.outcome.String()}
+		if restart {
+			it.Gone = max(min(b.gone(prev, g), it.At), 0)
+		}
 		b.ledger.plan(hash(in.client), id, in.count)
 		if (in.ended == dissect.SessionByClient && !in.aborted || in.ended == dissect.SessionExpired) && in.sessionEnd > in.sessionFrom {
 			it.Hold = time.Duration(in.sessionEnd - in.sessionFrom)
@@ -589,6 +624,20 @@ func (b *builder) wishes() {
 		}
 		b.plan.Items = append(b.plan.Items, it)
 	}
+}
+
+// gone is when a client that came back by itself was last known to be there: it
+// ended a try of which it had not got enough, or its session, which shows life
+// at a known pace, fell silent. 0 = nobody knows.
+func (b *builder) gone(prev *planned, group int32) time.Duration {
+	if prev.outcome.Failed() {
+		return time.Duration(prev.lastEnd - b.begin)
+	}
+	beat := b.plan.Groups[group].Keepalive
+	if prev.outcome != dissect.OutcomeAccepted || prev.ended != dissect.SessionAlive || beat == 0 {
+		return 0
+	}
+	return time.Duration(prev.seen-b.begin) + beat
 }
 
 // finish numbers the clients, scales them, and sorts.
@@ -804,7 +853,7 @@ func (p *Plan) Wishes() []Wish {
 	w := make([]Wish, len(p.Items))
 	for i := range p.Items {
 		it := &p.Items[i]
-		w[i] = Wish{At: it.At, Hold: it.Hold, Client: it.Client, Node: it.Node, Group: it.Group, Restart: it.Restart}
+		w[i] = Wish{At: it.At, Hold: it.Hold, Client: it.Client, Node: it.Node, Group: it.Group, Restart: it.Restart, Gone: it.Gone}
 	}
 	return w
 }

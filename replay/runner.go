@@ -177,6 +177,7 @@ type running struct {
 	peers   [][]int32 // targets that can stand in for each target, itself included, in the order that they join
 	place   []int32   // of each target among its peers
 	clients []actor
+	gone    absences // of the clients, in the plan's time
 	workers []*worker
 	losses  Losses
 	counts  []TargetCount // before the run
@@ -343,6 +344,9 @@ func (r *Runner) Run(ctx context.Context) (*Summary, error) {
 	x.seconds = make([]atomic.Int64, length/time.Second+3600)
 	x.tenCount = int(length/(10*time.Second)) + 2
 	x.clients = make([]actor, r.Plan.Clients)
+	for i := range r.Plan.Items {
+		x.gone.add(r.Plan.Items[i].Client, r.Plan.Items[i].Gone, r.Plan.Items[i].At)
+	}
 	for i := range x.clients {
 		a := &x.clients[i]
 		a.id, a.timer.a = int32(i), a

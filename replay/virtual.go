@@ -38,6 +38,9 @@ type Wish struct {
 	Group  int32 // index of the policy
 	// Restart: the client came back by itself; a session it still has is given up.
 	Restart bool
+	// Gone is since when it had been away: it neither retries nor reattaches
+	// from then on to At. 0 = it had not.
+	Gone time.Duration
 }
 
 // World is a demand, its clients' policies and the nodes, in virtual time: no
@@ -148,6 +151,28 @@ func over(a, b int64) float64 {
 	return float64(a) / float64(b)
 }
 
+// absences are the times in which clients were away.
+type absences map[int32][][2]time.Duration
+
+func (a *absences) add(client int32, from, to time.Duration) {
+	if from == 0 || from >= to {
+		return
+	}
+	if *a == nil {
+		*a = absences{}
+	}
+	(*a)[client] = append((*a)[client], [2]time.Duration{from, to})
+}
+
+func (a absences) at(client int32, t time.Duration) bool {
+	for _, x := range a[client] {
+		if x[0] <= t && t < x[1] {
+			return true
+		}
+	}
+	return false
+}
+
 const (
 	rttDefault       = time.Millisecond
 	keepaliveDefault = 20 * time.Second
@@ -245,6 +270,7 @@ type engine struct {
 	shed    func(Job)
 	known   int      // nodes that clients know of
 	doors   []bucket // the limiters before the nodes
+	gone    absences
 }
 
 // Check reports what cannot be run.
@@ -315,6 +341,9 @@ func (w *World) Run() (*Course, error) {
 	for i := range w.Nodes {
 		g.nodes = append(g.nodes, NewNode(w.Nodes[i], w.Seed*1000+uint64(i)))
 		g.members = append(g.members, map[int32]bool{})
+	}
+	for i := range w.Demand {
+		g.gone.add(w.Demand[i].Client, w.Demand[i].Gone, w.Demand[i].At)
 	}
 	g.known = len(w.Nodes) - len(w.Joined)
 	g.doors = make([]bucket, len(w.Nodes))
@@ -657,6 +686,10 @@ func (g *engine) plan(id int32, announced time.Duration) {
 // again is a retry that is due; a budget may skip it.
 func (g *engine) again(id int32) {
 	c := &g.clients[id]
+	if g.gone.at(id, time.Duration(g.now)) {
+		c.state = idle
+		return
+	}
 	p := g.policy(c.group)
 	c.number++
 	if p.Budget > 0 {
@@ -732,7 +765,7 @@ func (g *engine) lost(id, gen int32) {
 			spread = int64(reattachDefault)
 		}
 		g.push(g.now+g.rng.Int64N(spread), evLost, int64(id), c.gen)
-	case c.state == idle: // the moment is over
+	case c.state == idle && !g.gone.at(id, time.Duration(g.now)): // the moment is over
 		p := g.policy(c.group)
 		c.node = int32(p.Order.Next(int(c.node), g.known, g.rng.Float64()))
 		c.reattch = true

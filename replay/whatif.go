@@ -226,8 +226,14 @@ func NewCase(a *pipeline.Analysis, report *storm.Report, opt CaseOptions) (*Case
 		c.over = int64(c.recorded.At)
 	}
 	c.split = c.onset + (c.over-c.onset)/2
-	c.whole, c.half = c.ev.fit(c.end), c.ev.fit(c.split)
 	c.policies = c.plan.Policies()
+	var patience []time.Duration
+	for i := range c.policies {
+		patience = append(patience, c.policies[i].Patience())
+	}
+	slices.Sort(patience)
+	usual := patience[len(patience)/2]
+	c.whole, c.half = c.ev.fit(c.end, usual), c.ev.fit(c.split, usual)
 	for i, k := range c.ev.limits(len(c.policies), c.end) {
 		if p := &c.policies[i]; p.Limit == 0 && p.Family != None {
 			p.Limit = k

@@ -8,15 +8,14 @@ import (
 	"testing"
 	"time"
 
-	"squall/capture"
 	"squall/replay"
 	"squall/samples"
 )
 
 // TestWhatIfNowCoverage cuts captures in the middle of the storm and asks what
 // becomes of them: of each capture the truth is its own simulation, which goes
-// on, and four more of other seeds. It prints a Markdown table; docs/whatif.md
-// holds the last one.
+// on with the same wishes, by five chances. It prints a Markdown table;
+// docs/whatif.md holds the last one.
 func TestWhatIfNowCoverage(t *testing.T) {
 	fmt.Println("| outage, cut at | change now | forecast of the first capture | true, its own rest | same fate | in the interval |\n|---|---|---|---|---|---|")
 	for _, name := range []string{"s2", "s4", "s10", "skype-2010"} {
@@ -31,7 +30,7 @@ func TestWhatIfNowCoverage(t *testing.T) {
 		shown := make([]string, len(list))
 		for seed := range uint64(3) {
 			a, r := simulated(t, sc, 1+seed)
-			rows := nowRows(t, sc, a, r, 20, now, more, list, 1+seed, 101, 102, 103, 104)
+			rows := nowRows(t, sc, a, r, 20, now, more, list, 1+seed, 101, 102, 103, 104, 105)
 			a.Close()
 			for i, row := range rows {
 				if shown[i] == "" {
@@ -57,9 +56,10 @@ func TestWhatIfNowCoverage(t *testing.T) {
 	}
 }
 
-// TestWhatIfCoverage asks of every change how often the truth, the same outage
-// simulated with the change, lies within the interval that whatif gave. It
-// prints a Markdown table; docs/whatif.md holds the last one.
+// TestWhatIfCoverage asks of every change how often the truth, the captured
+// outage simulated again with the change and the same wishes, lies within the
+// interval that whatif gave. It prints a Markdown table; docs/whatif.md holds
+// the last one.
 func TestWhatIfCoverage(t *testing.T) {
 	const captures, truths = 3, 5
 	fmt.Println("| outage | change | hindcast | forecast | true | same fate | in the interval |\n|---|---|---|---|---|---|---|")
@@ -70,9 +70,9 @@ func TestWhatIfCoverage(t *testing.T) {
 			t.Fatal(name)
 		}
 		list := counterfactuals(sc)
-		real := make([][]float64, len(list))
-		for i, x := range list {
-			real[i] = truly(t, sc, x, truths)
+		lo, hi := make([]float64, len(list)), make([]float64, len(list))
+		for i := range list {
+			lo[i], hi[i] = math.Inf(1), math.Inf(-1)
 		}
 		passed := 0
 		in, same, of := make([]int, len(list)), make([]int, len(list)), make([]int, len(list))
@@ -101,12 +101,13 @@ func TestWhatIfCoverage(t *testing.T) {
 				continue
 			}
 			passed++
-			for i := range list {
+			for i, x := range list {
 				got := f.Rows[i].Recovery
 				if shown[i] == "" {
 					shown[i] = fmt.Sprintf("%s (%s to %s)", fateOf(got.Median), fateOf(got.Low), fateOf(got.High))
 				}
-				for _, at := range real[i] {
+				for _, at := range truly(t, sc, x, uint64(1+seed), truths) {
+					lo[i], hi[i] = min(lo[i], at), max(hi[i], at)
 					of[i]++
 					if within(at, got) {
 						in[i]++
@@ -118,11 +119,10 @@ func TestWhatIfCoverage(t *testing.T) {
 			}
 		}
 		for i, x := range list {
-			lo, hi := math.Inf(1), math.Inf(-1)
-			for _, at := range real[i] {
-				lo, hi = min(lo, at), max(hi, at)
+			if of[i] == 0 {
+				continue
 			}
-			fmt.Printf("| %s | %s | %d of %d | %s | %s to %s | %d of %d | %d of %d |\n", name, x.name, passed, captures, shown[i], fateOf(lo), fateOf(hi), same[i], of[i], in[i], of[i])
+			fmt.Printf("| %s | %s | %d of %d | %s | %s to %s | %d of %d | %d of %d |\n", name, x.name, passed, captures, shown[i], fateOf(lo[i]), fateOf(hi[i]), same[i], of[i], in[i], of[i])
 			all, hits, fates = all+of[i], hits+in[i], fates+same[i]
 		}
 	}
@@ -161,16 +161,13 @@ func TestWhatIfMega(t *testing.T) {
 		}},
 	} {
 		in, fates, told, was := 0, 0, "", ""
-		real := truly(t, sc, x, truths)
-		for _, at := range real {
-			was += fateOf(at) + " "
-		}
 		for seed := range captures {
 			a, r := simulated(t, sc, uint64(1+seed))
 			got := forecast(t, a, r, 20, []counterfactual{x}).Rows[0].Recovery
 			a.Close()
 			told += fmt.Sprintf("%s (%s to %s) ", fateOf(got.Median), fateOf(got.Low), fateOf(got.High))
-			for _, at := range real {
+			for _, at := range truly(t, sc, x, uint64(1+seed), truths) {
+				was += fateOf(at) + " "
 				if within(at, got) {
 					in++
 				}
@@ -186,15 +183,20 @@ func TestWhatIfMega(t *testing.T) {
 	}
 }
 
-// truly is when the outage with the change in it was over, seed by seed.
-func truly(t *testing.T, sc samples.Scenario, x counterfactual, seeds int) (real []float64) {
+// truly is when the captured outage, with the change in it, was over, chance by chance.
+func truly(t *testing.T, sc samples.Scenario, x counterfactual, seed uint64, chances int) (real []float64) {
 	t.Helper()
+	was := sc
 	x.sim(&sc)
-	for seed := range seeds {
-		truth, err := samples.Simulate(sc, uint64(100+seed), func(*capture.Packet) {})
-		if err != nil {
-			t.Fatal(err)
-		}
+	var list []uint64
+	for k := range chances {
+		list = append(list, uint64(100+k))
+	}
+	truths, err := samples.Again(was, sc, 0, seed, list...)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, truth := range truths {
 		real = append(real, trueRecovery(truth, &sc))
 	}
 	return real

@@ -152,8 +152,9 @@ const (
 	signSilent
 )
 
-// fit reads the model from everything that was known at until (ns since begin).
-func (e *evidence) fit(until int64) *fitted {
+// fit reads the model from everything that was known at until (ns since begin);
+// patience is how long clients wait for an answer.
+func (e *evidence) fit(until int64, patience time.Duration) *fitted {
 	f := &fitted{nodes: make([]nodeFit, e.nodes)}
 	signs := make([][]sign, e.nodes)
 	ended := make([][]int64, e.nodes)
@@ -267,7 +268,7 @@ func (e *evidence) fit(until int64) *fitted {
 		f.nodes[n].overflow(all[n], until)
 	}
 	f.pool()
-	f.keepalive = e.notice(f, until)
+	f.keepalive = e.notice(f, until, patience)
 	return f
 }
 
@@ -612,9 +613,14 @@ func (f *fitted) pool() {
 }
 
 // notice is how often sessions show life, from how long clients took to find a
-// silent node dead; 0 = not seen.
-func (e *evidence) notice(f *fitted, until int64) time.Duration {
-	var waits []int64
+// silent node dead; 0 = not seen. Where the first of them found out within
+// their patience of the first attempt in vain, the node had been silent for
+// longer: who waits for a sign of life waits that long.
+func (e *evidence) notice(f *fitted, until int64, patience time.Duration) time.Duration {
+	lost := make([][][]int64, len(f.nodes)) // ends of sessions that found a node dead, by its spells
+	for n := range f.nodes {
+		lost[n] = make([][]int64, len(f.nodes[n].spells))
+	}
 	for i := range e.list {
 		t := &e.list[i]
 		if t.start >= until {
@@ -623,9 +629,25 @@ func (e *evidence) notice(f *fitted, until int64) time.Duration {
 		if t.outcome != dissect.OutcomeAccepted || t.session == 0 || t.session > until || t.ended == dissect.SessionByNode {
 			continue
 		}
-		for _, s := range f.nodes[t.node].spells {
+		for k, s := range f.nodes[t.node].spells {
 			if !s.closed && t.session > s.from && (s.to == 0 || t.session < s.to) && t.start < s.from {
-				waits = append(waits, t.session-s.from)
+				lost[t.node][k] = append(lost[t.node][k], t.session)
+			}
+		}
+	}
+	var waits []int64
+	for n := range f.nodes {
+		for k := range f.nodes[n].spells {
+			ends := lost[n][k]
+			if len(ends) == 0 {
+				continue
+			}
+			s := &f.nodes[n].spells[k]
+			if first := slices.Min(ends); len(ends) >= 3 {
+				s.from = min(s.from, max(first-int64(patience), 1))
+			}
+			for _, at := range ends {
+				waits = append(waits, max(at-s.from-int64(patience), 0))
 			}
 		}
 	}
@@ -633,7 +655,7 @@ func (e *evidence) notice(f *fitted, until int64) time.Duration {
 		return 0
 	}
 	slices.Sort(waits)
-	return time.Duration(waits[len(waits)*9/10])
+	return max(time.Duration(waits[len(waits)*9/10]), time.Millisecond)
 }
 
 // limits is after how many attempts each group gives up, as far as it was seen:

@@ -212,7 +212,7 @@ func TestWhatIfNow(t *testing.T) {
 	sc.Duration = now
 	a, r := simulated(t, sc, 1)
 	defer a.Close()
-	rows := nowRows(t, sc, a, r, 5, now, 3*time.Minute, nowChanges(sc)[:3], 1)
+	rows := nowRows(t, sc, a, r, 5, now, 3*time.Minute, nowChanges(sc)[:3], 1, 101)
 	if rows == nil {
 		t.Fatal("no forecast")
 	}
@@ -262,10 +262,10 @@ type nowRow struct {
 	truth []float64 // one for each continuation
 }
 
-// nowRows asks of a capture that ends at now, and lets its simulation of the
-// same seed go on for a while with the change; further seeds are other outages.
+// nowRows asks of a capture of a seed that ends at now, and lets its simulation
+// go on for a while with the change and the same wishes, by each of the chances.
 // nil: the hindcast failed.
-func nowRows(t testing.TB, sc samples.Scenario, a *pipeline.Analysis, r *storm.Report, seeds int, now, more time.Duration, list []nowChange, outages ...uint64) (rows []nowRow) {
+func nowRows(t testing.TB, sc samples.Scenario, a *pipeline.Analysis, r *storm.Report, seeds int, now, more time.Duration, list []nowChange, seed uint64, chances ...uint64) (rows []nowRow) {
 	t.Helper()
 	c, err := replay.NewCase(a, r, replay.CaseOptions{Seeds: seeds, Seed: 1, Now: true, Horizon: more})
 	if err != nil {
@@ -293,17 +293,18 @@ func nowRows(t testing.TB, sc samples.Scenario, a *pipeline.Analysis, r *storm.R
 				s.Script = append(s.Script, e)
 			}
 		}
+		was := s
 		for _, e := range x.steps {
 			e.At = now
-			s.Script = append(s.Script, e)
+			s.Script = append(slices.Clip(s.Script), e)
 		}
 		row := nowRow{name: x.name, got: f.Rows[i].Recovery}
-		for _, seed := range outages {
-			truth, err := samples.Simulate(s, seed, func(*capture.Packet) {})
+		for _, chance := range chances {
+			truth, err := samples.Again(was, s, now, seed, chance)
 			if err != nil {
 				t.Fatal(err)
 			}
-			row.truth = append(row.truth, trueRecovery(truth, &s))
+			row.truth = append(row.truth, trueRecovery(truth[0], &s))
 		}
 		rows = append(rows, row)
 	}

@@ -210,7 +210,11 @@ func (c *Case) demand(o *World, w *WhatIf, place []int32, ordinary int, rng *ran
 	}
 	for i := range c.plan.Items {
 		it := &c.plan.Items[i]
-		o.Demand = append(o.Demand, Wish{At: it.At, Client: it.Client, Node: home(it.Client, place[it.Node], it.At), Group: it.Group, Restart: it.Restart,
+		node := place[it.Node]
+		if it.Restart && int(node) < ordinary && o.Policies[it.Group].Order == Random { // it asks whom it likes, as after a loss
+			node = int32(rng.IntN(ordinary))
+		}
+		o.Demand = append(o.Demand, Wish{At: it.At, Client: it.Client, Node: home(it.Client, node, it.At), Group: it.Group, Restart: it.Restart, Gone: it.Gone,
 			Hold: hold(it.Hold, it.Outcome == dissect.OutcomeAccepted.String())})
 	}
 	if c.rate == 0 {

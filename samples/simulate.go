@@ -231,7 +231,16 @@ type world struct {
 	truth  *Truth
 	end    int64
 	other  *background
+	will   [numWills][]float64 // what people did of their own, in order
+	told   bool                // will is what they do, not what they did
 }
+
+// Kinds of what people do whatever the nodes do.
+const (
+	willCome  = iota // the time to the next wish, in means
+	willCrash        // who crashes, when, and for how long
+	numWills
+)
 
 // Simulate runs the scenario and hands its packets, in the order of the tap's
 // clock, to emit; the packet is valid during the call, its bytes for ever.
@@ -241,9 +250,56 @@ func Simulate(sc Scenario, seed uint64, emit func(*capture.Packet)) (*Truth, err
 		return nil, err
 	}
 	given := sc
-	w := &world{sc: sc, rng: rand.New(rand.NewPCG(seed, 0x5c0a11)), f: newFrames(), emit: emit,
-		truth: &Truth{Scenario: sc.Name, Seed: seed, Verdict: sc.Expect, Policy: sc.Policy.String(), Given: &given}, end: int64(sc.Duration)}
+	w := newWorld(sc, seed, emit)
+	w.truth.Given = &given
 	w.setup()
+	w.run()
+	return w.truth, nil
+}
+
+// Again is what would have become of the outage that Simulate makes of was and
+// seed, had it been sc: the same clients wish and crash at the same times, and
+// up to from all is alike, if sc is. Each of the chances decides the rest anew.
+func Again(was, sc Scenario, from time.Duration, seed uint64, chances ...uint64) (list []*Truth, err error) {
+	for _, x := range []*Scenario{&was, &sc} {
+		if err := x.Check(); err != nil {
+			return nil, err
+		}
+	}
+	quiet := func(*capture.Packet) {}
+	first := newWorld(was, seed, quiet)
+	first.setup()
+	first.run()
+	for _, chance := range chances {
+		w := newWorld(sc, seed, quiet)
+		w.will, w.told = first.will, true
+		w.setup()
+		w.after(int64(from), func() { w.rng = rand.New(rand.NewPCG(chance, 0xa6a1)) })
+		w.run()
+		list = append(list, w.truth)
+	}
+	return list, nil
+}
+
+func newWorld(sc Scenario, seed uint64, emit func(*capture.Packet)) *world {
+	return &world{sc: sc, rng: rand.New(rand.NewPCG(seed, 0x5c0a11)), f: newFrames(), emit: emit,
+		truth: &Truth{Scenario: sc.Name, Seed: seed, Verdict: sc.Expect, Policy: sc.Policy.String()}, end: int64(sc.Duration)}
+}
+
+// wills draws from what people do of their own.
+func (w *world) wills(kind int, draw func() float64) float64 {
+	x := draw()
+	switch list := w.will[kind]; {
+	case !w.told:
+		w.will[kind] = append(list, x)
+	case len(list) > 0: // else it is later than was seen
+		x, w.will[kind] = list[0], list[1:]
+	}
+	return x
+}
+
+// run goes on to the end.
+func (w *world) run() {
 	for len(w.agenda) > 0 {
 		e := heap.Pop(&w.agenda).(event)
 		if e.at > w.end {
@@ -252,7 +308,6 @@ func Simulate(sc Scenario, seed uint64, emit func(*capture.Packet)) (*Truth, err
 		w.now = e.at
 		e.fn()
 	}
-	return w.truth, nil
 }
 
 // Check refuses what cannot be simulated.
@@ -423,7 +478,7 @@ func (w *world) arrive() {
 	if w.sc.Burst > 0 && w.now >= int64(w.sc.Trigger) {
 		rate *= w.sc.Burst
 	}
-	w.after(w.exp(1e9/rate), func() {
+	w.after(int64(w.wills(willCome, w.rng.ExpFloat64)*(1e9/rate)), func() {
 		for range 50 { // a free client; a busy one already has its wish
 			// In turn: a client that comes back soon would run its wishes together.
 			c := w.live[w.turn%len(w.live)]
@@ -772,11 +827,11 @@ func (w *world) step(s Step) {
 	case "crash":
 		for _, c := range w.live {
 			for _, v := range w.sc.Versions {
-				if v.Name == c.version && w.rng.Float64() < v.Crash {
-					w.after(int64(w.rng.Float64()*20e9), func() {
+				if v.Name == c.version && w.wills(willCrash, w.rng.Float64) < v.Crash {
+					w.after(int64(w.wills(willCrash, w.rng.Float64)*20e9), func() {
 						w.leave(c)
 						c.busy = false
-						c.gone = w.now + 30e9 + int64(w.rng.Float64()*60e9)
+						c.gone = w.now + 30e9 + int64(w.wills(willCrash, w.rng.Float64)*60e9)
 						w.after(c.gone-w.now, func() { w.wish(c, "reattach") })
 					})
 				}

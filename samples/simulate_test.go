@@ -7,6 +7,7 @@ import (
 	"os"
 	"strconv"
 	"testing"
+	"time"
 
 	"squall/capture"
 	"squall/samples"
@@ -101,5 +102,48 @@ func TestServerModel(t *testing.T) {
 				t.Errorf("%s seed %d: %.1f accepted a second, want about %.0f", tc.name, seed+1, g, tc.goodput)
 			}
 		}
+	}
+}
+
+// TestAgain: up to a moment the outage is the same, then chance differs, and so
+// may the scenario; who wishes when does not.
+func TestAgain(t *testing.T) {
+	sc, _ := samples.Find("s4")
+	sc.Clients, sc.Duration, sc.Trigger = 4000, 40*time.Second, 15*time.Second
+	sc.Script = []samples.Step{{At: 15 * time.Second, Do: "slow", Nodes: []int{0}, Factor: 0.3}}
+	was, err := samples.Simulate(sc, 7, func(*capture.Packet) {})
+	if err != nil {
+		t.Fatal(err)
+	}
+	const from = 20 * time.Second
+	list, err := samples.Again(sc, sc, from, 7, 1, 2)
+	if err != nil {
+		t.Fatal(err)
+	}
+	wishes := func(x *samples.Truth) (n int) {
+		for i := range x.Attempts {
+			if x.Attempts[i].Number == 1 {
+				n++
+			}
+		}
+		return n
+	}
+	for _, x := range list {
+		differ := time.Duration(0) // never
+		for i := range min(len(was.Attempts), len(x.Attempts)) {
+			if a, b := was.Attempts[i], x.Attempts[i]; a.Start != b.Start || a.Client != b.Client {
+				differ = min(a.Start, b.Start)
+				break
+			}
+		}
+		if differ < from {
+			t.Errorf("differs from %v on, want after %v", differ, from)
+		}
+		if n, m := wishes(was), wishes(x); n != m {
+			t.Errorf("%d wishes, again %d", n, m)
+		}
+	}
+	if len(list[0].Attempts) == len(list[1].Attempts) {
+		t.Error("two chances, one outcome")
 	}
 }
