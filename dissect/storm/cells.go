@@ -123,6 +123,21 @@ func (c *cells) sheet(n int64, made int) (sheet, int) {
 	return *s, made
 }
 
+// touch takes the sheet of a bin in hand, if there is one, and has its memory fetched.
+func (c *cells) touch(bin int64) uint64 {
+	if n := bin >> 4; c.hand == nil || c.at != n {
+		if c.sheets.in == nil {
+			return 0
+		}
+		e := c.sheets.in.entry(n)
+		if e.tag == 0 {
+			return 0
+		}
+		c.at, c.hand = n, e.value
+	}
+	return uint64(c.hand[int(bin&(binsBySheet-1))*c.fields])
+}
+
 // spread makes sheets of the single counts.
 func (c *cells) spread() (made int) {
 	few := c.few

@@ -12,9 +12,10 @@ import (
 // than all the counting. Who falls on the same place takes it over.
 type recent struct {
 	places [recentPlaces]place
+	made   uint64 // places so far
 	edges  [recentEdges]struct {
-		edge
-		flow *flow
+		from, to uint64 // numbers of places
+		flow     *flow
 	}
 	// seen are the destinations of the client in hand, at most maxScanned.
 	seen [2 * maxScanned]struct {
@@ -30,9 +31,10 @@ const (
 
 // place is a node, as State and as scenes know it.
 type place struct {
-	key   nodeKey
-	node  *node
-	pulse *pulse
+	key    nodeKey
+	number uint64 // of no other place, and of none that was taken over
+	node   *node
+	pulse  *pulse
 }
 
 // quick is a hash for recent, where nothing depends on how it spreads.
@@ -47,7 +49,8 @@ func (r *recent) place(a *dissect.Attempt) *place {
 	k := nodeKey{a.Service, a.Destination, a.Proto}
 	p := &r.places[k.quick()%recentPlaces]
 	if p.key != k {
-		*p = place{key: k}
+		r.made++
+		*p = place{key: k, number: r.made}
 	}
 	return p
 }
@@ -67,6 +70,32 @@ func (r *recent) saw(at dissect.Endpoint, client int64, full bool) bool {
 			return false
 		}
 	}
+}
+
+// touch has all the memory fetched that an attempt is about to change: in a storm
+// it lies far apart, and each piece would be waited for by itself.
+func (d *scenes) touch(t *thread, a *dissect.Attempt, at *place) {
+	if n := at.node; n != nil && n.hand != nil {
+		d.touched ^= uint64(n.hand[windowOf(a.Start)&(windowsByPage-1)].Attempts)
+	}
+	if f := d.recent.edges[recentEdge(t.prevAt, at.number)].flow; f != nil {
+		run, _ := runOf(a.Start / moveStep >> d.moveShift)
+		d.touched ^= f.by.runs.touch(run)
+	}
+	if p := at.pulse; p != nil {
+		b := d.bin(a.Start)
+		d.touched ^= p.line.touch(b)
+		if a.Outcome == dissect.OutcomeAccepted {
+			d.touched ^= p.good.touch(b)
+		} else {
+			d.touched ^= p.bad.touch(b)
+		}
+	}
+}
+
+// recentEdge is where a pair of places is remembered.
+func recentEdge(from, to uint64) uint64 {
+	return (from*0x9e3779b97f4a7c15 + to*0xc2b2ae3d27d4eb4f) >> 54
 }
 
 // pulse gives the one of a node, nil where its hash lies over the threshold.
@@ -171,15 +200,13 @@ func (d *scenes) life(t *thread, a *dissect.Attempt, at *place) {
 const moveStep = second / 10
 
 // move notes that the client went from the node of its last row to another.
-func (d *scenes) move(t *thread, a *dissect.Attempt) {
-	from := nodeKey{a.Service, t.prev.Destination, t.prev.Proto}
-	to := nodeKey{a.Service, a.Destination, a.Proto}
-	e := edge{from, to}
-	known := &d.recent.edges[(from.quick()*3+to.quick())%recentEdges]
-	if known.edge != e || known.flow.hash > d.keep.edges {
+func (d *scenes) move(t *thread, a *dissect.Attempt, at *place) {
+	known := &d.recent.edges[recentEdge(t.prevAt, at.number)]
+	if known.from != t.prevAt || known.to != at.number || known.flow.hash > d.keep.edges {
+		e := edge{nodeKey{a.Service, t.prev.Destination, t.prev.Proto}, at.key}
 		f := t.s.edges[e]
 		if f == nil {
-			h := from.hash() ^ to.hash()*3
+			h := e.from.hash() ^ e.to.hash()*3
 			if h > d.keep.edges {
 				return
 			}
@@ -187,12 +214,12 @@ func (d *scenes) move(t *thread, a *dissect.Attempt) {
 			t.s.edges[e] = f
 			d.edges++
 		}
-		known.edge, known.flow = e, f
+		known.from, known.to, known.flow = t.prevAt, at.number, f
 	}
 	f := known.flow
 	f.n++
 	f.first, f.last = min(f.first, a.Start), max(f.last, a.Start)
-	if from != to {
+	if t.prev.Destination != a.Destination || t.prev.Proto != a.Proto {
 		if f.by.add(a.Start/moveStep>>d.moveShift, 1) {
 			d.moves++
 		}

@@ -258,7 +258,7 @@ func copyOf(g *group) *group {
 }
 
 // retry takes the gap before a row into the histograms of its group.
-func (d *scenes) retry(t *thread, a *dissect.Attempt) {
+func (d *scenes) retry(t *thread, a *dissect.Attempt, at *place) {
 	g := t.g
 	g.counts.count(a)
 	if a.Answer == dissect.AnswerNone && a.Outcome == dissect.OutcomeTimeout && !a.Late {
@@ -271,7 +271,7 @@ func (d *scenes) retry(t *thread, a *dissect.Attempt) {
 		t.streak = 0
 		if t.has && t.prev.Destination != a.Destination && (t.prev.Outcome != dissect.OutcomeAccepted ||
 			a.Relation == dissect.RelationReattach || t.prev.SessionEnd != 0 && a.Start-t.prev.SessionEnd <= moveWithin) {
-			d.move(t, a)
+			d.move(t, a, at)
 		}
 		return
 	}
@@ -279,7 +279,7 @@ func (d *scenes) retry(t *thread, a *dissect.Attempt) {
 	if !t.has || p.IntentID != a.IntentID {
 		return
 	}
-	d.move(t, a)
+	d.move(t, a, at)
 	k := min(int(p.Number), maxSteps) - 1
 	g.goes[min(int(p.Number), maxTries)]++
 	gap := a.Start - p.Start

@@ -46,6 +46,7 @@ type scenes struct {
 	hand    *thread // the one of the last attempt
 	fan     fan
 	recent  *recent // nil until the first attempt
+	touched uint64  // of no meaning
 }
 
 // hashes are the thresholds above which items are not kept.
@@ -153,6 +154,7 @@ type thread struct {
 	g             *group
 	offender      offender
 	prev          dissect.Attempt // last counted row
+	prevAt        uint64          // its place
 	has           bool
 	active, again stay
 	began         int64 // first attempt of the intent
@@ -245,6 +247,7 @@ func (d *scenes) attempt(a *dissect.Attempt, at *place) {
 		t.version, t.g = a.ClientVersion, t.s.group(a.ClientVersion)
 		t.g.clients++
 	}
+	d.touch(t, a, at)
 	d.fanOut(a)
 	d.life(t, a, at)
 	if a.Rung != "" {
@@ -264,13 +267,13 @@ func (d *scenes) attempt(a *dissect.Attempt, at *place) {
 		}
 		d.answered(t, a)
 		d.unlock(t, a)
-		d.remember(t, a)
+		t.remember(a, at)
 		return
 	}
 	d.counted(t, a)
-	d.retry(t, a)
+	d.retry(t, a, at)
 	d.unlock(t, a)
-	d.remember(t, a)
+	t.remember(a, at)
 }
 
 func (d *scenes) count(t *thread, at int64, f field, v int32) {
@@ -490,7 +493,9 @@ func (d *scenes) sessions(t *thread, a *dissect.Attempt, updated bool) {
 }
 
 // remember keeps the row that the next one is compared with.
-func (d *scenes) remember(t *thread, a *dissect.Attempt) { t.prev, t.has = *a, true }
+func (t *thread) remember(a *dissect.Attempt, at *place) {
+	t.prev, t.prevAt, t.has = *a, at.number, true
+}
 
 // end digests what the last rows of a client leave open.
 func (d *scenes) end() {
@@ -631,17 +636,27 @@ func (d *scenes) halveMoves() {
 	}
 }
 
-// moves along an edge, by moveStep: as many as follow each other lie together.
+// moves along an edge, by moveStep: as many as follow each other lie together, and
+// fill a cache line.
 type moves struct {
 	runs table[[moveRun]int32]
 	n    int // steps with a move
 }
 
-const moveRun = 16
+const moveRun = 14
+
+// runOf is the run that a step lies in, and where.
+func runOf(at int64) (run, i int64) {
+	if run, i = at/moveRun, at%moveRun; i < 0 {
+		run, i = run-1, i+moveRun
+	}
+	return run, i
+}
 
 func (m *moves) add(at int64, v int32) (made bool) {
-	run, _ := m.runs.at(at >> 4)
-	n := &run[at&(moveRun-1)]
+	r, i := runOf(at)
+	run, _ := m.runs.at(r)
+	n := &run[i]
 	if made = *n == 0; made {
 		m.n++
 	}
@@ -654,7 +669,7 @@ func (m *moves) each(visit func(at int64, v int32)) {
 	m.runs.each(func(run int64, steps *[moveRun]int32) {
 		for i, v := range steps {
 			if v != 0 {
-				visit(run<<4+int64(i), v)
+				visit(run*moveRun+int64(i), v)
 			}
 		}
 	})

@@ -14,19 +14,32 @@ type entries[V any] struct {
 }
 
 type entry[V any] struct {
-	number int64
-	used   bool
-	value  V
+	tag   uint64 // the number's, 0 = free
+	value V
 }
+
+// tagOf a number, which is that of a time or a bucket: the highest bit is free.
+func tagOf(number int64) uint64 { return uint64(number)<<1 | 1 }
+
+func (e *entry[V]) number() int64 { return int64(e.tag) >> 1 }
 
 // entry is the one of a number, or the free one where it would be.
 func (t *entries[V]) entry(number int64) *entry[V] {
-	mask := uint64(len(t.list) - 1)
+	mask, tag := uint64(len(t.list)-1), tagOf(number)
 	for i := uint64(number) * 0x9e3779b97f4a7c15 >> 32; ; i++ {
-		if e := &t.list[i&mask]; !e.used || e.number == number {
+		if e := &t.list[i&mask]; e.tag == 0 || e.tag == tag {
 			return e
 		}
 	}
+}
+
+// touch has the memory of a number fetched, and gives what nobody needs to know:
+// who touches all that it is about to ask for waits for it once.
+func (t table[V]) touch(number int64) uint64 {
+	if t.in == nil {
+		return 0
+	}
+	return t.in.list[uint64(number)*0x9e3779b97f4a7c15>>32&uint64(len(t.in.list)-1)].tag
 }
 
 // get gives the value of a number, the zero value where there is none.
@@ -44,21 +57,21 @@ func (t *table[V]) at(number int64) (v *V, made bool) {
 		t.in = &entries[V]{list: make([]entry[V], 2)}
 	}
 	e := t.in.entry(number)
-	if e.used {
+	if e.tag != 0 {
 		return &e.value, false
 	}
 	if (t.in.n+1)*4 > len(t.in.list)*3 {
 		old := t.in.list
 		t.in.list = make([]entry[V], 2*len(old))
 		for i := range old {
-			if old[i].used {
-				*t.in.entry(old[i].number) = old[i]
+			if old[i].tag != 0 {
+				*t.in.entry(old[i].number()) = old[i]
 			}
 		}
 		e = t.in.entry(number)
 	}
 	t.in.n++
-	e.number, e.used = number, true
+	e.tag = tagOf(number)
 	return &e.value, true
 }
 
@@ -83,8 +96,8 @@ func (t table[V]) each(visit func(number int64, v *V)) {
 		return
 	}
 	for i := range t.in.list {
-		if e := &t.in.list[i]; e.used {
-			visit(e.number, &e.value)
+		if e := &t.in.list[i]; e.tag != 0 {
+			visit(e.number(), &e.value)
 		}
 	}
 }
