@@ -2,16 +2,17 @@ package capture
 
 import (
 	"bufio"
-	"encoding/binary"
+	"bytes"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
 	"os"
 	"slices"
+	"sync"
+	"sync/atomic"
 
-	"github.com/klauspost/compress/gzip"
-	"github.com/klauspost/compress/zstd"
+	"github.com/klauspost/compress/flate"
 )
 
 const (
@@ -38,8 +39,11 @@ type Index struct {
 	// unpacked, too.
 	Packed string  `json:",omitempty"`
 	Joints []joint `json:",omitempty"`
+	Every  int64   `json:",omitempty"` // how near to each other joints within a member are at most
 
-	step int64
+	step   int64
+	member int64  // where the last one begins that is a joint
+	kept   string // file that the windows of the joints lie in
 }
 
 // Block is a run of packets in a file.
@@ -57,8 +61,15 @@ type section struct {
 	Ifaces []ngInterface
 }
 
-// joint is a place in a file from which on it can be unpacked.
-type joint struct{ Plain, Packed int64 }
+// joint is a place in a file from which on it can be unpacked. Within a member of
+// gzip it is the begin of a block.
+type joint struct {
+	plain, packed int64
+	bits          uint   // last ones of the byte before that are of the block
+	window        []byte // what lies before, itself packed
+	at            int64  // where it lies, if it was kept
+	size          int    // of it; 0 = none is needed
+}
 
 // MarshalJSON writes a block as an array: there are many.
 func (b Block) MarshalJSON() ([]byte, error) {
@@ -131,7 +142,8 @@ type stretch struct {
 type parts struct {
 	index *Index
 	h     *os.File
-	close func() // of the decompressor
+	r     *position // in the file without compression
+	close func()    // of the decompressor
 	rest  []stretch
 }
 
@@ -203,33 +215,10 @@ func (f *file) seek(s *stretch) error {
 		}
 		f.parts.h = h
 	}
-	at := joint{s.Offset, s.Offset}
-	if x.Packed != "" {
-		at = joint{}
-		for _, j := range x.Joints {
-			if j.Plain <= s.Offset {
-				at = j
-			}
-		}
-	}
-	if _, err := f.parts.h.Seek(at.Packed, io.SeekStart); err != nil {
+	if err := f.parts.reach(s.Offset, f.disk); err != nil {
 		return err
 	}
-	f.parts.close()
-	f.parts.close = func() {}
-	var r io.Reader = counter{f.parts.h, f.disk}
-	if x.Packed != "" {
-		u, done, err := unpack(bufio.NewReaderSize(r, 16<<10), x.Packed, nil)
-		if err != nil {
-			return err
-		}
-		f.parts.close = done
-		if _, err := io.CopyN(io.Discard, u, s.Offset-at.Plain); err != nil {
-			return ErrChanged
-		}
-		r = u
-	}
-	r = io.LimitReader(r, s.end-s.Offset)
+	r := io.LimitReader(f.parts.r, s.end-s.Offset)
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	if len(x.Head) > 0 {
@@ -254,6 +243,46 @@ func (f *file) seek(s *stretch) error {
 	return nil
 }
 
+// reach goes to an offset of the file: on from where it is, or from the last joint
+// before it, whichever is nearer.
+func (p *parts) reach(offset int64, disk *atomic.Int64) error {
+	at := joint{plain: offset, packed: offset}
+	if p.index.Packed != "" {
+		at = joint{}
+		for _, j := range p.index.Joints {
+			if j.plain <= offset {
+				at = j
+			}
+		}
+	}
+	if p.r == nil || p.r.n > offset || p.r.n < at.plain {
+		p.close()
+		p.close, p.r = func() {}, nil
+		if at.bits > 0 {
+			at.packed--
+		}
+		if _, err := p.h.Seek(at.packed, io.SeekStart); err != nil {
+			return err
+		}
+		var r io.Reader = counter{p.h, disk}
+		if p.index.Packed != "" {
+			if err := p.index.load(&at); err != nil {
+				return err
+			}
+			u, done, err := unpack(bufio.NewReaderSize(r, 16<<10), p.index.Packed, at, nil)
+			if err != nil {
+				return err
+			}
+			r, p.close = u, done
+		}
+		p.r = &position{r, at.plain}
+	}
+	if _, err := io.CopyN(io.Discard, p.r, offset-p.r.n); err != nil {
+		return ErrChanged
+	}
+	return nil
+}
+
 // strayed says that what a stretch gave is not what its index says.
 func (f *file) strayed(c *chunk) bool {
 	s := &f.stretch
@@ -262,180 +291,132 @@ func (f *file) strayed(c *chunk) bool {
 	})
 }
 
-// unpack decompresses gzip and zstd one member or frame after the other, and
-// tells each at which offsets of both sides it begins; note may be nil.
-func unpack(br *bufio.Reader, kind string, note func(plain, read int64)) (io.Reader, func(), error) {
-	u := &unpacker{br: br, note: note}
-	switch kind {
-	case "gzip":
-		z, err := gzip.NewReader(br)
-		if err != nil {
-			return nil, nil, err
-		}
-		z.Multistream(false)
-		u.z = z
-		u.again = func() error {
-			if err := z.Reset(br); err != nil {
-				return err
-			}
-			z.Multistream(false)
-			return nil
-		}
-		return u, func() {}, nil
-	case "zstd":
-		frame := &zstdFrame{br: br}
-		z, err := zstd.NewReader(frame, zstd.WithDecoderConcurrency(1), zstd.WithDecoderMaxMemory(128<<20))
-		if err != nil {
-			return nil, nil, err
-		}
-		u.z = z
-		u.again = func() error {
-			*frame = zstdFrame{br: br}
-			return z.Reset(frame)
-		}
-		return u, z.Close, nil
-	}
-	return nil, nil, fmt.Errorf("%s cannot be sought in", kind)
-}
-
-type unpacker struct {
-	br    *bufio.Reader
-	z     io.Reader
-	again func() error
-	note  func(plain, read int64)
-	plain int64
-}
-
-func (u *unpacker) Read(p []byte) (int, error) {
-	for {
-		n, err := u.z.Read(p)
-		u.plain += int64(n)
-		if err != io.EOF {
-			return n, err
-		}
-		if _, err := u.br.Peek(1); err != nil {
-			return n, err
-		}
-		if u.note != nil {
-			u.note(u.plain, int64(u.br.Buffered()))
-		}
-		if err := u.again(); err != nil {
-			return n, err
-		}
-		if n > 0 {
-			return n, nil
-		}
-	}
-}
-
-// zstdFrame gives the bytes of one frame and then io.EOF, so that it is known
-// where the next begins: RFC 8878 section 3.1.
-type zstdFrame struct {
-	br     *bufio.Reader
-	left   int64 // bytes that can be handed on without a look
-	state  int   // 0 = at the begin, 1 = at a block, 2 = at the checksum, 3 = at the end
-	closed bool  // there is a checksum
-}
-
-func (z *zstdFrame) Read(p []byte) (int, error) {
-	for z.left == 0 {
-		if z.state == 3 {
-			return 0, io.EOF
-		}
-		if err := z.step(); err != nil {
-			return 0, err
-		}
-	}
-	n, err := z.br.Read(p[:min(int64(len(p)), z.left)])
-	z.left -= int64(n)
-	if err == io.EOF {
-		err = io.ErrUnexpectedEOF
-	}
-	return n, err
-}
-
-func (z *zstdFrame) step() error {
-	peek := func(n int) ([]byte, error) {
-		b, err := z.br.Peek(n)
-		if err == io.EOF {
-			err = io.ErrUnexpectedEOF
-		}
-		return b, err
-	}
-	switch z.state {
-	case 0:
-		b, err := peek(5)
-		if err != nil {
-			return err
-		}
-		switch magic := binary.LittleEndian.Uint32(b); {
-		case magic&^15 == 0x184d2a50: // skippable
-			if b, err = peek(8); err != nil {
-				return err
-			}
-			z.left, z.state = 8+int64(binary.LittleEndian.Uint32(b[4:])), 3
-		case magic != 0xfd2fb528: // the decoder says what is wrong
-			z.left, z.state = 1<<62, 3
-		default:
-			d := b[4] // frame header descriptor
-			single := d&0x20 != 0
-			n := int64(5) + [4]int64{0, 1, 2, 4}[d&3] + [4]int64{0, 2, 4, 8}[d>>6]
-			if single && d>>6 == 0 {
-				n++
-			}
-			if !single {
-				n++
-			}
-			z.left, z.state, z.closed = n, 1, d&4 != 0
-		}
-	case 1:
-		b, err := peek(3)
-		if err != nil {
-			return err
-		}
-		head := int64(b[0]) | int64(b[1])<<8 | int64(b[2])<<16
-		z.left = 3 + head>>3
-		if head>>1&3 == 1 { // one byte, repeated
-			z.left = 4
-		}
-		if head&1 != 0 {
-			z.state = 3
-			if z.closed {
-				z.state = 2
-			}
-		}
-	case 2:
-		z.left, z.state = 4, 3
-	}
-	return nil
-}
-
 // begin starts the index of a file that was just opened as g.
 func (f *file) begin(g *file) {
 	f.index = &Index{Size: f.stats.SizeOnDisk, Head: g.head, Packed: g.stats.Compression, Joints: []joint{{}}, step: indexStep}
-	g.index = f.index // joints are told to it
+	g.index, g.windows = f.index, f.windows // joints are told to it
 	switch f.index.Packed {
-	case "", "gzip", "zstd":
+	case "gzip":
+		f.windows.of = append(f.windows.of, f.index)
+		f.index.Every = f.windows.every
+	case "", "zstd":
 	default:
 		f.index, g.index = nil, nil
 	}
 }
 
-// join notes where a member or frame begins; joints nearer to each other than a
-// block would tell nothing more.
-func (f *file) join(j joint) {
-	if f.index == nil {
-		return
-	}
+// join notes a place from which the file can be unpacked. Members and frames nearer to
+// each other than a block would tell nothing more.
+func (f *file) join(j joint, window []byte) {
 	x := f.index
-	if last := x.Joints[len(x.Joints)-1]; j.Plain-last.Plain >= x.step {
+	switch {
+	case x == nil:
+	case window != nil:
+		f.windows.add(x, j, window)
+	case j.plain-x.member >= x.step:
+		x.member = j.plain
 		if x.Joints = append(x.Joints, j); len(x.Joints) >= 2*maxBlocks {
-			n := 0
-			for i := 0; i < len(x.Joints); i += 2 {
-				x.Joints[n] = x.Joints[i]
-				n++
-			}
-			x.Joints = x.Joints[:n]
+			odd := false
+			x.Joints = slices.DeleteFunc(x.Joints, func(j joint) bool {
+				odd = j.size == 0 && !odd
+				return j.size == 0 && !odd
+			})
 		}
 	}
+}
+
+const (
+	// windowEvery is how far apart the joints within a member of gzip are at first, as
+	// far as the members of our own files.
+	windowEvery = 1 << 20
+	// maxWindows bounds what all of them take, of all files that are read together:
+	// when it is full, they are twice as far apart.
+	maxWindows = 16 << 20
+)
+
+// windows are the joints within members of gzip, of all files that are read together.
+// One is kept in each stretch of every bytes, the first: which ones these are does
+// not depend on when it was doubled.
+type windows struct {
+	mu    sync.Mutex // finished indices are read meanwhile
+	of    []*Index
+	every int64
+	size  int
+	pack  *flate.Writer
+}
+
+func (w *windows) add(x *Index, j joint, window []byte) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	for i := len(x.Joints) - 1; i > 0 && x.Joints[i].plain/w.every == j.plain/w.every; i-- {
+		if x.Joints[i].size > 0 {
+			return
+		}
+	}
+	var packed bytes.Buffer
+	if w.pack == nil {
+		w.pack, _ = flate.NewWriter(nil, flate.BestSpeed) // fails for other levels
+	}
+	w.pack.Reset(&packed)
+	w.pack.Write(window) // to memory: it does not fail
+	w.pack.Close()
+	j.window, j.size = packed.Bytes(), packed.Len()
+	x.Joints = append(x.Joints, j)
+	w.size += j.size
+	for w.size > maxWindows {
+		w.double()
+	}
+}
+
+// double makes new slices: old ones may be read.
+func (w *windows) double() {
+	w.every *= 2
+	w.size = 0
+	for _, x := range w.of {
+		last := int64(-1)
+		var kept []joint
+		for _, j := range x.Joints {
+			if j.size > 0 {
+				if j.plain/w.every == last {
+					continue
+				}
+				last = j.plain / w.every
+				w.size += j.size
+			}
+			kept = append(kept, j)
+		}
+		x.Joints, x.Every = kept, w.every
+	}
+}
+
+// take takes an index up again that was finished before.
+func (w *windows) take(x Index) *Index {
+	for _, j := range x.Joints {
+		w.size += j.size
+	}
+	if x.Packed == "gzip" {
+		w.of = append(w.of, &x)
+		w.every = max(w.every, x.Every)
+	}
+	return &x
+}
+
+// finished is an index that nothing changes any more.
+func (w *windows) finished(x *Index, end int64) *Index {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	y := *x
+	y.End = end
+	return &y
+}
+
+// openWindow is what was packed by windows.
+func openWindow(packed []byte) ([]byte, error) {
+	z := new(inflater)
+	z.start(bufio.NewReader(bytes.NewReader(packed)), nil, 0, 0)
+	window, err := io.ReadAll(io.LimitReader(z, reach+1))
+	if err != nil || len(window) > reach {
+		return nil, errors.New("the index is damaged; squall verify says more")
+	}
+	return window, nil
 }

@@ -52,7 +52,10 @@ type Options struct {
 // skipped and told to opt.Skipped. Files are opened when their time comes, so
 // that thousands of rotated ones cost no more memory than two.
 func Open(inputs []string, opt Options) (Source, error) {
-	m := &merge{window: opt.Window, indexed: opt.Index, hold: opt.Hold}
+	m := &merge{window: opt.Window, hold: opt.Hold}
+	if opt.Index {
+		m.windows = &windows{every: windowEvery}
+	}
 	for _, in := range inputs {
 		observer, path := SplitInput(in)
 		m.observer, m.clock = observer, opt.Clocks[observer]
@@ -79,6 +82,9 @@ func (m *merge) resume(marks []Mark) {
 		if d := marks[i].Done; d != nil {
 			in.f.stats, in.f.done = *d, true
 			in.f.disk.Store(d.ReadOnDisk)
+			if x := d.Index; x != nil && m.windows != nil {
+				in.f.index, in.f.off = m.windows.take(*x), x.End
+			}
 			in.done = true
 			continue
 		}
@@ -198,7 +204,7 @@ func (m *merge) append(f *file) {
 	}
 	f.close()
 	*f = file{number: f.number, stats: FileStats{Path: f.stats.Path, SizeOnDisk: f.stats.SizeOnDisk, Format: f.stats.Format, Drops: -1,
-		Observer: f.stats.Observer, Clock: f.stats.Clock, Interfaces: f.stats.Interfaces, LinkTypes: f.stats.LinkTypes}, disk: f.disk, indexed: m.indexed}
+		Observer: f.stats.Observer, Clock: f.stats.Clock, Interfaces: f.stats.Interfaces, LinkTypes: f.stats.LinkTypes}, disk: f.disk, windows: m.windows}
 }
 
 // lookAhead is the first read of a file whose time has not come: a few packets.
@@ -274,11 +280,14 @@ func readStream(r io.Reader, path string, disk *atomic.Int64, ahead int) (*file,
 			return nil, fmt.Errorf("%s: xz is not read here: xz -dc %s | squall analyze -", path, path)
 		}
 		if name == "gzip" || name == "zstd" {
-			note := func(plain, ahead int64) { f.join(joint{plain, at.n - ahead}) }
+			note := func(j joint, window []byte) {
+				j.packed = at.n - j.packed
+				f.join(j, window)
+			}
 			if depth > 0 {
 				note = nil
 			}
-			z, done, err := unpack(br, name, note)
+			z, done, err := unpack(br, name, joint{}, note)
 			if err != nil {
 				return nil, fmt.Errorf("%s: %s: %w", path, name, err)
 			}
@@ -351,7 +360,7 @@ func begins(head []byte) string {
 // merge is the Source over any number of files.
 type merge struct {
 	window  Window
-	indexed bool
+	windows *windows // nil = no index is asked for
 	hold    bool
 	inputs  []*input
 	wait    []*input // not begun, by time of the first packet, last one first
@@ -421,7 +430,7 @@ func (in *input) refill() bool {
 			f.stats.Damage = &Damage{Frame: 1, Reason: err.Error()}
 		} else {
 			f.r, f.close, f.f, f.off = g.r, g.close, g.f, g.off
-			if f.indexed {
+			if f.windows != nil {
 				f.begin(g)
 			}
 			if ng, ok := f.f.(*ngFile); ok {

@@ -57,10 +57,10 @@ type file struct {
 	number uint32 // of the input
 	stream bool   // a pipe: what has come is given at once, not when a chunk is full
 
-	head    []byte // of a pcap file
-	indexed bool   // an index is asked for
-	index   *Index // that is being made
-	parts   *parts // what is read, where it is not the whole
+	head    []byte   // of a pcap file
+	windows *windows // where an index is asked for
+	index   *Index   // that is being made
+	parts   *parts   // what is read, where it is not the whole
 	stretch stretch
 
 	before int64 // packets from here on are not wanted; 0 = all are
@@ -86,8 +86,7 @@ func (f *file) snapshot() FileStats {
 		s.ReadOnDisk = f.disk.Load()
 	}
 	if f.index != nil && f.done {
-		f.index.End = f.off
-		s.Index = f.index
+		s.Index = f.windows.finished(f.index, f.off)
 	}
 	if s.Clock.Source != "" && s.Ended != 0 {
 		s.Ended = s.Clock.True(s.Ended)

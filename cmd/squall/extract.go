@@ -161,7 +161,10 @@ func extract(cmd *cobra.Command, in *source, args []string, sel *selection, out 
 		overlaps = func(first, last int64) bool { return first < end && last >= begin }
 		last = min(last, end)
 	}
-	opt := capture.Options{Parts: parts(args, overlaps)}
+	var opt capture.Options
+	if opt.Parts, err = parts(args, overlaps); err != nil && !in.quiet {
+		fmt.Fprintln(cmd.ErrOrStderr(), "squall:", err)
+	}
 	src, err := in.open(cmd, inputs, opt)
 	if err != nil {
 		return nil, err

@@ -1,10 +1,9 @@
 package main
 
 import (
-	"encoding/json"
 	"errors"
+	"fmt"
 	"io"
-	"iter"
 	"os"
 	"path/filepath"
 	"slices"
@@ -53,60 +52,48 @@ func (in *source) tables(cmd *cobra.Command, args []string) (open tables, inputs
 	return results.Table, inputs, last, done, nil
 }
 
-// indexed is a line of it.
-type indexed struct {
-	File  string         `json:"capture_file"`
-	Index *capture.Index `json:"index"`
-}
-
 // keepIndex writes the index of every capture that can be sought in; none, no file.
 func keepIndex(r *reports.Results, path string) error {
-	var lines []byte
+	var list []capture.NamedIndex
 	for _, c := range r.Analysis.Captures() {
 		if c.Index != nil {
-			line, err := json.Marshal(indexed{c.Path, c.Index})
-			if err != nil {
-				return err
-			}
-			lines = append(append(lines, line...), '\n')
+			list = append(list, capture.NamedIndex{File: c.Path, Index: c.Index})
 		}
 	}
-	if lines == nil {
+	if list == nil {
 		os.Remove(path) // of an earlier analysis in the same directory
 		return nil
 	}
-	return os.WriteFile(path, lines, 0o600)
+	h, err := os.OpenFile(path, os.O_CREATE|os.O_TRUNC|os.O_WRONLY, 0o600)
+	if err != nil {
+		return err
+	}
+	return finish(h, h.Close, func(w io.Writer) error { return capture.WriteIndices(w, list) })
 }
 
 // parts are the captures of a kept directory that have an index, and what is
 // wanted of them. The others are read through.
-func parts(args []string, want func(first, last int64) bool) map[string]capture.Part {
+func parts(args []string, want func(first, last int64) bool) (map[string]capture.Part, error) {
 	dir, ok := keptDir(args)
 	if !ok {
-		return nil
+		return nil, nil
 	}
+	indices, err := readIndex(dir)
 	list := map[string]capture.Part{}
-	for file, index := range readIndex(dir) {
+	for file, index := range indices {
 		list[file] = capture.Part{Index: index, Want: func(b *capture.Block) bool { return want(b.Min, b.Max) }}
 	}
-	return list
+	return list, err
 }
 
-// readIndex gives what keepIndex wrote, as far as it can be read.
-func readIndex(dir string) iter.Seq2[string, *capture.Index] {
-	return func(yield func(string, *capture.Index) bool) {
-		h, err := os.Open(filepath.Join(dir, indexName))
-		if err != nil {
-			return // kept before there was one
-		}
-		defer h.Close()
-		for d := json.NewDecoder(h); ; {
-			var x indexed
-			if err := d.Decode(&x); err != nil || x.Index == nil || !yield(x.File, x.Index) {
-				return
-			}
-		}
+// readIndex gives what keepIndex wrote. Without it, or with an error, captures can
+// still be read through.
+func readIndex(dir string) (map[string]*capture.Index, error) {
+	list, err := capture.ReadIndices(filepath.Join(dir, indexName))
+	if err != nil {
+		err = fmt.Errorf("%w: captures are read from their begin; analyze -o writes it anew", err)
 	}
+	return list, err
 }
 
 func schema(name string) *reports.Table {

@@ -92,7 +92,11 @@ analyze, or in shards, decides it.`,
 			defer a.Close()
 			indices := map[string]*capture.Index{}
 			for _, arg := range args {
-				maps.Insert(indices, readIndex(arg))
+				of, err := readIndex(arg)
+				if err != nil {
+					fmt.Fprintln(cmd.ErrOrStderr(), "squall:", err)
+				}
+				maps.Copy(indices, of)
 			}
 			for i, c := range a.Captures() {
 				a.Captures()[i].Index = indices[c.Path]
