@@ -177,8 +177,18 @@ func catalogue() []entry {
 				shorten(list)
 			}
 			list = append(list, r.Told...)
-			slices.SortStableFunc(list, func(a, b Event) int { return cmp.Or(cmp.Compare(a.Time, b.Time), cmp.Compare(a.What, b.What)) })
-			return each(list), err
+			order := make([]*Event, len(list)) // there may be millions, and they are large to move
+			for i := range list {
+				order[i] = &list[i]
+			}
+			slices.SortStableFunc(order, func(a, b *Event) int { return cmp.Or(cmp.Compare(a.Time, b.Time), cmp.Compare(a.What, b.What)) })
+			return func(yield func(*Event, error) bool) {
+				for _, e := range order {
+					if !yield(e, nil) {
+						return
+					}
+				}
+			}, err
 		}},
 		source[Source]{Sources(), func(r *Results) (iter.Seq2[*Source, error], error) {
 			list, _, err := SourcesOf(r, 0)
