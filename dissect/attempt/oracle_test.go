@@ -2,6 +2,7 @@ package attempt_test
 
 import (
 	"fmt"
+	"slices"
 	"testing"
 	"time"
 
@@ -15,14 +16,12 @@ import (
 // TestOracle holds the engine to the rows that an implementation of the rules
 // with other means finds in simulated outages.
 func TestOracle(t *testing.T) {
-	most, rows := 150000, 0
 	if testing.Short() {
-		most = 20000
+		t.Skip("starts no goroutine, so that the race detector has nothing to see: run it without -short")
 	}
+	const most = 60000
+	rows := 0
 	for i, sc := range samples.Scenarios() {
-		if testing.Short() && i%4 != 0 {
-			continue
-		}
 		if sc.Protocol != "tcp" && sc.Protocol != "udp" || sc.Pieces > 0 {
 			continue // their messages need a protocol, which package overlay has
 		}
@@ -32,8 +31,13 @@ func TestOracle(t *testing.T) {
 		if sc.Tap.Loss > 0 || sc.Tap.Side != "" {
 			continue // the oracle does not infer a SYN-ACK that the tap missed, rule 16 does
 		}
-		if sc.Intents > 0 {
-			sc.Duration = sc.Trigger + time.Minute
+		// The minutes of calm before are all alike.
+		early := max(sc.Trigger-sc.Spread-30*time.Second, 0)
+		sc.Trigger -= early
+		sc.Duration = min(sc.Duration-early, sc.Trigger+time.Minute)
+		sc.Script = slices.Clone(sc.Script)
+		for i := range sc.Script {
+			sc.Script[i].At = max(sc.Script[i].At-early, 0)
 		}
 		if sc.Clients > 2000 || sc.Intents > 20 {
 			sc.Duration = min(sc.Duration, sc.Trigger+20*time.Second)
