@@ -141,7 +141,8 @@ func recount(t *testing.T, rows []map[string]string, least int) {
 			if sets++; sets > 2 && testing.Short() {
 				continue // each is a run of its own: a comma would end it there
 			}
-			out, err := exec.Command(tshark, "-n", "-r", file, "-Y", r["filter"], "-T", "fields", "-e", "frame.number").Output()
+			last := strings.TrimSuffix(r["filter"][strings.LastIndexByte(r["filter"], ' ')+1:], "}") // of the frames it names
+			out, err := exec.Command(tshark, "-n", "-r", file, "-c", last, "-Y", r["filter"], "-T", "fields", "-e", "frame.number").Output()
 			if n := strconv.Itoa(strings.Count(string(out), "\n")); err != nil || n != r["number"] {
 				t.Errorf("%s: %s frames, %v: %.300v", r["what"], n, err, r)
 			}

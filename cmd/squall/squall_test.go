@@ -113,6 +113,9 @@ func TestReportIsTheSame(t *testing.T) {
 			t.Fatal(errs)
 		}
 		for _, j := range []string{"1", "8"} {
+			if j == "1" && name != "o.pcapng" {
+				continue
+			}
 			if code, _, errs := squall(nil, "analyze", path, "-j", j, "-o", kept); code != 0 {
 				t.Fatal(errs)
 			}
