@@ -54,7 +54,7 @@ func (s *source) anonymise(cmd *cobra.Command, args []string, dir string, anon *
 			return nil, exitError{exitFailed, err}
 		}
 	}
-	s.filtered = s.filter
+	s.calmFilter = s.filter
 	s.files, s.filter, s.after, s.before, s.hide = nil, "", "", "", anon
 	s.hideClocks(made)
 	return inputsOf(made), nil

@@ -147,6 +147,38 @@ func TestBaseline(t *testing.T) {
 	if code, out, _ := squall(nil, "verify", case1); code != 0 || !strings.Contains(out, "ok       baseline "+nfdump) {
 		t.Error(out)
 	}
+	// What was kept is judged as it was when it was made, whoever asks.
+	for _, c := range [][]string{{"explain"}, {"events", "-T", "json"}, {"report", "timeline", "-T", "csv"}} {
+		_, was, _ := squall(nil, append(c, storm, "-q", "--baseline", nfdump)...)
+		_, is, errs := squall(nil, append(c, case1)...)
+		_, bare, _ := squall(nil, append(c, storm, "-q")...)
+		if is != was || is == bare && c[0] != "events" || strings.Contains(errs, "left out") {
+			t.Errorf("%v of the case:\n%.800s\n%s%.800s\nwithout\n%.800s", c, is, errs, was, bare)
+		}
+	}
+	case2 := filepath.Join(dir, "case2") // of a directory, which another file comes into
+	if err := os.Mkdir(filepath.Join(dir, "calm"), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Rename(calm, filepath.Join(dir, "calm", "calm.pcapng")); err != nil {
+		t.Fatal(err)
+	}
+	if code, _, errs := squall(nil, "analyze", storm, "-q", "--baseline", filepath.Join(dir, "calm"), "-f", "tcp or udp", "-o", case2); code != 0 {
+		t.Fatal(errs)
+	}
+	if code, _, errs := squall(nil, "explain", case2); code != 0 || errs != "" {
+		t.Errorf("exit %d: %s", code, errs)
+	}
+	calm = filepath.Join(dir, "calm", "calm.pcapng")
+	if code, _, errs := squall(nil, "extract", calm, "-q", "--to", "2010-12-22T16:00:30Z", "-w", filepath.Join(dir, "calm", "more.pcapng")); code != 0 {
+		t.Fatal(errs)
+	}
+	if code, _, errs := squall(nil, "explain", case2); code != exitUsage || !strings.Contains(errs, "holds other files") {
+		t.Errorf("exit %d: %s", code, errs)
+	}
+	if code, _, errs := squall(nil, "explain", case2, "--baseline", calm); code != 0 {
+		t.Errorf("exit %d: %s", code, errs)
+	}
 	b, err := os.ReadFile(nfdump)
 	if err != nil {
 		t.Fatal(err)
@@ -157,6 +189,9 @@ func TestBaseline(t *testing.T) {
 	}
 	if code, out, _ := squall(nil, "verify", case1); code != 1 || !strings.Contains(out, "CHANGED  baseline "+nfdump) {
 		t.Error(out)
+	}
+	if _, out, errs := squall(nil, "explain", case1); !strings.Contains(errs, nfdump+" is not what it was") || strings.Contains(out, nfdump) {
+		t.Errorf("%s%s", out, errs)
 	}
 	other := filepath.Join(dir, "other.pcap")
 	if code, _, errs := squall(nil, "sample", "proto:gnutella", "-w", other); code != 0 {

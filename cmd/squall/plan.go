@@ -35,7 +35,7 @@ func (s *source) demand(cmd *cobra.Command, args []string) (*reports.Results, er
 	if err := s.forCaptures(args[0]); err != nil {
 		return nil, err
 	}
-	if len(args) == 1 {
+	if len(args) == 1 && !s.calm {
 		s.madeUnder(cmd, args[0])
 	}
 	cfg, err := s.config()

@@ -32,13 +32,17 @@ type source struct {
 	groups         []string
 	events         string
 	hide           *pipeline.Anonymizer // of what is noted and of the calm day; nil = nothing
-	filtered       string               // filter that what hide made went through
 	placed         *reports.Groups      // of groups
 	noted          []reports.Event      // of events
 	tz             string
 	zone           *time.Location // of tz; nil = UTC
 	baselines      []string       // inputs of a calm day
-	thresholds     []string       // of --threshold
+	calmFiles      []sealed       // what it was read from when what is judged was made; nil = nobody knows
+	calmFilter     string         // how it is read where what is judged was made before
+	calmHints      string
+	calmDuplicates bool
+	calm           bool     // this is the source of one
+	thresholds     []string // of --threshold
 	judging        storm.Thresholds
 	takeFlows      bool      // info counts flow records, which are no attempts
 	flows          []written // that it found
@@ -301,6 +305,10 @@ func (s *source) told(cmd *cobra.Command, a *pipeline.Analysis) (*reports.Result
 		if _, err := results.Report(); err != nil {
 			a.Close()
 			return nil, exitError{exitUsage, err}
+		}
+		if s.calmFiles != nil && !slices.EqualFunc(s.calmFiles, beside, func(f sealed, path string) bool { return f.Name == path }) {
+			a.Close()
+			return nil, exitError{exitUsage, fmt.Errorf("--baseline %s: it holds other files than when this was made; name the calm day anew", strings.Join(s.baselines, ", "))}
 		}
 		if s.hide == nil { // their names tell
 			results.Beside = beside

@@ -44,8 +44,8 @@ func thresholdNames() (names []string) {
 }
 
 // madeUnder takes up what a kept analysis was made under, where nothing else is
-// given now: its thresholds, and the files of --events and --groups, if they lie
-// where they lay and are what they were.
+// given now: its thresholds, and the files of --events, --groups and --baseline, if
+// they lie where they lay and are what they were.
 func (s *source) madeUnder(cmd *cobra.Command, dir string) {
 	c, err := readCustody(dir)
 	if err != nil {
@@ -73,6 +73,30 @@ func (s *source) madeUnder(cmd *cobra.Command, dir string) {
 	for i := 0; i < len(c.Groups) && !cmd.Flags().Changed("groups"); i++ {
 		if same("--groups", &c.Groups[i]) {
 			s.groups = append(s.groups, c.Groups[i].Name)
+		}
+	}
+	if len(s.baselines) > 0 || len(c.Baseline) == 0 {
+		return
+	}
+	for i := range c.Baseline {
+		if !same("--baseline", &c.Baseline[i]) {
+			return
+		}
+	}
+	if c.Hints != nil && !same("--hints of the calm day,", c.Hints) {
+		return
+	}
+	s.calmFiles = c.Baseline
+	for _, a := range c.Arguments { // it was read as the captures were
+		switch flag, value, _ := strings.Cut(a, "="); flag {
+		case "--baseline":
+			s.baselines = append(s.baselines, value)
+		case "--filter":
+			s.calmFilter = value
+		case "--hints":
+			s.calmHints = value
+		case "--keep-duplicates":
+			s.calmDuplicates = true
 		}
 	}
 }
