@@ -516,6 +516,9 @@ func (s *liveSocket) block(off int, head *unix.TpacketHdrV1, packets []Packet) [
 		}
 		p := Packet{Time: int64(h.Sec)*1e9 + int64(h.Nsec), Data: b, OrigLen: int(h.Len) + grown, Link: t.Link, File: t.file,
 			Frame: t.stats.Packets + 1, Flags: flagsOf[from.Pkttype&7]}
+		if p.Time-t.last > strayFar && h.Status&unix.TP_STATUS_TS_RAW_HARDWARE == 0 {
+			t.stats.straighten(&p, time.Now().UnixNano())
+		}
 		t.stats.count(&p, t.last)
 		t.last = p.Time
 		packets = append(packets, p)

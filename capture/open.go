@@ -377,6 +377,7 @@ func (m *merge) start() *merge {
 	for _, in := range m.inputs {
 		if in.f.stats.Unread == "" && !in.done {
 			m.wait = append(m.wait, in)
+			in.f.follows = func(t int64) int64 { return m.follows(in.f, t) }
 		}
 	}
 	slices.SortStableFunc(m.wait, func(a, b *input) int {
@@ -499,6 +500,16 @@ func (m *merge) admit() {
 			m.open = append(m.open, next)
 		}
 	}
+}
+
+// follows is when the next file of the same tap begins that begins after t; 0 = none does.
+func (m *merge) follows(f *file, t int64) (next int64) {
+	for _, in := range m.wait {
+		if in.f.stats.Observer == f.stats.Observer && in.first > t && (next == 0 || in.first < next) {
+			next = in.first
+		}
+	}
+	return next
 }
 
 // mix takes packets of several files in the order of their times; those of

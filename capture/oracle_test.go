@@ -98,12 +98,13 @@ func TestAgainstPcapgo(t *testing.T) {
 				}
 				read = r.ReadPacketData
 			}
-			got, _, err := readAll(t, []string{name}, nil)
+			got, stats, err := readAll(t, []string{name}, nil)
 			if err != nil {
 				t.Errorf("%v, but gopacket opens it", err)
 				continue
 			}
 			files++
+			strays := int64(0)
 			for i := 0; ; i++ {
 				data, info, err := read()
 				if err != nil {
@@ -117,6 +118,10 @@ func TestAgainstPcapgo(t *testing.T) {
 				// gopacket has no time for simple packets (the zero time) and wraps beyond
 				// 2262; in bug8 it multiplies more than a second of microseconds in 32 bits.
 				timed := info.Timestamp.UnixNano() >= 0 && filepath.Base(name) != "bug8.pcap"
+				if timed && p.Time != info.Timestamp.UnixNano() && i+1 < len(got) && p.Time == got[i+1].Time && strays < stats[0].StrayTimes {
+					strays++
+					timed = false
+				}
 				if !bytes.Equal(p.Data, data) || timed && p.Time != info.Timestamp.UnixNano() || p.OrigLen < info.Length {
 					t.Errorf("%s: frame %d: %d bytes of %d at %d, gopacket %d of %d at %d", name, i+1,
 						len(p.Data), p.OrigLen, p.Time, len(data), info.Length, info.Timestamp.UnixNano())

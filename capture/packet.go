@@ -85,6 +85,7 @@ type FileStats struct {
 	Truncated   int64 // packets cut by the snapshot length
 	OutOfOrder  int64 // packets earlier than their predecessor
 	ClockSteps  int64 // jumps back by more than a second
+	StrayTimes  int64 // packets with a time far from those before and after them, which agree: they have the one after
 	Gaps        int64 // silences longer than the gap threshold
 	Comment     string
 	Damage      *Damage // nil = read to a clean end

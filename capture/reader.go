@@ -1,6 +1,7 @@
 package capture
 
 import (
+	"bytes"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -20,6 +21,11 @@ const (
 	gapAfter = 30e9
 	// stepBack is the jump back in time that counts as a clock step.
 	stepBack = 1e9
+	// A lone packet whose time is strayFar or more from both of its neighbours, which
+	// are strayNear or less apart, has a wrong time; that of a clock set anew or of
+	// captures that were joined stays where it is.
+	strayFar  = 24 * 3600e9
+	strayNear = 3600e9
 )
 
 // ErrFormat says that an input is no capture that squall reads.
@@ -69,12 +75,15 @@ type file struct {
 	stats FileStats
 	disk  *atomic.Int64 // bytes read from the device
 
-	off   int64 // of what is read next, in the uncompressed file
-	eof   bool
-	fault error // why r stopped
-	done  bool
-	last  int64
-	keep  []byte // bytes carried from one chunk to the next
+	off     int64 // of what is read next, in the uncompressed file
+	eof     bool
+	fault   error // why r stopped
+	done    bool
+	last    int64
+	keep    []byte              // bytes carried from one chunk to the next
+	held    Packet              // of a time that its successor has to confirm
+	doubt   bool                // there is one
+	follows func(t int64) int64 // when the file began that was written after t; nil, 0 = none is known
 }
 
 func (f *file) snapshot() FileStats {
@@ -144,21 +153,24 @@ func (f *file) parse(c *chunk, b []byte) {
 	var p Packet
 	for {
 		if len(b) == 0 && f.eof {
-			f.finish(b, nil)
+			f.finish(c, b, nil)
 			return
 		}
 		p = Packet{File: f.number, Frame: s.Packets + 1, Offset: f.off}
 		n, skip, err := f.f.next(b, &p)
 		if err == errNeed {
 			if f.eof {
-				f.finish(b, nil)
+				f.finish(c, b, nil)
 				return
 			}
 			f.keep = append(f.keep[:0], b...)
+			if f.doubt {
+				f.held.Data = bytes.Clone(f.held.Data)
+			}
 			return
 		}
 		if err != nil {
-			f.finish(b, err)
+			f.finish(c, b, err)
 			return
 		}
 		if skip > 0 {
@@ -172,6 +184,7 @@ func (f *file) parse(c *chunk, b []byte) {
 			if m, err := io.CopyN(io.Discard, f.r, skip); err != nil {
 				f.off -= skip - m
 				f.eof = true
+				f.settleLast(c)
 				s.Damage = &Damage{Offset: f.off, Frame: s.Packets + 1, Reason: "the file ends inside a block", Tail: true}
 				f.done = true
 				return
@@ -186,17 +199,87 @@ func (f *file) parse(c *chunk, b []byte) {
 		if s.Clock.Source != "" {
 			p.Time = s.Clock.True(p.Time)
 		}
-		f.count(&p)
-		if f.index != nil {
-			f.index.add(f, &p)
+		if f.doubt {
+			f.settle(c, p.Time)
+			p.Frame = s.Packets + 1
 		}
-		c.packets = append(c.packets, p)
+		if f.far(p.Time) {
+			f.held, f.doubt = p, true
+			continue
+		}
+		f.take(c, &p)
 	}
 }
 
-func (f *file) count(p *Packet) {
+// take adds a packet to those of the chunk.
+func (f *file) take(c *chunk, p *Packet) {
 	f.stats.count(p, f.last)
 	f.last = p.Time
+	if f.index != nil {
+		f.index.add(f, p)
+	}
+	c.packets = append(c.packets, *p)
+}
+
+// far reports a time that is believed when the next packet bears it out.
+func (f *file) far(t int64) bool {
+	if f.parts != nil {
+		return t < f.stretch.Min || t > f.stretch.Max
+	}
+	d := t - f.last
+	return d > strayFar || d < -strayFar
+}
+
+// settle takes the packet in doubt; next is the time of its successor, which it gets
+// if its own is a stray: that is the same in a file that begins with it.
+func (f *file) settle(c *chunk, next int64) {
+	p := &f.held
+	stray := strays(f.last, p.Time, next, f.stats.Packets > 0)
+	if f.parts != nil { // whoever made the index has looked at it
+		stray = !f.far(next)
+	}
+	if stray {
+		p.Time = next
+		f.stats.StrayTimes++
+	}
+	f.take(c, p)
+	f.held, f.doubt = Packet{}, false
+}
+
+// strays reports that t is far from the times before and after it, which agree. What
+// begins a file has none before it, and may be long before what follows.
+func strays(before, t, after int64, any bool) bool {
+	if !any {
+		return t-after > strayFar
+	}
+	d := after - before
+	return d <= strayNear && d >= -strayNear && (t-before > strayFar && t-after > strayFar || before-t > strayFar && after-t > strayFar)
+}
+
+// straighten gives a packet that has just been received, far in the future by its
+// time, that of now.
+func (s *FileStats) straighten(p *Packet, now int64) {
+	if p.Time-now > strayFar {
+		p.Time = now
+		s.StrayTimes++
+	}
+}
+
+// settleLast is settle at the end of the file, or of the part that is read.
+func (f *file) settleLast(c *chunk) {
+	if !f.doubt {
+		return
+	}
+	next := f.held.Time
+	switch {
+	case f.parts != nil:
+		next = f.stretch.Max
+	case f.follows != nil:
+		if t := f.follows(f.last - strayNear); t != 0 {
+			next = t
+		}
+	}
+	f.settle(c, next)
 }
 
 // count takes a packet whose predecessor had the time last.
@@ -233,7 +316,8 @@ func (s *FileStats) count(p *Packet, last int64) {
 }
 
 // finish ends the file; rest is what could not be read, err why.
-func (f *file) finish(rest []byte, err error) {
+func (f *file) finish(c *chunk, rest []byte, err error) {
+	f.settleLast(c)
 	f.done = true
 	s := &f.stats
 	switch {

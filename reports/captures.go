@@ -34,6 +34,7 @@ func Captures() *Of[pipeline.Capture] {
 		num("truncated", "", "packets cut by the snapshot length", func(v *c) int64 { return v.Truncated }),
 		num("out_of_order", "", "packets earlier than their predecessor", func(v *c) int64 { return v.OutOfOrder }),
 		num("clock_steps", "", "jumps back by more than a second", func(v *c) int64 { return v.ClockSteps }),
+		num("stray_times", "", "packets with a time more than a day from those before and after them, which agree; they have been given the one after", func(v *c) int64 { return v.StrayTimes }),
 		str("clock_source", "given, estimated, reference or assumed; empty where there was one clock", func(v *c) string { return v.Clock.Source }),
 		field[c]{Column{"clock_offset_ns", Int, "ns", "how far its clock was ahead at clock_at; the times have been set right"}, func(_ *Env, v *c) Value { return clocked(v, v.Clock.Offset) }},
 		optNum("clock_at_ns", "ns", "time that its clock showed when it was that far ahead, since the epoch", 0, func(v *c) int64 { return v.Clock.At }),

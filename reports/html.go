@@ -368,6 +368,7 @@ func (p *page) blind(r *Results, report *storm.Report) {
 	say(t.AgeAccepts, "%s accepts are proven by age alone, not by the application's words.")
 	say(q.Dropped, "%s packets were lost by the tap itself.")
 	say(q.Cut, "%s packets were cut too short to be read.")
+	say(q.StrayTimes, "%s packets had a time far from those around them and were given that of the next.")
 	say(q.ClockSteps, "%s packets step back in time; orders and gaps around them are uncertain.")
 	if q.Damaged {
 		p.Blind = append(p.Blind, "An input was damaged: what follows the damage is missing.")

@@ -427,7 +427,7 @@ func (s *screen) read(r *Results) {
 	for _, c := range []struct {
 		n    int64
 		what string
-	}{{q.Duplicates, "duplicates"}, {q.OutOfOrder, "out of order"}, {q.ClockSteps, "clock steps"}, {q.Cut, "cut too short"}, {int64(len(q.Gaps)), "silences of more than 5 s"}} {
+	}{{q.Duplicates, "duplicates"}, {q.OutOfOrder, "out of order"}, {q.ClockSteps, "clock steps"}, {q.StrayTimes, "stray times"}, {q.Cut, "cut too short"}, {int64(len(q.Gaps)), "silences of more than 5 s"}} {
 		if c.n == 1 {
 			c.what = strings.Replace(strings.TrimSuffix(c.what, "s"), "silences of more than 5 ", "silence of more than 5 s", 1)
 		}

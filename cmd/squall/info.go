@@ -150,7 +150,7 @@ func (s *source) describe(w io.Writer, c *pipeline.Capture) {
 		line("tap", "%s", c.Observer)
 	}
 	if !c.TransportOnly() {
-		line("clock", "%d out of order, %d steps back, %d gaps of more than 30 s", c.OutOfOrder, c.ClockSteps, c.Gaps)
+		line("clock", "%d out of order, %d steps back, %d gaps of more than 30 s%s", c.OutOfOrder, c.ClockSteps, c.Gaps, strays(c))
 	}
 	if d := c.Damage; d != nil {
 		note := "DAMAGED"
@@ -216,4 +216,12 @@ func create(cmd *cobra.Command, path string) (io.Writer, func() error, error) {
 		return nil, nil, exitError{exitFailed, err}
 	}
 	return h, h.Close, nil
+}
+
+// strays says how many times were set right.
+func strays(c *pipeline.Capture) string {
+	if c.StrayTimes == 0 {
+		return ""
+	}
+	return fmt.Sprintf(", %d times far from all others set to the next", c.StrayTimes)
 }

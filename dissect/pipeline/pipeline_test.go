@@ -5,6 +5,8 @@ import (
 	"context"
 	"fmt"
 	"os"
+	"path/filepath"
+	"slices"
 	"testing"
 
 	"squall/capture"
@@ -74,6 +76,57 @@ func TestSavedIsTheSame(t *testing.T) {
 		}
 		if !bytes.Equal(first, b.Bytes()) {
 			t.Errorf("%d workers: other bytes", j)
+		}
+	}
+}
+
+// TestStrayTime: one packet stamped decades ahead changes nothing, whatever is open.
+func TestStrayTime(t *testing.T) {
+	sc, _ := samples.Find("outage")
+	var packets []capture.Packet
+	if _, err := samples.Simulate(sc, 1, func(p *capture.Packet) {
+		packets = append(packets, *p)
+		packets[len(packets)-1].Data = bytes.Clone(p.Data)
+	}); err != nil {
+		t.Fatal(err)
+	}
+	rows := func(at int, ahead int64) (out []string) {
+		list := slices.Clone(packets)
+		list[at].Time = list[at+1].Time + ahead
+		path := filepath.Join(t.TempDir(), "a.pcapng")
+		w, err := capture.Create(path, capture.WriterOptions{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		for i := range list {
+			if err := w.WritePacket(&list[i], ""); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if err := w.Close(); err != nil {
+			t.Fatal(err)
+		}
+		src, err := capture.Open([]string{path}, capture.Options{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer src.Close()
+		a, err := pipeline.Run(context.Background(), pipeline.Config{Protocols: overlay.All()}, src)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer a.Close()
+		if n := a.Quality().StrayTimes; (n == 1) != (ahead != 0) {
+			t.Errorf("%d stray times", n)
+		}
+		for r := range a.Attempts() {
+			out = append(out, fmt.Sprintf("%+v", *r))
+		}
+		return out
+	}
+	for _, at := range []int{0, len(packets) / 3, len(packets) / 2} {
+		if want, got := rows(at, 0), rows(at, 40*365*24*3600e9); len(want) == 0 || !slices.Equal(got, want) {
+			t.Errorf("packet %d: %d rows, want %d, or others", at, len(got), len(want))
 		}
 	}
 }

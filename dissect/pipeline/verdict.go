@@ -71,6 +71,7 @@ func (a *Analysis) Quality() storm.Quality {
 		q.Duplicates += c.Ledger[dissect.BucketDuplicate]
 		q.OutOfOrder += c.OutOfOrder
 		q.ClockSteps += c.ClockSteps
+		q.StrayTimes += c.StrayTimes
 		q.Truncated += c.Truncated
 		q.Cut += c.Ledger[dissect.BucketCut]
 		q.Damaged = q.Damaged || c.Damage != nil && !c.Damage.Tail

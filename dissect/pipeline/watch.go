@@ -350,6 +350,7 @@ func (w *watch) quality(now int64) storm.Quality {
 		q.Dropped += max(f.Drops, 0)
 		q.OutOfOrder += f.OutOfOrder
 		q.ClockSteps += f.ClockSteps
+		q.StrayTimes += f.StrayTimes
 	}
 	return q
 }

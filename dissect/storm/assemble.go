@@ -306,6 +306,7 @@ func (d *scenes) notes(r *Report, q *Quality) {
 	}
 	r.Notes = append(r.Notes, q.Remarks...)
 	note(q.ClockSteps > 0, "the clock of the capture went back %d times", q.ClockSteps)
+	note(q.StrayTimes > 0, "%d packets had a time far from those around them and were given that of the next", q.StrayTimes)
 	note(q.Dropped > 0, "the tap dropped %d packets by its own counters", q.Dropped)
 	note(q.Duplicates > 0, "%d duplicate packets were left out", q.Duplicates)
 	note(q.Cut > 0, "%d packets were cut too short to be classified", q.Cut)

@@ -392,6 +392,7 @@ type Quality struct {
 	Begin, End int64
 	Gaps       []Span // silences of the tap
 	ClockSteps int64  // packets whose time went back by more than the reorder window
+	StrayTimes int64  // packets whose time was far from all others and was set right
 	Packets    int64
 	Dropped    int64 // by the tap, as its counters say; 0 = none or not said
 	Duplicates int64
