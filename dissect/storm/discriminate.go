@@ -26,9 +26,13 @@ func (j *judge) pathLoss(r run) bool {
 }
 
 func (j *judge) lossy(m *moment) bool {
-	return m.n[fAnswered] >= 20 && ratio(m.n[fAnswerSends], m.n[fAnswered]) >= j.th.PathRepeats &&
+	return !j.cut() && m.n[fAnswered] >= 20 && ratio(m.n[fAnswerSends], m.n[fAnswered]) >= j.th.PathRepeats &&
 		ratio(m.n[fLate], m.n[fAnswers]) <= j.th.PathLate && j.prompt(m)
 }
+
+// cut: the snapshot length cut what tells a repeat of a request over UDP from another
+// request.
+func (j *judge) cut() bool { return j.q.Truncated*2 > j.q.Packets && j.s.overUDP() }
 
 // prompt: what was sent once is answered as fast as in calm times. Where it is
 // not, repeats are what the clients' timers do to a slow node.
@@ -142,6 +146,9 @@ func (j *judge) surges(free wrap) (out []Finding) {
 		if f.Class == MassReconnect && float64(head.active) < j.th.Breadth*float64(j.clientsUntil(head.at)) {
 			continue // a few of many: the demand has grown, nobody came all at once
 		}
+		if f.Class == MassReconnect && back < j.th.ReconnectShare && j.grown(out, head) {
+			continue // the crowd that came before comes and goes as others do
+		}
 		if f.Class == MassReconnect && head.failure() >= j.th.Failure {
 			continue // refreshes that were not answered: it is those that make the wishes
 		}
@@ -195,6 +202,19 @@ func (j *judge) rises(r run) bool {
 		}
 	}
 	return float64(most) >= 2*level(before, max(j.d.length(60)-int64(len(before)), 0), 0.5)
+}
+
+// grown reports that a crowd came before a moment, and that its wishes are no surge for
+// the clients that there have been since.
+func (j *judge) grown(before []Finding, m *moment) bool {
+	for i := range before {
+		f := &before[i]
+		if at := j.d.bin(f.Onset); f.Class == FlashCrowd && at < m.at {
+			more := ratio(j.clientsUntil(m.at), max(j.clientsUntil(at-1), 1))
+			return float64(m.wishes()) < j.th.Surge*more*j.calmOf(m.at).wishes
+		}
+	}
+	return false
 }
 
 // clientsUntil is how many clients the service had seen by the end of a bin.

@@ -275,9 +275,10 @@ func TestGaveUpOnANo(t *testing.T) {
 
 // TestSomeUnansweredEverywhere: refreshes over UDP that now and then find no answer, at
 // every node alike, show that packets are lost; where they are those of one node, it is
-// that node.
+// that node, and where answers come late, the nodes are slow.
 func TestSomeUnansweredEverywhere(t *testing.T) {
-	for _, oneNode := range []bool{false, true} {
+	for _, how := range []string{"lost", "one node", "late"} {
+		oneNode, late := how == "one node", how == "late"
 		f := newFeed(19)
 		for i := range 300 {
 			name, lost := fmt.Sprint("edge", i), false
@@ -294,6 +295,9 @@ func TestSomeUnansweredEverywhere(t *testing.T) {
 					if silence {
 						silent(a)
 					}
+					if a.Late = silence && late; a.Late {
+						a.AnsweredAt = a.Start + 6*second
+					}
 					a.Proto, a.Transmissions, a.SourcePackets, a.History = dissect.ProtoUDP, 1, 1, ""
 					a.Service, a.Protocol, a.Destination = "n2n/supernode", "n2n", node(byte(i%3+1))
 					a.Relation = dissect.RelationRefresh
@@ -309,8 +313,8 @@ func TestSomeUnansweredEverywhere(t *testing.T) {
 			}
 		}
 		r := f.judge(600, nil)
-		if harmless := r.Verdict.Class <= storm.InsufficientEvidence; harmless == oneNode || oneNode && r.Verdict.Class < storm.PartialOutage {
-			t.Errorf("one node %v: %v, %s", oneNode, r.Verdict.Class, r.Summary)
+		if harmless := r.Verdict.Class <= storm.InsufficientEvidence; harmless != (how == "lost") || !harmless && r.Verdict.Class < storm.PartialOutage {
+			t.Errorf("%s: %v, %s", how, r.Verdict.Class, r.Summary)
 		}
 		if d := r.Verdict.End - 400*second; oneNode && (d < -5*second || d > 5*second) {
 			t.Errorf("until %d s: %s", r.Verdict.End/second, r.Summary)

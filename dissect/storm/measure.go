@@ -147,7 +147,7 @@ func (j *judge) harm(f *Finding, end int64) {
 // doubt is why failures that look like an outage may be the capture's own; ""
 // where they are not.
 func (j *judge) doubt(f *Finding) string {
-	cut := j.q.Truncated*2 > j.q.Packets && j.s.overUDP()
+	cut := j.cut()
 	if f.Class == RetryStorm && cut && f.saidNo*2 > f.Outcomes.Failed() {
 		return "the snapshot length cut the nodes' refusals: whether they told the clients when to come again cannot be read"
 	}
@@ -157,7 +157,8 @@ func (j *judge) doubt(f *Finding) string {
 	if f.Class != PartialOutage {
 		return ""
 	}
-	if lost := ratio(f.missed, f.shook); f.missed >= 5 && lost >= 0.05 && f.failure() <= 2*lost {
+	if lost := ratio(f.missed, f.shook); f.missed >= 5 && lost >= 0.05 && min(f.failure(), ratio(f.Outcomes.Failed(), f.Attempts+f.Refreshes)) <= 2*lost {
+		// Whom a refresh seems to fail opens a wish: of those alone half seem to fail.
 		return fmt.Sprintf("the tap missed about %.0f %% of the packets, which makes so many attempts look failed that were served", 100*lost)
 	}
 	if share := j.evenly(f); share > 0 {
@@ -181,7 +182,8 @@ func (j *judge) evenly(f *Finding) float64 {
 		end = j.q.End
 	}
 	silent := f.Outcomes[dissect.OutcomeTimeout]
-	if end-f.Onset < long || f.Refreshes < f.Attempts || f.Attempts > 3*f.Intents || silent*10 < f.Outcomes.Failed()*9 {
+	if end-f.Onset < long || f.Refreshes < f.Attempts || f.Attempts > 3*f.Intents || silent*10 < f.Outcomes.Failed()*9 ||
+		float64(f.Late) > j.th.PathLate*float64(silent) { // who answers late was there, and slow
 		return 0
 	}
 	for k, p := range j.s.pulses {

@@ -312,8 +312,9 @@ func (d *scenes) counted(t *thread, a *dissect.Attempt) {
 	if a.OneSided {
 		made += l.add(b, fOneSided, 1)
 	}
-	// Rows that no packets are behind, as those of a replay, have no history.
-	if a.Proto == dissect.ProtoTCP && a.History != "" && a.DestinationPackets > 0 && a.SourcePackets > int64(a.Transmissions) && a.Outcome == dissect.OutcomeAccepted {
+	// Rows that no packets are behind, as those of a replay, have no history, and those
+	// of a request in a connection no SYN.
+	if a.Proto == dissect.ProtoTCP && strings.IndexByte(a.History, 'S') >= 0 && a.DestinationPackets > 0 && a.SourcePackets > int64(a.Transmissions) && a.Outcome == dissect.OutcomeAccepted {
 		made += l.add(b, fShook, 1)
 		if strings.IndexByte(a.History, 'h') < 0 {
 			made += l.add(b, fMissed, 1)

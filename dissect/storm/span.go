@@ -50,33 +50,22 @@ func (j *judge) binFrom(t int64) int {
 func (j *judge) onset(f *Finding, r run, after int64) {
 	first := j.at[r.from].at
 	from, to := max(first-j.window-j.d.length(60), after+1), first+j.d.length(5)
-	low := j.binFrom(from)
 	from = max(from, j.q.Begin/j.length)
-	var counts []int64
-	for t := from; t <= to; t++ {
-		for low < len(j.bins) && j.bins[low].at < t {
-			low++
-		}
-		n := int64(0)
-		if low < len(j.bins) && j.bins[low].at == t {
-			n = j.bins[low].failed()
-		}
-		counts = append(counts, n)
-	}
+	counts := j.failures(from, to)
 	at := changePoint(counts)
 	// Where failures were rare before, the few right before the jump belong to it.
-	if f.rareBefore = j.failuresBefore(counts[:at]) < 0.05; f.rareBefore {
-		for k := at - 1; k >= 0 && at-k <= int(j.d.length(5)); k-- {
-			if counts[k] > 0 {
-				at = k
-			}
-		}
-	} else {
+	begin := max(after+1, j.q.Begin/j.length)
+	f.rareBefore = j.failuresBefore(counts[:at]) < 0.05 ||
+		from+int64(at)-begin > j.d.length(120) && j.calmRate(begin, from+int64(at)) < 0.02
+	if !f.rareBefore {
 		at = foot(counts, at, int(j.d.length(15)))
 	}
 	split := from + int64(at)
 	if f.rareBefore {
+		split = j.trickle(split, begin)
 		split = min(split, max(j.fell(split), after+1))
+	} else if f.Class == RetryStorm {
+		split = max(split, j.past(r, split, after))
 	}
 	for _, b := range j.s.fails.numbers() {
 		if b >= split {
@@ -88,12 +77,97 @@ func (j *judge) onset(f *Finding, r run, after int64) {
 	f.Onset = split * j.length
 }
 
+// byChance is how many failures of the calm a stretch may be expected to hold at
+// most, for one in it not to be thought one of them.
+const byChance = 0.05
+
+// trickle is the bin of the first of the failures that lead up to one at the bin
+// split: each so close to the next that the calm since the bin begin would not have
+// had it there.
+func (j *judge) trickle(split, begin int64) int64 {
+	calm := j.calmRate(begin, split)
+	for i := j.binFrom(split) - 1; i >= 0; i-- {
+		b := &j.bins[i]
+		if b.at < begin {
+			break
+		}
+		if b.failed() == 0 {
+			continue
+		}
+		if gap := split - b.at; gap > j.d.length(5) && (gap*j.length > felt || float64(gap)*calm > byChance) {
+			break
+		}
+		split = b.at
+	}
+	return split
+}
+
+// calmRate is how many attempts failed in a bin between two, but for the last minute,
+// which what begins at the second leads up to.
+func (j *judge) calmRate(begin, end int64) float64 {
+	if minute := j.d.length(60); end-begin > 2*minute {
+		end -= minute
+	}
+	n := 0.5 // what none in that time leaves possible
+	for i := j.binFrom(begin); i < len(j.bins) && j.bins[i].at < end; i++ {
+		n += float64(j.bins[i].failed())
+	}
+	return n / float64(max(end-begin, 1))
+}
+
+// past is where a storm begins whose run was led up to by the failures of a calm that
+// has them at all times, as where a tap misses answers: the split of all failures up
+// to the first moment of the storm, if those between the bin split and it are no more
+// than the calm explains.
+func (j *judge) past(r run, split, after int64) int64 {
+	i := r.from
+	for i < r.to && !j.stormy(&j.at[i]) {
+		i++
+	}
+	from, to := max(split-j.d.length(60), after+1, j.q.Begin/j.length), j.at[i].at+j.d.length(5)
+	counts := j.failures(from, to)
+	at := changePoint(counts)
+	at = foot(counts, at, int(j.d.length(15)))
+	late := from + int64(at)
+	if late <= split || split <= from {
+		return split
+	}
+	var before, between int64
+	for k, n := range counts[:at] {
+		if from+int64(k) < split {
+			before += n
+		} else {
+			between += n
+		}
+	}
+	expected := (float64(before) + 1) / float64(split-from) * float64(late-split)
+	if float64(between) > expected+4*math.Sqrt(expected) {
+		return split
+	}
+	return late
+}
+
+// failures by bin, from one to another, both included.
+func (j *judge) failures(from, to int64) (counts []int64) {
+	i := j.binFrom(from)
+	for t := from; t <= to; t++ {
+		n := int64(0)
+		if i < len(j.bins) && j.bins[i].at == t {
+			n = j.bins[i].failed()
+			i++
+		}
+		counts = append(counts, n)
+	}
+	return counts
+}
+
 // felt is how long the death of a node that few try may go before the failures
-// that it causes are many.
+// that it causes are many, or before the next one dies.
 const felt = 30 * second
 
 // fell is the bin in which the first node fell that is down at the beginning of the
-// bin split; split itself where none is.
+// bin split; split itself where none is. Nodes that fall one after another are one
+// fall.
 func (j *judge) fell(split int64) int64 {
 	if j.ill == nil {
 		j.ill = []Period{}
@@ -104,9 +178,12 @@ func (j *judge) fell(split int64) int64 {
 	}
 	at := split * j.length
 	first := at
-	for i := range j.ill {
-		if p := &j.ill[i]; p.Kind != Overloaded && p.Start < first && p.Start >= at-felt && (p.End == 0 || p.End > at) {
-			first = p.Start
+	for again := true; again; {
+		again = false
+		for i := range j.ill {
+			if p := &j.ill[i]; p.Kind != Overloaded && p.Start < first && p.Start >= first-felt && (p.End == 0 || p.End > at) {
+				first, again = p.Start, true
+			}
 		}
 	}
 	return j.d.bin(first)

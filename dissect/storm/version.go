@@ -82,7 +82,7 @@ func (s *scene) versions(name string, f *Finding, q *Quality, th *Thresholds) (o
 		case f == nil:
 		case v.EarlyOdds > 0 && v.EarlyLow > 1 && v.EarlyStratified > 1 && v.EarlyP <= th.VersionP && float64(v.CrashedEarly) >= th.VersionEvents:
 			v.Associated, v.AssociatedWith = true, "crash"
-		case f.Class == RetryStorm && float64(v.Clients) >= th.VersionMembers && v.RetryShare >= 0.5 && v.insists() &&
+		case f.Class == RetryStorm && float64(min(v.Clients, clients-v.Clients)) >= th.VersionMembers && v.RetryShare >= 0.5 && v.insists() &&
 			v.AmplificationLow > s.amplificationOfOthers(v.Version):
 			v.Associated, v.AssociatedWith = true, "retries"
 		}

@@ -1,0 +1,159 @@
+package storm_test
+
+import (
+	"fmt"
+	"math"
+	"testing"
+
+	"squall/dissect"
+	"squall/dissect/storm"
+)
+
+// TestFailuresLeadUp: where nothing ever failed before, the few failures of the first
+// nodes that die belong to the storm that follows.
+func TestFailuresLeadUp(t *testing.T) {
+	f := newFeed(31)
+	f.calm("calm", 600, 0, 600, nil)
+	for i, at := range []float64{262, 271, 279} {
+		f.add(fmt.Sprint("early", i), at, silent)
+	}
+	for i := range 100 {
+		f.storm(fmt.Sprint("c", i), 286, 400, 3, nil)
+	}
+	r := f.judge(600, nil)
+	if v := &r.Verdict; v.Class != storm.RetryStorm || math.Abs(float64(v.Onset)/1e9-262) > 2 {
+		t.Errorf("onset at %.1f s, the first attempt failed at 262 s: %s", float64(v.Onset)/1e9, r.Summary)
+	}
+}
+
+// TestFailuresAtAllTimes: where a few seem to fail at all times, as where the tap misses
+// answers, some of them close together before a storm are not its beginning.
+func TestFailuresAtAllTimes(t *testing.T) {
+	f := newFeed(32)
+	f.calm("calm", 420, 0, 600, nil)
+	n := 0
+	stray := func(at float64) { n++; f.add(fmt.Sprint("stray", n), at, silent) }
+	for at := 4.0; at < 270; at += 8 {
+		stray(at)
+	}
+	for at := 272.0; at < 292; at += 4 {
+		stray(at)
+		stray(at + 1)
+	}
+	for i := range 100 {
+		f.storm(fmt.Sprint("c", i), 300, 400, 3, nil)
+	}
+	r := f.judge(600, nil)
+	if v := &r.Verdict; v.Class != storm.RetryStorm || math.Abs(float64(v.Onset)/1e9-300) > 2 {
+		t.Errorf("onset at %.1f s, it is at 300 s: %s", float64(v.Onset)/1e9, r.Summary)
+	}
+}
+
+// TestRepeatsThatWereCut: where the snapshot length cut what tells repeats of a request
+// from other requests, they are no sign of a path that loses packets.
+func TestRepeatsThatWereCut(t *testing.T) {
+	for _, cut := range []bool{false, true} {
+		f := newFeed(33)
+		f.calm("calm", 900, 0, 300, func(a *dissect.Attempt) {
+			a.Proto, a.Answer, a.Transmissions, a.LastSeen = dissect.ProtoUDP, dissect.AnswerReply, 2, a.Start+second
+		})
+		q := storm.Quality{End: 300 * second, Packets: int64(10 * f.id)}
+		want := storm.PathLoss
+		if cut {
+			q.Truncated, want = q.Packets, storm.Calm
+		}
+		if r := f.state(nil).Report(q); r.Verdict.Class != want {
+			t.Errorf("cut %v: %v: %s", cut, r.Verdict.Class, r.Summary)
+		}
+	}
+}
+
+// TestVersionOfAllButOne: a version that all but one client run carries nothing that
+// others do not.
+func TestVersionOfAllButOne(t *testing.T) {
+	for _, others := range []int{1, 60} {
+		f := newFeed(34)
+		for i := range others {
+			f.calm(fmt.Sprint("old", i, "-"), 8, 0, 400, nil)
+		}
+		for i := range 60 {
+			f.calm(fmt.Sprint("new", i, "-"), 1, 0, 200, nil)
+			f.storm(fmt.Sprint("new", i, "-0"), 300, 400, 2, nil)
+		}
+		r := f.judge(400, func(client string) string { return client[:3] })
+		found := false
+		for _, v := range r.Versions {
+			found = found || v.Associated && v.Version == "new" && v.AssociatedWith == "retries"
+		}
+		if r.Verdict.Class != storm.RetryStorm || found != (others > 1) {
+			t.Errorf("beside %d clients of another version: associated %v: %s", 8*others, found, r.Summary)
+		}
+	}
+}
+
+// TestCrowdThatComesAgain: clients of a crowd that come and go like all others do not
+// reconnect en masse.
+func TestCrowdThatComesAgain(t *testing.T) {
+	f := newFeed(35)
+	visit := func(client string, at float64) {
+		f.add(client, at, func(a *dissect.Attempt) { a.SessionEnd, a.SessionEnded = a.End+30*second, dissect.SessionByClient })
+	}
+	for i := range 100 {
+		for at := f.rng.Float64() * 100; at < 900; at += 80 + 40*f.rng.Float64() {
+			visit(fmt.Sprint("c", i), at)
+		}
+	}
+	for i := range 600 {
+		at := 300 + 60*f.rng.Float64()
+		visit(fmt.Sprint("n", i), at)
+		for at += 150 + 100*f.rng.Float64(); at < 900; at += 80 + 40*f.rng.Float64() {
+			visit(fmt.Sprint("n", i), at)
+		}
+	}
+	r := f.judge(900, nil)
+	for i := range r.Findings {
+		if r.Findings[i].Class == storm.MassReconnect {
+			t.Errorf("%s", r.Findings[i].Sentence)
+		}
+	}
+	if r.Verdict.Class != storm.FlashCrowd {
+		t.Errorf("%v: %s", r.Verdict.Class, r.Summary)
+	}
+}
+
+// TestMissedAnswersOfRefreshes: where a tap misses a fifth of what TCP proves was sent,
+// refreshes and what follows them seem to fail that were served.
+func TestMissedAnswersOfRefreshes(t *testing.T) {
+	f := newFeed(36)
+	begin := func(a *dissect.Attempt) {
+		if f.rng.Float64() < 0.22 {
+			a.History = "SADd" // its SYN-ACK is missing
+		}
+	}
+	f.calm("visitor", 300, 0, 600, begin)
+	for i := range 300 {
+		name := fmt.Sprint("c", i)
+		open := f.add(name, 30*f.rng.Float64(), begin)
+		source, failed := open.Source, false
+		for at := float64(open.Start)/1e9 + 40; at < 600; at += 40 {
+			missed := f.rng.Float64() < 0.22
+			a := f.add(name, at, func(a *dissect.Attempt) {
+				a.Source, a.Relation, a.Answer, a.History = source, dissect.RelationRefresh, dissect.AnswerReply, "ADd"
+				if missed {
+					silent(a)
+					a.Outcome, a.Transmissions, a.SourcePackets, a.History = dissect.OutcomeStalled, 1, 2, "AD"
+				}
+			})
+			switch {
+			case failed:
+				a.Relation = dissect.RelationRetry
+			case missed:
+				a.Relation = dissect.RelationReattach
+			}
+			failed = missed
+		}
+	}
+	if r := f.judge(600, nil); r.Verdict.Class != storm.InsufficientEvidence && r.Verdict.Class != storm.Calm {
+		t.Errorf("%v: %s", r.Verdict.Class, r.Summary)
+	}
+}
