@@ -65,9 +65,9 @@ type NodeConfig struct {
 	Service     Service
 	Overload    Overload
 	RetryAfter  time.Duration // that a throttle announces
-	// ProtectAt: above this many requests per second the node closes all its
-	// sessions and refuses everybody for Recovery; CrashAt: the same, silently.
-	// 0 = never.
+	// ProtectAt: above this many requests per second that admission let in the
+	// node closes all its sessions and refuses everybody for Recovery; CrashAt:
+	// the same, silently. 0 = never.
 	ProtectAt, CrashAt float64
 	Window             time.Duration // over which that rate is measured, 0 = 1 s
 	Recovery           time.Duration // 0 = 40 s
@@ -317,14 +317,14 @@ func (n *Node) Offer(now int64, j Job) Offer {
 	case Closed:
 		return Refused
 	}
+	if n.cfg.Rate > 0 && !n.bucket.take(now, n.cfg.Rate, n.cfg.Burst) || n.cfg.PerClient > 0 && !n.mayClient(now, j.Client) ||
+		n.cfg.Loss && n.sheds(now) {
+		return Throttled
+	}
 	if n.cfg.ProtectAt > 0 || n.cfg.CrashAt > 0 {
 		if fell := n.pressed(now); fell != Queued {
 			return fell
 		}
-	}
-	if n.cfg.Rate > 0 && !n.bucket.take(now, n.cfg.Rate, n.cfg.Burst) || n.cfg.PerClient > 0 && !n.mayClient(now, j.Client) ||
-		n.cfg.Loss && n.sheds(now) {
-		return Throttled
 	}
 	if n.cfg.Capacity > 0 && n.Waiting() >= n.cfg.Queue {
 		return [...]Offer{Drop: Dropped, Refuse: Refused, Throttle: Throttled, Reset: ResetBack}[n.cfg.Overload]

@@ -232,3 +232,17 @@ func TestFaster(t *testing.T) {
 		t.Error("they do not fall and rise together")
 	}
 }
+
+// TestAdmissionProtects: what admission turns away is no load that makes a node fall.
+func TestAdmissionProtects(t *testing.T) {
+	for _, rate := range []float64{0, 3} {
+		n := replay.NewNode(replay.NodeConfig{Capacity: 3, ProtectAt: 7, Rate: rate, Burst: 3}, 1)
+		fell := false
+		for at := int64(0); at < 10e9; at += 10e6 {
+			fell = fell || n.Offer(at, replay.Job{Ref: at}) == replay.Fell
+		}
+		if fell != (rate == 0) {
+			t.Errorf("100 requests/s, admitted %v/s, falls above 7: fell %v", rate, fell)
+		}
+	}
+}

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"net/netip"
+	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -104,7 +105,11 @@ func (h *rehearsal) fixes(ctx context.Context, cmd *cobra.Command, like replay.R
 			return exitError{exitFailed, err}
 		}
 		rows = append(rows, reports.Fix{Name: v.name, Profile: profile, Summary: s})
-		fmt.Fprintf(cmd.ErrOrStderr(), "squall: %s: %v, %s\n", v.name, profile.Report.Verdict.Class, time.Since(begun).Round(time.Second))
+		word := ""
+		if !s.Valid() {
+			word = "; INVALID: " + strings.Join(s.Invalid, "; ")
+		}
+		fmt.Fprintf(cmd.ErrOrStderr(), "squall: %s: %v, %s%s\n", v.name, profile.Report.Verdict.Class, time.Since(begun).Round(time.Second), word)
 		if ctx.Err() != nil {
 			break
 		}
