@@ -27,18 +27,18 @@ func (j *judge) pathLoss(r run) bool {
 
 func (j *judge) lossy(m *moment) bool {
 	return !j.cut() && m.n[fAnswered] >= 20 && ratio(m.n[fAnswerSends], m.n[fAnswered]) >= j.th.PathRepeats &&
-		ratio(m.n[fLate], m.n[fAnswers]) <= j.th.PathLate && j.prompt(m)
+		ratio(m.n[fLate], m.n[fAnswers]) <= j.th.PathLate && j.prompt(m.at, ratio(m.n[fQuickWait], m.n[fQuick]))
 }
 
 // cut: the snapshot length cut what tells a repeat of a request over UDP from another
 // request.
 func (j *judge) cut() bool { return j.q.Truncated*2 > j.q.Packets && j.s.overUDP() }
 
-// prompt: what was sent once is answered as fast as in calm times. Where it is
-// not, repeats are what the clients' timers do to a slow node.
-func (j *judge) prompt(m *moment) bool {
+// prompt: what was sent once is answered, after a wait in ms, as fast as in calm
+// times. Where it is not, repeats are what the clients' timers do to a slow node.
+func (j *judge) prompt(bin int64, wait float64) bool {
 	const slack = 100 // ms
-	return ratio(m.n[fQuickWait], m.n[fQuick]) <= 2*j.calmOf(m.at).wait+slack
+	return wait <= 2*j.calmOf(bin).wait+slack
 }
 
 type wrap func(func(*moment) bool) func(*moment) bool

@@ -37,6 +37,7 @@ func (j *judge) measure(f *Finding) {
 	f.unreal, f.oneSided = m.n[fUnreal], m.n[fOneSided]
 	f.reattached = m.n[fReattach] + m.n[fReturns]
 	f.newcomers = m.n[fNew]
+	f.wait = ratio(m.n[fQuickWait], m.n[fQuick])
 	if j.base != nil {
 		f.Baseline = j.base.words()
 	}
@@ -183,7 +184,7 @@ func (j *judge) evenly(f *Finding) float64 {
 	}
 	silent := f.Outcomes[dissect.OutcomeTimeout]
 	if end-f.Onset < long || f.Refreshes < f.Attempts || f.Attempts > 3*f.Intents || silent*10 < f.Outcomes.Failed()*9 ||
-		float64(f.Late) > j.th.PathLate*float64(silent) { // who answers late was there, and slow
+		!j.prompt(j.d.bin(f.Onset), f.wait) { // whom it answers it keeps waiting: it is slow
 		return 0
 	}
 	for k, p := range j.s.pulses {

@@ -290,7 +290,9 @@ type Finding struct {
 	shut       int  // nodes that took nobody new though they served those they had
 
 	implied, asked, unreal, oneSided, reattached, newcomers, insisted, saidNo, shook, missed int64
-	offender                                                                                 string
+
+	wait     float64 // ms, for an answer to what was sent once
+	offender string
 }
 
 // LoadPoint is what was accepted under a load: the median of the seconds in
