@@ -3,6 +3,7 @@ package reports
 import (
 	"cmp"
 	"slices"
+	"strings"
 
 	"squall/dissect"
 	"squall/dissect/storm"
@@ -28,6 +29,10 @@ type Source struct {
 	clients      []string
 	window, hits int64
 	again        int64 // attempts at a node that it had tried before
+	fresh, most  int64 // nodes that it had not, in the window, and in any
+	served       bool  // it said something to a node, and was accepted
+	stack        bool  // it went on after its SYN
+	unheard      bool  // what it did next may have been missed
 }
 
 const (
@@ -37,6 +42,12 @@ const (
 	// nothing answered are counted together under the zero address.
 	maxSources   = 1 << 20
 	sourceWindow = int64(10e9)
+	// nextSYN is within what time a real stack repeats its first SYN: RFC 6298
+	// section 2.1, and RFC 1122 section 4.2.3.1 of older ones.
+	nextSYN = int64(3e9)
+	// fewScanners, or fewShare of the sources, may be scanners. What more of them do
+	// is what clients do: they ask all peers that they once knew.
+	fewScanners, fewShare = 3, 0.1
 )
 
 // Sources is the table of who sent what.
@@ -74,20 +85,20 @@ type Limit struct {
 
 // SourcesOf tells what the sources are, by attempts; limit > 0 also tries a
 // limit. A source is an attacker only where a finding says that no real stack
-// stands behind most attempts, and only if it never repeated, was never answered
-// and never came back: a victim that retries is never one.
+// stands behind most attempts, and only if all that is known of it is one SYN, whose
+// repeat would have been seen. It is a scanner only if it asked many nodes within
+// seconds, was served by none, and few do so. A victim is neither.
 func SourcesOf(r *Results, limit int64) (list []Source, tried Limit, err error) {
 	report, err := r.Report()
 	if err != nil {
 		return nil, tried, err
 	}
+	quality := r.Analysis.Quality()
+	deaf := append(slices.Concat(quality.Gaps, quality.Lossy), storm.Span{Start: quality.End, End: quality.End})
 	by := map[dissect.Addr]*Source{}
 	for a, err := range r.Analysis.Attempts() {
 		if err != nil {
 			return nil, tried, err
-		}
-		if a.Relation == dissect.RelationRefresh || a.Relation == dissect.RelationParallel {
-			continue
 		}
 		s := by[a.Source.Addr]
 		if s == nil {
@@ -97,7 +108,12 @@ func SourcesOf(r *Results, limit int64) (list []Source, tried Limit, err error) 
 			s = &Source{Addr: a.Source.Addr, First: a.Start}
 			by[s.Addr] = s
 		}
-		s.add(a, report, limit)
+		over := s.meets(a, limit)
+		if a.Relation == dissect.RelationRefresh || a.Relation == dissect.RelationParallel {
+			continue
+		}
+		s.add(a, report, over)
+		s.unheard = s.unheard || slices.ContainsFunc(deaf, func(d storm.Span) bool { return a.Start+nextSYN >= d.Start && a.Start <= d.End })
 	}
 	for c, err := range r.Analysis.Clients() {
 		if err != nil {
@@ -111,17 +127,27 @@ func SourcesOf(r *Results, limit int64) (list []Source, tried Limit, err error) 
 	th := r.cfg.Thresholds.WithDefaults()
 	for _, s := range by {
 		storms, over = storms+s.Storm, over+s.OverStorm
-		if s.Failed == 0 && s.Attempts > 0 {
+		if s.Failed == 0 && s.Checks == 0 {
 			if well++; s.Over > 0 {
 				hurt++
 			}
 		}
 	}
+	scanners := 0
 	for _, s := range by {
+		if s.scans(&th) {
+			scanners++
+		}
+	}
+	few := scanners <= max(fewScanners, int(fewShare*float64(len(by))))
+	for _, s := range by {
+		if s.Attempts+s.Checks == 0 {
+			continue // refreshes alone
+		}
 		if storms > 0 {
 			s.Share = float64(s.Storm) / float64(storms)
 		}
-		s.name(&th)
+		s.name(&th, few)
 		list = append(list, *s)
 	}
 	slices.SortFunc(list, func(a, b Source) int {
@@ -137,7 +163,21 @@ func SourcesOf(r *Results, limit int64) (list []Source, tried Limit, err error) 
 	return list, tried, nil
 }
 
-func (s *Source) add(a *dissect.Attempt, report *storm.Report, limit int64) {
+// meets reports an attempt that a limit stops. It knows of no relations: a refresh
+// and the twin of a dial count as they would at the node.
+func (s *Source) meets(a *dissect.Attempt, limit int64) bool {
+	if w := a.Start / sourceWindow; w != s.window {
+		s.window, s.hits, s.fresh = w, 0, 0
+	}
+	s.hits++
+	if limit == 0 || s.hits <= limit {
+		return false
+	}
+	s.Over++
+	return true
+}
+
+func (s *Source) add(a *dissect.Attempt, report *storm.Report, over bool) {
 	if a.Relation == dissect.RelationMonitor {
 		s.Checks++
 		s.Last = max(s.Last, a.Start)
@@ -161,6 +201,8 @@ func (s *Source) add(a *dissect.Attempt, report *storm.Report, limit int64) {
 		s.clients = append(s.clients, a.ClientID)
 		s.Clients++
 	}
+	s.served = s.served || a.Outcome == dissect.OutcomeAccepted && (a.Proto != dissect.ProtoTCP || strings.Contains(a.History, "D"))
+	s.stack = s.stack || a.SourcePackets > int64(a.Transmissions)
 	inside := false
 	for i := range report.Findings {
 		f := &report.Findings[i]
@@ -172,14 +214,8 @@ func (s *Source) add(a *dissect.Attempt, report *storm.Report, limit int64) {
 	if inside {
 		s.Storm++
 	}
-	if w := a.Start / sourceWindow; w != s.window {
-		s.window, s.hits = w, 0
-	}
-	if s.hits++; limit > 0 && s.hits > limit {
-		s.Over++
-		if inside {
-			s.OverStorm++
-		}
+	if over && inside {
+		s.OverStorm++
 	}
 }
 
@@ -191,17 +227,24 @@ func (s *Source) node(a *dissect.Attempt) {
 	case len(s.nodes) < maxSourceNodes:
 		s.nodes = append(s.nodes, a.Destination)
 		s.Nodes++
+		s.fresh++
+		s.most = max(s.most, s.fresh)
 	}
 }
 
+// scans reports what scanners do and clients do not, if few do it.
+func (s *Source) scans(th *storm.Thresholds) bool {
+	return !s.served && float64(s.most) >= th.ScanNodes && float64(s.Failed) >= th.ScanFailure*float64(s.Attempts) && s.again*2 < s.Attempts
+}
+
 // name says what a source is.
-func (s *Source) name(th *storm.Thresholds) {
+func (s *Source) name(th *storm.Thresholds, few bool) {
 	switch {
 	case s.Attempts == 0:
 		s.Role = "monitor"
-	case s.flooded && s.Accepted == 0 && s.Retries == 0 && s.Transmissions == s.Attempts:
+	case s.flooded && s.Accepted == 0 && (s.Addr == dissect.Addr{} || s.Transmissions == 1 && !s.stack && !s.unheard):
 		s.Role = "attacker"
-	case float64(s.Nodes) >= th.ScanNodes && float64(s.Failed) >= th.ScanFailure*float64(s.Attempts) && s.again*2 < s.Attempts:
+	case few && s.scans(th):
 		s.Role = "scanner"
 	case s.nat || s.Clients > 2:
 		s.Role = "nat"

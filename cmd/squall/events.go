@@ -73,14 +73,17 @@ func sourcesCommand() *cobra.Command {
 		Use:   "sources CASE",
 		Short: "who sent what, by role: attacker, scanner, victim that retries, NAT of many",
 		Long: `sources takes captures, or a directory that analyze -o kept, and says of each
-address what it is. A victim that retries is never called an attacker: that takes a
-finding of sources without a real stack, and an address that never repeated, was
-never answered and never came back.
+address what it is. A victim is never called an attacker: that takes a finding of
+sources without a real stack, and an address of which all that is known is one SYN,
+whose repeat would have been seen. Nor a scanner: that takes twenty new nodes within
+ten seconds, no service at any of them, and that few do so, since clients whose nodes
+are gone ask all peers that they knew.
 
 -T nft writes a set for nftables, -T stix a bundle of STIX 2.1: of attackers and
-scanners alone. --limit-each N says what a limit of N attempts in ten seconds for
-each source would do: how much of the storm it removes, how many well-behaved
-sources it hurts.`,
+scanners alone. The addresses of a SYN flood may be forged. --limit-each N says what a
+limit of N attempts in ten seconds for each source would do: how much of the storm it
+removes, how many well-behaved sources it hurts; refreshes and the twins of dials
+count, as they would at the node.`,
 		Example: `  squall sources outage.pcap --limit 20
   squall sources outage.pcap --limit-each 10 --where 'role == "nat"'
   squall sources flood.pcap -T nft -w flood.nft`,
@@ -141,7 +144,7 @@ func hostile(list []reports.Source) (out []reports.Source) {
 // writeNFT writes sets for nft -f.
 func writeNFT(w io.Writer, list []reports.Source) error {
 	b := bufio.NewWriter(w)
-	b.WriteString("# attackers and scanners only; victims that retry are not in it\ntable inet squall {\n")
+	b.WriteString("# attackers and scanners only; victims that retry are not in it; addresses of a SYN flood may be forged\ntable inet squall {\n")
 	for _, family := range []struct {
 		name, kind string
 		is4        bool
