@@ -183,13 +183,25 @@ func (x *Result) behave() error {
 // hold their own attempts are read.
 func (x *Result) whoAsks(list []*candidate) error {
 	at := map[dissect.Addr][]*candidate{}
-	var read [Partitions]bool
+	var read, living [Partitions]bool
 	for _, c := range list {
 		a := c.key.at.Addr
 		at[a] = append(at[a], c)
-		read[partitionOfAddr(&a)] = true
-		if l, ok := x.facts.homes[a]; ok && l.key != 0 {
-			read[partitionOfKey(l.key)] = true
+		living[partitionOfAddr(&a)] = true
+	}
+	for p := range Partitions {
+		if !living[p] {
+			continue
+		}
+		read[p] = true
+		homes, err := x.store.housed(p)
+		if err != nil {
+			return err
+		}
+		for a, l := range homes {
+			if at[a] != nil {
+				read[partitionOfKey(l.key)] = true
+			}
 		}
 	}
 	for p := range Partitions {

@@ -26,6 +26,7 @@ type Result struct {
 	deaf       []Interval
 	moved      [Partitions][]byte
 	monitors   map[askedBy]bool
+	homes      map[dissect.Addr]uint64 // identities of addresses that have records without one
 
 	mu   sync.Mutex
 	kept [Partitions]*part
@@ -102,7 +103,7 @@ type client struct {
 // Finalise closes the store; begin and end are the first and last packet times
 // of the whole capture. An error is one of the temporary file.
 func (s *Store) Finalise(names *Names, hints dissect.Hints, begin, end int64) (*Result, error) {
-	x := &Result{names: names, hints: hints, begin: begin, end: end, store: s, deaf: s.deaf, facts: s.gather(names), nodes: map[nodeKey]decided{}}
+	x := &Result{names: names, hints: hints, begin: begin, end: end, store: s, deaf: s.deaf, facts: s.gather(), nodes: map[nodeKey]decided{}}
 	answered, sided := false, false
 	x.mute = x.facts.count >= muteRows
 	for k, n := range x.facts.nodes {
@@ -212,7 +213,7 @@ func (x *Result) climb(names *Names) {
 }
 
 // Close gives memory and temporary file back.
-func (x *Result) Close() error { return x.store.spool.close() }
+func (x *Result) Close() error { return cmp.Or(x.store.spool.close(), x.store.homes.close()) }
 
 // Len is the number of rows.
 func (x *Result) Len() int64 { return x.facts.count }
@@ -220,19 +221,29 @@ func (x *Result) Len() int64 { return x.facts.count }
 // reunite copies records that say no identity to the partition of the one that
 // their address lends them. There are none unless a protocol names its clients.
 func (x *Result) reunite() error {
-	if len(x.facts.homes) == 0 {
-		return nil
-	}
 	var r Record
 	for p := range Partitions {
-		err := x.store.spool.each(p, func(data []byte) {
+		homes, err := x.store.housed(p)
+		if err != nil {
+			return err
+		}
+		if len(homes) == 0 {
+			continue
+		}
+		err = x.store.spool.each(p, func(data []byte) {
 			for u := (unpacker{b: data}); len(u.b) > 0; {
 				from := u.b
 				u.record(&r)
-				if key := x.borrowed(&r); key != 0 {
-					if to := partitionOfKey(key); to != p {
-						x.moved[to] = append(x.moved[to], from[:len(from)-len(u.b)]...)
-					}
+				l, ok := homes[*r.client()]
+				if !ok || l.many || r.ClientKey != 0 {
+					continue
+				}
+				if x.homes == nil {
+					x.homes = map[dissect.Addr]uint64{}
+				}
+				x.homes[*r.client()] = l.key
+				if to := partitionOfKey(l.key); to != p {
+					x.moved[to] = append(x.moved[to], from[:len(from)-len(u.b)]...)
 				}
 			}
 		})
@@ -245,13 +256,10 @@ func (x *Result) reunite() error {
 
 // borrowed is the key that a record without one is given by its address.
 func (x *Result) borrowed(r *Record) uint64 {
-	if r.ClientKey != 0 {
+	if r.ClientKey != 0 || x.homes == nil {
 		return 0
 	}
-	if l, ok := x.facts.homes[*r.client()]; ok && !l.many {
-		return l.key
-	}
-	return 0
+	return x.homes[*r.client()]
 }
 
 // part finishes a partition. It is written into scratch, whose content is lost,

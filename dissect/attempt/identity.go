@@ -28,6 +28,7 @@ type person struct {
 func (x *Result) identify(rows []related, out *people) {
 	index := map[person]int32{}
 	var all []person
+	var named []identity // of those with a key
 	if cap(out.of) < len(rows) {
 		out.of = make([]int32, len(rows))
 	}
@@ -45,9 +46,18 @@ func (x *Result) identify(rows []related, out *people) {
 		if !ok {
 			n = int32(len(all))
 			index[p] = n
-			all = append(all, p)
+			all, named = append(all, p), append(named, identity{})
 		}
 		out.of[i] = n
+		if r.ClientKey != 0 {
+			said := identity{r.Protocol, r.ClientName}
+			if r.Flags&FlagGiven != 0 {
+				said.protocol = 0
+			}
+			if said != named[n] && x.better(said, named[n]) {
+				named[n] = said
+			}
+		}
 	}
 	ids := make([]dissect.Client, len(all))
 	for i, p := range all {
@@ -56,7 +66,7 @@ func (x *Result) identify(rows []related, out *people) {
 			c.ID = p.addr.String()
 			continue
 		}
-		known := x.facts.known[p.key]
+		known := named[i]
 		name := x.names.String(known.name)
 		if name == "" {
 			name = strconv.FormatUint(p.key, 16)
@@ -70,6 +80,15 @@ func (x *Result) identify(rows []related, out *people) {
 		}
 	}
 	out.rank(ids)
+}
+
+// better says which of two that have the same key names the client, whatever the
+// order of its records: all say the same, unless there was no room for the name.
+func (x *Result) better(a, b identity) bool {
+	if a.name == 0 || b.name == 0 {
+		return b.name == 0 && (a.name != 0 || b.protocol == 0)
+	}
+	return cmp.Or(strings.Compare(x.names.String(a.name), x.names.String(b.name)), strings.Compare(x.names.String(a.protocol), x.names.String(b.protocol))) < 0
 }
 
 // rank orders the clients by id. Two that print alike are one.

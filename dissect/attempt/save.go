@@ -53,9 +53,7 @@ func (s saver) end() error {
 // pass, so that they can be joined with those of other pieces. The same records
 // are the same bytes, in whatever order the workers came to them.
 func (x *Result) Save(w io.Writer) error {
-	x.names.mu.RLock()
-	list := slices.Clone(x.names.list)
-	x.names.mu.RUnlock()
+	list := x.names.all()
 	order := make([]Name, len(list))
 	for i := range order {
 		order[i] = Name(i)
@@ -105,10 +103,7 @@ func (x *Result) Save(w io.Writer) error {
 // Save writes a store that still collects, in the order in which it did; nothing
 // may be added meanwhile.
 func (s *Store) Save(w io.Writer, names *Names) error {
-	names.mu.RLock()
-	list := names.list
-	names.mu.RUnlock()
-	out := newSaver(w, list)
+	out := newSaver(w, names.all())
 	for p := range Partitions {
 		if err := s.spool.each(p, out.run); err != nil {
 			return err

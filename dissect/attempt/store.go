@@ -1,8 +1,8 @@
 package attempt
 
 import (
+	"encoding/binary"
 	"slices"
-	"strings"
 
 	"squall/dissect"
 )
@@ -15,6 +15,10 @@ const (
 	defaultMemory = 40 << 20
 	chunkBytes    = 8 << 10 // of each shard and partition
 	packedMost    = 256     // bytes of nearly every record
+	// homesHeld is how many addresses with an identity a shard keeps at hand, and
+	// homesMemory how many bytes of those before are kept in memory by all.
+	homesHeld   = 1 << 14
+	homesMemory = 8 << 20
 )
 
 // StoreConfig of a store.
@@ -29,6 +33,7 @@ type StoreConfig struct {
 // which addresses belong to which identity.
 type Store struct {
 	spool  spool
+	homes  spool // addresses with their identities, by partition of the address
 	shards []shard
 	deaf   []Interval
 
@@ -50,7 +55,6 @@ type shard struct {
 	nodes map[nodeKey]*nodeFacts
 	at    nodeKey
 	hand  *nodeFacts // of at
-	known map[uint64]identity
 	homes map[dissect.Addr]lent
 }
 
@@ -105,9 +109,9 @@ func NewStore(cfg StoreConfig) *Store {
 	}
 	s := &Store{shards: make([]shard, max(cfg.Shards, 1))}
 	s.spool.limit, s.spool.ceiling = cfg.Memory, cfg.Temp
+	s.homes.limit, s.homes.ceiling = homesMemory, cfg.Temp
 	for i := range s.shards {
 		s.shards[i].nodes = map[nodeKey]*nodeFacts{}
-		s.shards[i].known = map[uint64]identity{}
 		s.shards[i].homes = map[dissect.Addr]lent{}
 	}
 	return s
@@ -128,7 +132,9 @@ func (s *Store) Add(number int, r *Record) {
 	h := &s.shards[number]
 	if r.Flags&FlagOlder == 0 {
 		h.count++
-		h.note(r)
+		if h.note(r); len(h.homes) > homesHeld {
+			s.house(h)
+		}
 	}
 	p := r.partition()
 	b := h.open[p]
@@ -161,17 +167,8 @@ func (h *shard) note(r *Record) {
 	} else if r.Outcome == dissect.OutcomeAccepted {
 		n.strange++
 	}
-	if r.Flags&FlagGiven != 0 && r.ClientKey != 0 {
-		h.known[r.ClientKey] = identity{0, r.ClientName}
-		return
-	}
-	if r.ClientKey != 0 {
-		if old, ok := h.known[r.ClientKey]; !ok {
-			h.known[r.ClientKey] = identity{r.Protocol, r.ClientName}
-		} else if old.name == 0 {
-			h.known[r.ClientKey] = identity{r.Protocol, r.ClientName}
-		}
-		h.lend(*r.client(), lent{key: r.ClientKey})
+	if r.Flags&FlagGiven == 0 && r.ClientKey != 0 {
+		lend(h.homes, *r.client(), lent{key: r.ClientKey})
 	}
 }
 
@@ -184,14 +181,48 @@ func (n *nodeFacts) add(v vote) {
 	n.votes[i].n += v.n
 }
 
-func (h *shard) lend(a dissect.Addr, l lent) {
-	old, ok := h.homes[a]
-	if !ok {
-		h.homes[a] = l
-	} else if !old.many && (l.many || old.key != l.key) {
-		old.many = true
-		h.homes[a] = old
+func lend(homes map[dissect.Addr]lent, a dissect.Addr, l lent) {
+	old, ok := homes[a]
+	switch {
+	case !ok:
+		homes[a] = l
+	case l.many || old.key != l.key:
+		if l = (lent{min(old.key, l.key), true}); l != old {
+			homes[a] = l
+		}
 	}
+}
+
+// lentBytes of an address with its identity.
+const lentBytes = 16 + 8 + 1
+
+// house puts away the homes that a shard has at hand.
+func (s *Store) house(h *shard) {
+	var open [Partitions][]byte
+	for a, l := range h.homes {
+		p := partitionOfAddr(&a)
+		b := binary.LittleEndian.AppendUint64(append(open[p], a[:]...), l.key)
+		many := byte(0)
+		if l.many {
+			many = 1
+		}
+		open[p] = append(b, many)
+	}
+	for p, b := range open {
+		s.homes.put(p, b)
+	}
+	clear(h.homes)
+}
+
+// housed are the homes of a partition of addresses.
+func (s *Store) housed(partition int) (map[dissect.Addr]lent, error) {
+	homes := map[dissect.Addr]lent{}
+	err := s.homes.each(partition, func(b []byte) {
+		for ; len(b) >= lentBytes; b = b[lentBytes:] {
+			lend(homes, dissect.Addr(b[:16]), lent{binary.LittleEndian.Uint64(b[16:]), b[24] != 0})
+		}
+	})
+	return homes, err
 }
 
 // records visits the attempts of a partition, without the sessions that are older
@@ -208,7 +239,7 @@ func (s *Store) records(partition int, visit func(*Record)) error {
 }
 
 // gather joins what the shards know into the first one and closes the packing.
-func (s *Store) gather(names *Names) *shard {
+func (s *Store) gather() *shard {
 	whole := &s.shards[0]
 	for i := range s.shards {
 		h := &s.shards[i]
@@ -216,6 +247,8 @@ func (s *Store) gather(names *Names) *shard {
 			s.spool.put(p, b)
 			h.open[p] = nil
 		}
+		s.house(h)
+		h.homes = nil
 		if i == 0 {
 			continue
 		}
@@ -235,16 +268,8 @@ func (s *Store) gather(names *Names) *shard {
 				mine.add(v)
 			}
 		}
-		for key, id := range h.known {
-			old, ok := whole.known[key]
-			if !ok || strings.Compare(names.String(id.name), names.String(old.name)) < 0 {
-				whole.known[key] = id
-			}
-		}
-		for a, l := range h.homes {
-			whole.lend(a, l)
-		}
 		whole.count += h.count
+		*h = shard{}
 	}
 	s.shards = s.shards[:1]
 	return whole

@@ -205,6 +205,7 @@ func (r *run) conclude(a *Analysis) error {
 			return err
 		}
 	}
+	r.engines, r.state.values = nil, nil // their memory is for the second pass
 	var err error
 	a.result, err = r.store.Finalise(r.names, r.cfg.Hints, a.first, a.last)
 	return err
