@@ -530,7 +530,7 @@ func (s *screen) nodes() {
 	if len(all) == 0 {
 		return
 	}
-	title := fmt.Sprintf("Nodes under most load, %d of %s", min(s.listed, len(all)), thousands(int64(len(all))))
+	title := fmt.Sprintf("Nodes under most load, %d of %s", min(s.listed, len(all)), thousands(s.report.Totals.Nodes))
 	var rows [][]string
 	for i := range all[:min(s.listed, len(all))] {
 		n := &all[i]

@@ -134,6 +134,9 @@ Exit status: 0 done, 2 unreadable input, 3 done but an input was damaged,
 				return err
 			}
 			defer results.Analysis.Close()
+			if dir == "" {
+				results.Analysis.Limit(storm.MaxNodes)
+			}
 			if in.keepIn != "" && cmd.Context().Err() == nil {
 				os.Remove(filepath.Join(dir, resumeName))
 			}

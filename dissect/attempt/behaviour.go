@@ -150,7 +150,7 @@ func inClear(protocol string) bool { return protocol == "dns" || protocol == "ht
 func (x *Result) behave() error {
 	var list []*candidate
 	for k, n := range x.facts.nodes {
-		d := x.nodes[k]
+		d := &n.decided
 		if d.source >= dissect.RoleSourceBehaviour && d.role != dissect.RoleUnknown || inClear(x.names.String(d.protocol)) || n.lastYes == 0 {
 			continue
 		}
@@ -172,9 +172,7 @@ func (x *Result) behave() error {
 		if role == dissect.RoleUnknown {
 			continue
 		}
-		d := x.nodes[c.key]
-		d.seems, d.proof = role, proof
-		x.nodes[c.key] = d
+		c.facts.seems, c.facts.proof = role, proof
 	}
 	return nil
 }
@@ -210,7 +208,7 @@ func (x *Result) whoAsks(list []*candidate) error {
 		}
 		err := x.store.records(p, func(r *Record) {
 			for _, c := range at[r.Source.Addr] {
-				if r.Proto == c.key.proto && r.Protocol == x.nodes[c.key].protocol {
+				if r.Proto == c.key.proto && r.Protocol == c.facts.protocol {
 					c.asks.add(dissect.Hash64(3, r.Destination.Addr[:]))
 				}
 			}

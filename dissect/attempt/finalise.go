@@ -20,7 +20,6 @@ type Result struct {
 	begin, end int64
 	store      *Store
 	facts      *shard
-	nodes      map[nodeKey]decided
 	sided      bool // only the clients' side was captured, of TCP
 	mute       bool // no packet of any node was captured
 	deaf       []Interval
@@ -56,6 +55,14 @@ type decided struct {
 	seems    dissect.Role // by behaviour
 	proof    uint8        // of that, percent
 	service  string       // of records that know no more than the node
+}
+
+// node is what one is; one that no record names is nothing.
+func (x *Result) node(k nodeKey) *decided {
+	if n := x.facts.nodes[k]; n != nil {
+		return &n.decided
+	}
+	return &decided{}
 }
 
 // part is a finished partition, by client, then start.
@@ -103,8 +110,9 @@ type client struct {
 // Finalise closes the store; begin and end are the first and last packet times
 // of the whole capture. An error is one of the temporary file.
 func (s *Store) Finalise(names *Names, hints dissect.Hints, begin, end int64) (*Result, error) {
-	x := &Result{names: names, hints: hints, begin: begin, end: end, store: s, deaf: s.deaf, facts: s.gather(), nodes: map[nodeKey]decided{}}
+	x := &Result{names: names, hints: hints, begin: begin, end: end, store: s, deaf: s.deaf, facts: s.gather()}
 	answered, sided := false, false
+	services := map[string]string{}
 	x.mute = x.facts.count >= muteRows
 	for k, n := range x.facts.nodes {
 		x.mute = x.mute && !n.answered
@@ -116,8 +124,8 @@ func (s *Store) Finalise(names *Names, hints dissect.Hints, begin, end int64) (*
 			})
 			d.protocol, d.role, d.source = best.protocol, best.role, best.source
 		}
-		d.service = x.serviceOf(&Record{Destination: k.at, Proto: k.proto, Protocol: d.protocol, Role: d.role})
-		x.nodes[k] = d
+		d.service = intern(services, x.serviceOf(&Record{Destination: k.at, Proto: k.proto, Protocol: d.protocol, Role: d.role}))
+		n.decided = d
 		if k.proto == dissect.ProtoTCP {
 			answered = answered || n.answered
 			sided = sided || n.oneSided
@@ -171,24 +179,23 @@ func (x *Result) neighbours() {
 	}
 	known := map[place]decided{}
 	mixed := map[place]bool{}
-	for k, d := range x.nodes {
-		if n := x.facts.nodes[k]; !n.spoke {
+	for k, n := range x.facts.nodes {
+		if !n.spoke {
 			continue
 		}
 		at := place{k.at.Port, k.proto}
-		if old, ok := known[at]; ok && old.service != d.service {
+		if old, ok := known[at]; ok && old.service != n.service {
 			mixed[at] = true
 		}
-		known[at] = d
+		known[at] = n.decided
 	}
-	for k, d := range x.nodes {
-		n := x.facts.nodes[k]
+	for k, n := range x.facts.nodes {
+		d := &n.decided
 		of, ok := known[place{k.at.Port, k.proto}]
 		if !ok || mixed[place{k.at.Port, k.proto}] || n.spoke || n.known() || d.oneSided || of.protocol == 0 {
 			continue
 		}
 		d.protocol, d.role, d.source, d.service = of.protocol, of.role, dissect.RoleSourcePort, of.service
-		x.nodes[k] = d
 	}
 }
 
@@ -200,7 +207,7 @@ func (x *Result) climb(names *Names) {
 		if n.known() || twin == nil || !twin.ladder {
 			continue
 		}
-		d, known := x.nodes[k], x.nodes[k.twin()]
+		d, known := &n.decided, &twin.decided
 		d.protocol, d.role, d.source = known.protocol, known.role, dissect.RoleSourceBehaviour
 		d.proof = known.certain(twin)
 		d.rung = names.Intern([]byte("tcp"))
@@ -208,7 +215,6 @@ func (x *Result) climb(names *Names) {
 			d.rung = names.Intern([]byte("udp"))
 		}
 		d.service = x.serviceOf(&Record{Destination: k.at, Proto: k.proto, Protocol: d.protocol, Role: d.role})
-		x.nodes[k] = d
 	}
 }
 
@@ -217,6 +223,33 @@ func (x *Result) Close() error { return cmp.Or(x.store.spool.close(), x.store.ho
 
 // Len is the number of rows.
 func (x *Result) Len() int64 { return x.facts.count }
+
+// Busiest says which nodes are among the most that were tried most often, of the last
+// ones those with the least hash, and how many are not; nil = all are.
+func (x *Result) Busiest(most int) (kept func(at dissect.Endpoint, proto uint8) bool, left int64) {
+	if len(x.facts.nodes) <= most {
+		return nil, 0
+	}
+	type rank struct {
+		records int64
+		hash    uint64
+	}
+	order := func(a, b rank) int { return cmp.Or(cmp.Compare(b.records, a.records), cmp.Compare(a.hash, b.hash)) }
+	hash := func(k nodeKey) uint64 {
+		return dissect.Hash64(uint64(k.proto)<<16|uint64(k.at.Port), k.at.Addr[:])
+	}
+	list := make([]rank, 0, len(x.facts.nodes))
+	for k, n := range x.facts.nodes {
+		list = append(list, rank{n.records, hash(k)})
+	}
+	slices.SortFunc(list, order)
+	last := list[most-1]
+	return func(at dissect.Endpoint, proto uint8) bool {
+		k := nodeKey{at, proto}
+		n := x.facts.nodes[k]
+		return n != nil && order(rank{n.records, hash(k)}, last) <= 0
+	}, int64(len(list) - most)
+}
 
 // reunite copies records that say no identity to the partition of the one that
 // their address lends them. There are none unless a protocol names its clients.
@@ -402,7 +435,7 @@ func contentID(r *Record) uint64 {
 // service.
 func (x *Result) describe(w *related, services map[string]string) {
 	r := &w.rec
-	d := x.nodes[nodeKey{r.Destination, r.Proto}]
+	d := x.node(nodeKey{r.Destination, r.Proto})
 	if d.protocol != 0 {
 		if r.Protocol == 0 {
 			r.Protocol = d.protocol

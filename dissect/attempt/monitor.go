@@ -151,7 +151,7 @@ func (x *Result) rhythms(partition int) (found []monitored, err error) {
 	for k, list := range series {
 		slices.SortFunc(list, func(a, b beat) int { return cmp.Or(cmp.Compare(a.at, b.at), cmp.Compare(a.port, b.port)) })
 		if every := steady(list, listened); every > 0 {
-			found = append(found, monitored{k, x.nodes[k.node].service, every})
+			found = append(found, monitored{k, x.node(k.node).service, every})
 			pace[k.client] = append(pace[k.client], every)
 		}
 	}
@@ -164,7 +164,7 @@ func (x *Result) rhythms(partition int) (found []monitored, err error) {
 		every := follows(list)
 		if every > 0 && slices.ContainsFunc(pace[k.client], func(p int64) bool { return alike(every, p) }) &&
 			!slices.ContainsFunc(found, func(m monitored) bool { return m.askedBy == k }) {
-			found = append(found, monitored{k, x.nodes[k.node].service, every})
+			found = append(found, monitored{k, x.node(k.node).service, every})
 		}
 	}
 	return found, nil
@@ -251,8 +251,8 @@ func (x *Result) few(service string, list []monitored) bool {
 		hosts[m.client] = true
 	}
 	var all sketch
-	for k, n := range x.facts.nodes {
-		if x.nodes[k].service == service {
+	for _, n := range x.facts.nodes {
+		if n.service == service {
 			all.join(&n.clients)
 		}
 	}

@@ -72,7 +72,7 @@ func (e *Engine) olderRecords(visit func(*Record)) {
 // tells nothing.
 func (p *part) before(x *Result, first *related) (last *related) {
 	for _, o := range p.older[*first.rec.client()] {
-		if o.Start > first.rec.Start || x.nodes[nodeKey{o.Destination, o.Proto}].service != first.service {
+		if o.Start > first.rec.Start || x.node(nodeKey{o.Destination, o.Proto}).service != first.service {
 			continue
 		}
 		if o.SessionEnd == 0 {

@@ -77,6 +77,9 @@ type nodeFacts struct {
 	checks            int32  // exchanges that may be a monitor's
 	firstYes, lastYes int64
 	lastNo            int64
+	records           int64
+
+	decided // by all of that
 }
 
 // twin is the same endpoint over the other transport.
@@ -157,6 +160,7 @@ func (h *shard) note(r *Record) {
 		}
 		h.at, h.hand = k, n
 	}
+	n.records++
 	n.answered = n.answered || r.DestinationPackets > 0
 	n.spoke = n.spoke || r.DestinationPackets > 0 && r.Answer != dissect.AnswerRST && r.Answer != dissect.AnswerICMP
 	n.oneSided = n.oneSided || r.Flags&FlagOneSided != 0 && r.Answer != dissect.AnswerNone
@@ -258,6 +262,7 @@ func (s *Store) gather() *shard {
 				whole.nodes[k] = n
 				continue
 			}
+			mine.records += n.records
 			mine.strange += n.strange
 			mine.answered = mine.answered || n.answered
 			mine.spoke = mine.spoke || n.spoke

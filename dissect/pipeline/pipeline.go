@@ -106,6 +106,7 @@ type Analysis struct {
 	evicted     int64 // flows given up early
 	unnamed     int64 // strings that were one too many
 	seen        Seen
+	nodes       int // with a row each, 0 = all
 	result      rows
 }
 

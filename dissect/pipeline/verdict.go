@@ -6,6 +6,7 @@ import (
 	"strings"
 
 	"squall/dissect"
+	"squall/dissect/attempt"
 	"squall/dissect/storm"
 )
 
@@ -31,9 +32,16 @@ func (a *Analysis) Judge(cfg storm.Config) (*storm.Report, error) {
 	return r, nil
 }
 
+// Limit keeps rows of so many nodes only, those with most attempts, for a report that
+// is read and not kept; 0 = of all.
+func (a *Analysis) Limit(nodes int) { a.nodes = nodes }
+
 // State counts everything that the run found; its Report, with what Quality
 // says, is the judgement.
 func (a *Analysis) State(cfg storm.Config) (*storm.State, error) {
+	if x, ok := a.result.(*attempt.Result); ok && a.nodes > 0 {
+		cfg.Kept, cfg.Left = x.Busiest(a.nodes)
+	}
 	var parts []*storm.State
 	err := a.Visit(func(int) dissect.Visitor {
 		parts = append(parts, storm.NewState(cfg))

@@ -315,6 +315,7 @@ func (d *scenes) notes(r *Report, q *Quality) {
 	note(q.Damaged, "an input is damaged; the results cover what could be read")
 	note(r.Totals.NATSuspects > 0, "%d addresses seem to hold several clients each (NAT): their attempts cannot be told apart", r.Totals.NATSuspects)
 	note(d.shift > 0, "the capture is long: bins are %d s instead of 1 s", 1<<d.shift)
+	note(d.whole.cfg.Left > 0, "%d nodes: those with most attempts have a row each, %d others count in the totals alone (squall report nodes has all)", r.Totals.Nodes, d.whole.cfg.Left)
 	note(d.keep.pulses != ^uint64(0), "more than %d nodes: the lives of a sample were followed", maxPulses)
 	note(d.keep.spells != ^uint64(0), "more than %d lock-outs: clients hit are estimated from a sample", maxSpells)
 	note(d.keep.edges != ^uint64(0), "more than %d pairs of nodes: migrations are a sample", maxEdges)

@@ -75,8 +75,8 @@ func (r *recent) saw(at dissect.Endpoint, client int64, full bool) bool {
 // touch has all the memory fetched that an attempt is about to change: in a storm
 // it lies far apart, and each piece would be waited for by itself.
 func (d *scenes) touch(t *thread, a *dissect.Attempt, at *place) {
-	if n := at.node; n != nil && n.hand != nil {
-		d.touched ^= uint64(n.hand[windowOf(a.Start)&(windowsByPage-1)].Attempts)
+	if n := at.node; n != nil {
+		d.touched ^= n.line.touch(a.Start)
 	}
 	if f := d.recent.edges[recentEdge(t.prevAt, at.number)].flow; f != nil {
 		run, _ := runOf(a.Start / moveStep >> d.moveShift)

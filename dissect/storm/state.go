@@ -17,6 +17,9 @@ const (
 	// nodes whose hash lies under a falling threshold keep a line, the same
 	// ones wherever and in whatever order the parts were read.
 	maxPages = 1 << 16
+	// MaxNodes is how many nodes have a row of their own where the rows are only for
+	// a report, some 100 MB: see Config.Kept.
+	MaxNodes = 1 << 17
 	// busiest is how many clients a report names.
 	busiest = 20
 )
@@ -26,6 +29,10 @@ type Config struct {
 	Thresholds Thresholds
 	// Zone is that of the times in Report.Shown; nil = UTC, and no such report.
 	Zone *time.Location
+	// Kept says which nodes have a row of their own; nil = all. Left is how many have
+	// none: they count in the totals, in their service and in the findings.
+	Kept func(at dissect.Endpoint, proto uint8) bool
+	Left int64
 	// Baseline makes what the state is judged by, once everything is counted;
 	// nil = what is calm in it.
 	Baseline func(*State) (*Baseline, error)
@@ -38,6 +45,7 @@ type State struct {
 	totals   Totals
 	services map[string]*service
 	nodes    map[nodeKey]*node
+	rest     node   // stands for those without a row
 	pages    int    // of all nodes
 	keep     uint64 // nodes with a higher hash have no time line
 	left     int64  // rows that found no line
@@ -155,6 +163,9 @@ func (s *State) Attempt(a *dissect.Attempt) {
 	if accepted {
 		s.hold(h, n, a)
 	}
+	if n == &s.rest {
+		return
+	}
 	n.First, n.Last = min(n.First, a.Start), max(n.Last, a.Start)
 	n.count(a)
 	n.BytesIn += a.SourceBytes
@@ -244,7 +255,7 @@ func (s *State) end(h *share) {
 
 // stay counts a session with a node.
 func (s *State) stay(n *node, from, to int64) {
-	if n.hash <= s.keep {
+	if n.hash <= s.keep && n != &s.rest {
 		s.pages += n.line.stay(from, to)
 		s.shrink()
 	}
@@ -297,6 +308,9 @@ func byAttempts(a, b Client) int {
 
 func (s *State) node(k nodeKey, a *dissect.Attempt) *node {
 	n := s.nodes[k]
+	if n == nil && s.cfg.Kept != nil && !s.cfg.Kept(k.at, k.proto) {
+		return &s.rest
+	}
 	if n == nil {
 		n = &node{Node: Node{At: a.Destination, Proto: a.Proto, Service: a.Service, Protocol: a.Protocol, Role: a.Role,
 			RoleSource: a.RoleSource, RoleProof: a.RoleProof, First: a.Start, Last: a.Start, Generation: -1}, hash: k.hash()}
@@ -393,6 +407,7 @@ func (s *State) Report(q Quality) *Report { return s.Under(s.cfg.Thresholds, q) 
 func (s *State) Under(th Thresholds, q Quality) *Report {
 	s.finishClient()
 	r := &Report{Begin: q.Begin, End: q.End, Totals: s.totals, Monitors: slices.Clone(s.monitors)}
+	r.Totals.Nodes += s.cfg.Left
 	for _, c := range s.top {
 		if !c.Monitor {
 			r.Clients = append(r.Clients, c)

@@ -5,9 +5,13 @@ import "squall/dissect"
 // WindowLength of the timeline, ns.
 const WindowLength = 10 * int64(1e9)
 
-// windowsByPage is how many windows are kept together. Pages exist only where
-// something happened, so that a year of silence costs nothing.
-const windowsByPage = 16
+// windowsByPage is how many windows are counted together, and windowsByLeaf how
+// many of them lie together. Both exist only where something happened, so that
+// a year of silence costs nothing.
+const (
+	windowsByPage = 16
+	windowsByLeaf = 4
+)
 
 // line is the time line of one service or node.
 type line struct {
@@ -16,7 +20,10 @@ type line struct {
 	hand  *page
 }
 
-type page [windowsByPage]slot
+type (
+	page [windowsByPage / windowsByLeaf]*leaf
+	leaf [windowsByLeaf]slot
+)
 
 type slot struct {
 	Counts
@@ -49,7 +56,23 @@ func (l *line) slot(t int64) (s *slot, fresh bool) {
 		}
 		l.at, l.hand = n, p
 	}
-	return &l.hand[w&(windowsByPage-1)], fresh
+	f := &l.hand[w>>2&(windowsByPage/windowsByLeaf-1)]
+	if *f == nil {
+		*f = new(leaf)
+	}
+	return &(*f)[w&(windowsByLeaf-1)], fresh
+}
+
+// touch has the memory of the window that holds t fetched.
+func (l *line) touch(t int64) uint64 {
+	if l.hand == nil {
+		return 0
+	}
+	w := windowOf(t)
+	if f := l.hand[w>>2&(windowsByPage/windowsByLeaf-1)]; f != nil {
+		return uint64(f[w&(windowsByLeaf-1)].Attempts)
+	}
+	return 0
 }
 
 // stay counts a session that was held from a time to another, 1<<63-1 = beyond
@@ -78,11 +101,20 @@ func (l *line) merge(o *line) (fresh int) {
 			fresh++
 			continue
 		}
-		for i := range mine {
-			mine[i].add(&p[i].Counts)
-			mine[i].clients += p[i].clients
-			mine[i].joined += p[i].joined
-			mine[i].left += p[i].left
+		for i, f := range p {
+			switch {
+			case f == nil:
+			case mine[i] == nil:
+				mine[i] = f
+			default:
+				for j := range f {
+					m, o := &mine[i][j], &f[j]
+					m.add(&o.Counts)
+					m.clients += o.clients
+					m.joined += o.joined
+					m.left += o.left
+				}
+			}
 		}
 	}
 	l.hand = nil
@@ -93,10 +125,11 @@ func (l *line) merge(o *line) (fresh int) {
 func (l *line) each(visit func(start int64, s *slot)) {
 	for _, n := range sortedKeys(l.pages) {
 		p := l.pages[n]
-		for i := range p {
-			s := &p[i]
-			if s.Attempts|s.Refreshes|s.Parallels|s.joined|s.left != 0 {
-				visit((n<<4+int64(i))*WindowLength, s)
+		for i, f := range p {
+			for j := 0; f != nil && j < windowsByLeaf; j++ {
+				if s := &f[j]; s.Attempts|s.Refreshes|s.Parallels|s.joined|s.left != 0 {
+					visit((n<<4+int64(i*windowsByLeaf+j))*WindowLength, s)
+				}
 			}
 		}
 	}
@@ -105,8 +138,10 @@ func (l *line) each(visit func(start int64, s *slot)) {
 // peak is the highest number of counted attempts in a window.
 func (l *line) peak() (n int64) {
 	for _, p := range l.pages {
-		for i := range p {
-			n = max(n, p[i].Attempts)
+		for _, f := range p {
+			for j := 0; f != nil && j < windowsByLeaf; j++ {
+				n = max(n, f[j].Attempts)
+			}
 		}
 	}
 	return n
