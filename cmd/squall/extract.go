@@ -116,7 +116,7 @@ func anonymizer(keyFile string) (*pipeline.Anonymizer, error) {
 	}
 	anon := pipeline.NewAnonymizer(secret)
 	scrub := overlay.Scrubber{Addr: anon.Addr, Name: anon.Name, Known: anon.Known, Secret: anon.Secret}
-	anon.Scrub, anon.Names = scrub.Scrub, overlay.NamesIn
+	anon.Scrub, anon.Names = scrub.Scrub, overlay.NewNamesIn()
 	return anon, nil
 }
 
@@ -139,12 +139,8 @@ func extract(cmd *cobra.Command, in *source, args []string, sel *selection, out 
 	}
 	defer done()
 	sel.in = in
-	if anon != nil && in.hints != "" {
-		_, own, err := readHints(in.hints)
-		if err != nil {
-			return nil, err
-		}
-		if err := learn(open, own, anon); err != nil {
+	if anon != nil {
+		if err := learn(open, anon); err != nil {
 			return nil, exitError{exitFailed, err}
 		}
 	}
@@ -273,22 +269,21 @@ func seeked(files []capture.FileStats) string {
 	return fmt.Sprintf("; %d of %d bytes were read", read, size)
 }
 
-// learn tells the anonymizer what the clients of protocols of --hints call themselves.
-func learn(open tables, own []dissect.Protocol, anon *pipeline.Anonymizer) error {
+// learn tells the anonymizer what clients call themselves. Those of discv4 are keys, and
+// what they sign is signed anew.
+func learn(open tables, anon *pipeline.Anonymizer) error {
 	table, rows, err := open("attempts")
 	if err != nil {
 		return err
 	}
-	if _, rows, err = (reports.Query{Where: `client_id_level == "protocol"`, Columns: []string{"network_protocol", "client_id"}}).Apply(table, rows); err != nil {
+	if _, rows, err = (reports.Query{Where: `client_id_level == "protocol" && network_protocol != "discv4"`, Columns: []string{"network_protocol", "client_id"}}).Apply(table, rows); err != nil {
 		return err
 	}
 	for row, err := range rows {
 		if err != nil {
 			return err
 		}
-		if slices.ContainsFunc(own, func(p dissect.Protocol) bool { return p.Name() == row[0].Str }) {
-			anon.Learn(row[0].Str, row[1].Str)
-		}
+		anon.Learn(row[0].Str, row[1].Str)
 	}
 	return nil
 }
@@ -375,7 +370,7 @@ func lookFirst(cmd *cobra.Command, in *source, inputs []string, opt capture.Opti
 		return 0, err
 	}
 	_, err = copyPackets(cmd, src, func(*capture.Packet) *capture.Writer { return w }, func(p *capture.Packet, file string) (string, bool) {
-		if _, ok := keep(p, file); ok && !anon.Look(p, picker.Protocol()) {
+		if _, ok := keep(p, file); ok && !anon.Look(p, picker.Protocol(), picker.Attempts()) {
 			omitted++
 		}
 		return "", false

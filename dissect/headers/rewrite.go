@@ -29,7 +29,7 @@ type Rewriter struct {
 	// Payload changes the payload of a TCP segment or UDP datagram in place; d
 	// describes it as it was before, d.Payload aliases the bytes to change. It
 	// is called for the innermost transport only, and for what an ICMP error
-	// quotes of one.
+	// quotes of one; without payload, for SYNs alone.
 	Payload func(d *dissect.Datagram)
 
 	depth int
@@ -511,7 +511,7 @@ func withoutAddresses(o []byte) {
 
 // inner hands the payload of the innermost transport to Payload.
 func (r *Rewriter) inner(c carried, seq []byte, flags uint8, payload []byte, src, dst dissect.Endpoint) {
-	if r.Payload == nil || len(payload) == 0 {
+	if r.Payload == nil || len(payload) == 0 && flags&dissect.SYN == 0 {
 		return
 	}
 	r.d = dissect.Datagram{Class: dissect.ClassTCP, Proto: c.proto, Flags: flags, Src: src.Addr, Dst: dst.Addr, SrcPort: src.Port, DstPort: dst.Port,

@@ -30,18 +30,22 @@ type Scrubber struct {
 	readers map[string]dissect.Protocol
 	msg     dissect.Message
 	whole   []byte
-	done    []bool // bytes of whole that hold another address already
-	hellos  map[scrubFlow]unfinished
+	done    []bool               // bytes of whole that hold another address already
 	ids     map[scrubFlow][]byte // of QUIC: what the Initials of a client are sealed with
 
 	discHashes map[[discHash]byte][discHash]byte // of packets of discv4, after what they were
 }
 
-// Scrub cleans the payload of one datagram or segment of a flow of the protocol.
+// Scrub cleans the payload of one datagram of a flow of the protocol, or what one side
+// of a TCP connection says from its first byte on: names that segments part are names
+// only there.
 func (s *Scrubber) Scrub(protocol string, d *dissect.Datagram) {
 	b := d.Payload
 	s.whole, s.done = b, slices.Grow(s.done[:0], len(b))[:len(b)]
 	clear(s.done)
+	if d.Proto == dissect.ProtoTCP {
+		b = s.proxy(b)
+	}
 	switch protocol {
 	case "discv4": // signed: nothing else may touch it
 		if !s.discv4(d) {
@@ -53,20 +57,36 @@ func (s *Scrubber) Scrub(protocol string, d *dissect.Datagram) {
 	case "http", "bittorrent", "bt-tracker", "tor", "gnutella", "skype", "nats", "tinc", "libp2p", "derp":
 		s.lines(b, s.httpLine)
 	case "stun":
-		s.stun(b)
+		messages(b, stunSize, s.stun)
 	case "mqtt":
 		s.mqtt(b)
 	case "radius":
 		s.radius(b)
 	case "diameter":
-		s.diameter(b)
+		messages(b, func(b []byte) int { return int(binary.BigEndian.Uint32(b) & 0xffffff) }, s.diameter)
 	case "dns":
-		s.dns(b, d.Proto == dissect.ProtoTCP)
+		if d.Proto == dissect.ProtoTCP {
+			messages(b, func(b []byte) int { return 2 + int(binary.BigEndian.Uint16(b)) }, func(b []byte) { s.dns(b[2:]) })
+		} else {
+			s.dns(b)
+		}
 	case "bitcoin":
 		s.bitcoin(b)
+	case "n2n":
+		if d.Proto == dissect.ProtoTCP {
+			messages(b, func(b []byte) int { return n2nFrame + int(binary.BigEndian.Uint16(b)) }, func(b []byte) { s.n2n(b[n2nFrame:]) })
+		} else {
+			s.n2n(b)
+		}
+	case "edonkey":
+		s.edonkey(b)
+	case "gquic":
+		if s.gquic(d) {
+			return // sealed: nothing else may touch it
+		}
 	}
 	if d.Proto == dissect.ProtoTCP {
-		s.sni(protocol, d) // whatever speaks inside TLS
+		s.sni(protocol, b) // whatever speaks inside TLS
 	} else if (quic{}).Probe(d) == dissect.Yes {
 		s.quic(d) // sealed: nothing else may touch it
 		return
@@ -76,7 +96,124 @@ func (s *Scrubber) Scrub(protocol string, d *dissect.Datagram) {
 	}
 	s.compact(b)
 	s.texts(b)
+	s.sixes(b, false)
 	s.known(b)
+}
+
+// messages calls each for the messages of a stream, the last of which may be cut; size
+// tells how long one is that has four bytes at least.
+func messages(b []byte, size func([]byte) int, each func([]byte)) {
+	for len(b) >= 4 {
+		n := size(b)
+		if n <= 0 {
+			return
+		}
+		n = min(n, len(b))
+		each(b[:n])
+		b = b[n:]
+	}
+}
+
+// stunSize: over TCP, messages of STUN and data of channels follow one another, RFC 8656
+// section 12.5, or have a length before them, RFC 4571.
+func stunSize(b []byte) int {
+	n := int(binary.BigEndian.Uint16(b[2:]))
+	switch {
+	case b[0]>>6 == 1:
+		return 4 + (n+3)&^3
+	case len(b) >= 6 && b[2]>>6 == 0 && int(binary.BigEndian.Uint16(b)) == 20+int(binary.BigEndian.Uint16(b[4:])):
+		return 2
+	case b[0]>>6 == 0:
+		return 20 + n
+	}
+	return 0
+}
+
+// proxy maps the addresses that a balancer wrote before a connection, and gives what
+// comes after them: haproxy.org/download/2.8/doc/proxy-protocol.txt.
+func (s *Scrubber) proxy(b []byte) []byte {
+	if rest, ok := bytes.CutPrefix(b, []byte("PROXY ")); ok {
+		line, rest, _ := bytes.Cut(rest, []byte("\n"))
+		s.quads(line)
+		s.sixes(line, true)
+		return rest
+	}
+	if len(b) < 16 || !bytes.HasPrefix(b, []byte("\r\n\r\n\x00\r\nQUIT\n")) || b[12]>>4 != 2 {
+		return b
+	}
+	n := 16 + int(binary.BigEndian.Uint16(b[14:]))
+	head := b[16:min(n, len(b))]
+	switch b[13] >> 4 {
+	case 1:
+		if len(head) >= 12 {
+			s.four(head)
+			s.four(head[4:])
+		}
+	case 2:
+		if len(head) >= 36 {
+			s.sixteen(head)
+			s.sixteen(head[16:])
+		}
+	}
+	return b[min(n, len(b)):]
+}
+
+// n2n overwrites what the network is called, and what an edge says of itself: wire.c of
+// n2n 2.8 and 3.
+func (s *Scrubber) n2n(b []byte) {
+	size := 0
+	switch {
+	case len(b) > n2nHeader1 && b[0] == 1, len(b) > n2nHeader2 && b[0] == 2:
+		size = 16
+	case len(b) > n2nHeader3 && b[0] == 3:
+		size = 20
+	default:
+		return
+	}
+	name, _, _ := bytes.Cut(b[4:4+size], []byte{0})
+	if !printable(name) {
+		return // sealed
+	}
+	s.Name(bytes.TrimLeft(name, "*"))
+	// REGISTER_SUPER of version 3: cookie 4, MAC 6, perhaps a socket (flags 2, port 2,
+	// address), the edge's address 4 and prefix 1, what it describes itself as 16.
+	if flags := binary.BigEndian.Uint16(b[2:]); b[0] == 3 && flags&0x1f == n2nTypeSuper {
+		at := n2nHeader3 + 4 + 6
+		if flags&n2nSocket != 0 && at < len(b) {
+			size = 8
+			if b[at]&0x80 != 0 { // IPv6
+				size = 20
+			}
+			at += size
+		}
+		if at+21 <= len(b) {
+			s.four(b[at:])
+			if desc, _, _ := bytes.Cut(b[at+5:at+21], []byte{0}); printable(desc) {
+				s.Name(desc)
+			}
+		}
+	}
+}
+
+// n2nSocket is the flag of a message that tells an address.
+const n2nSocket = 0x40
+
+// edonkey overwrites nicknames: a tag of a hello or login, a string called 1.
+func (s *Scrubber) edonkey(b []byte) {
+	for _, tag := range []string{"\x02\x01\x00\x01", "\x82\x01"} {
+		for at := 0; ; {
+			i := bytes.Index(b[at:], []byte(tag))
+			if i < 0 {
+				break
+			}
+			if at += i + len(tag); at+2 > len(b) {
+				break
+			}
+			if n := int(binary.LittleEndian.Uint16(b[at:])); at+2+n <= len(b) {
+				s.Name(b[at+2 : at+2+n])
+			}
+		}
+	}
 }
 
 // identity overwrites the name that the protocol's own reader finds in a
@@ -170,8 +307,12 @@ func (s *Scrubber) httpLine(name string, line []byte) {
 		s.Name(value(line))
 	case "host", "location", "origin", "referer":
 		s.host(value(line))
-	case "x-try", "x-try-ultrapeers", "x-try-hubs", "remote-ip", "listen-ip", "x-my-address", "node", "x-node", "pong-caching-addresses":
+	case "x-try", "x-try-ultrapeers", "x-try-hubs", "remote-ip", "listen-ip", "x-my-address", "node", "x-node", "pong-caching-addresses",
+		"x-forwarded-for", "x-real-ip", "x-client-ip", "true-client-ip", "forwarded":
 		s.quads(value(line))
+		s.sixes(value(line), true)
+	case "from":
+		s.Name(value(line))
 	}
 	if name == "" && bytes.HasPrefix(line, []byte("0 ")) { // tinc
 		id, _, _ := bytes.Cut(line[2:], []byte(" "))
@@ -242,9 +383,10 @@ func sipLine(s *Scrubber) func(string, []byte) {
 			if u := quoted(line, "username"); u != nil {
 				s.Name(u)
 			}
-		case "call-id", "i":
+		case "www-authenticate", "proxy-authenticate":
+		case "call-id", "i", "subject", "s", "organization":
 			s.Name(value(line))
-		case "from", "f", "to", "t", "contact", "m":
+		case "from", "f", "to", "t", "contact", "m", "p-asserted-identity", "p-preferred-identity", "remote-party-id", "diversion", "reply-to", "refer-to", "r", "referred-by", "b":
 			v := value(line)
 			if i := bytes.IndexByte(v, '<'); i > 0 {
 				s.Name(v[:i])
@@ -254,10 +396,19 @@ func sipLine(s *Scrubber) func(string, []byte) {
 				s.host(bytes.TrimSpace(at))
 			}
 		case "":
-			if bytes.HasPrefix(line, []byte("o=")) { // SDP
+			switch { // SDP, RFC 8866
+			case bytes.HasPrefix(line, []byte("o=")):
 				user, _, _ := bytes.Cut(line[2:], []byte(" "))
 				s.Name(user)
+			case len(line) > 2 && line[1] == '=' && bytes.IndexByte([]byte("siuep"), line[0]) >= 0:
+				s.Name(bytes.TrimRight(line[2:], "\r\n"))
 			}
+		case "a=candidate", "a=remote-candidates", "a=rtcp": // RFC 8839 section 5, RFC 3605
+			s.quads(line)
+			s.sixes(line, true)
+		}
+		if realm := quoted(line, "realm"); realm != nil {
+			s.Name(realm)
 		}
 		rest := line
 		for {
@@ -364,9 +515,6 @@ func (s *Scrubber) quads(b []byte) {
 // Versions look the same and stay.
 func (s *Scrubber) texts(b []byte) {
 	for i := 0; i+7 <= len(b); i++ {
-		if b[i] == '[' {
-			s.bracket(b[i+1:])
-		}
 		if b[i] < '0' || b[i] > '9' || i > 0 && (b[i-1] == '.' || b[i-1] >= '0' && b[i-1] <= '9') {
 			continue
 		}
@@ -386,19 +534,42 @@ func (s *Scrubber) texts(b []byte) {
 	}
 }
 
-// bracket overwrites the digits of an IPv6 address in brackets.
-func (s *Scrubber) bracket(b []byte) {
-	i := bytes.IndexByte(b[:min(len(b), 46)], ']')
-	if i < 0 {
-		return
+// sixes overwrites the IPv6 addresses of a text: those that occur in the capture, in
+// brackets or behind the IP6 of SDP, or all.
+func (s *Scrubber) sixes(b []byte, all bool) {
+	part := func(c byte) bool { return c == ':' || c == '.' || hexDigit(c) }
+	for i := 0; i < len(b); {
+		if !part(b[i]) {
+			i++
+			continue
+		}
+		end, colons := i, 0
+		for end < len(b) && part(b[end]) {
+			if b[end] == ':' {
+				colons++
+			}
+			end++
+		}
+		if word := b[i:end]; colons >= 2 && len(word) <= 45 {
+			a, err := netip.ParseAddr(string(word))
+			if err == nil && a.Is6() && (all || s.Known(dissect.AddrFrom(a)) || i > 0 && b[i-1] == '[' || bytes.HasSuffix(b[:i], []byte("IP6 "))) {
+				s.six(word, a)
+			}
+		}
+		i = end
 	}
-	a, err := netip.ParseAddr(string(b[:i]))
-	if err != nil || !a.Is6() {
-		return
-	}
+}
+
+func hexDigit(c byte) bool { return c >= '0' && c <= '9' || c|0x20 >= 'a' && c|0x20 <= 'f' }
+
+// six overwrites the digits of an IPv6 address.
+func (s *Scrubber) six(b []byte, a netip.Addr) {
 	is := s.Addr(dissect.AddrFrom(a))
+	if is == dissect.AddrFrom(a) || !s.mark(b) {
+		return
+	}
 	at := 0
-	for j := range b[:i] {
+	for j := range b {
 		if b[j] != ':' && b[j] != '.' {
 			b[j] = "0123456789abcdef"[is[at%16]>>(4*(at/16%2))&15]
 			if at++; at%4 == 1 && b[j] == '0' {
@@ -445,44 +616,51 @@ func (s *Scrubber) sixteen(b []byte) {
 // compact maps the lists of peers and nodes of BEP 5, 23 and 32.
 func (s *Scrubber) compact(b []byte) {
 	for key, size := range map[string]int{"5:nodes": 26, "5:peers": 6, "6:values": 6, "6:nodes6": 38, "6:peers6": 18, "2:ip": 6} {
-		i := bytes.Index(b, []byte(key))
-		if i < 0 {
-			continue
-		}
-		rest := b[i+len(key):]
-		if len(rest) > 0 && rest[0] == 'l' {
-			rest = rest[1:]
-		}
-		for {
-			j := bytes.IndexByte(rest[:min(len(rest), 6)], ':')
-			if j <= 0 {
+		for after := b; ; {
+			i := bytes.Index(after, []byte(key))
+			if i < 0 {
 				break
 			}
-			n, err := strconv.Atoi(string(rest[:j]))
-			if err != nil || n < 0 || n%size != 0 && size != 6 {
-				break
-			}
-			list := rest[j+1:]
-			list = list[:min(n, len(list))]
-			for at := 0; at+size <= len(list); at += size {
-				switch size {
-				case 26:
-					s.four(list[at+20:])
-				case 38:
-					s.sixteen(list[at+20:])
-				case 18:
-					s.sixteen(list[at:])
-				default:
-					s.four(list[at:])
-				}
-			}
-			rest = rest[min(len(rest), j+1+n):]
+			after = after[i+len(key):]
+			s.peers(after, size)
 		}
 	}
 	if len(b) >= 26 && len(b)%6 == 2 && binary.BigEndian.Uint32(b) == 1 { // a UDP tracker's answer to an announce, BEP 15
 		for at := 20; at+6 <= len(b); at += 6 {
 			s.four(b[at:])
 		}
+	}
+}
+
+// peers maps a string of peers or nodes of some bytes each, or a list of such strings.
+func (s *Scrubber) peers(rest []byte, size int) {
+	if len(rest) > 0 && rest[0] == 'l' {
+		rest = rest[1:]
+	}
+	for {
+		j := bytes.IndexByte(rest[:min(len(rest), 6)], ':')
+		if j <= 0 {
+			break
+		}
+		n, err := strconv.Atoi(string(rest[:j]))
+		if err != nil || n < 0 || n%size != 0 && size != 6 {
+			break
+		}
+		list := rest[j+1:]
+		list = list[:min(n, len(list))]
+		for at := 0; at+size <= len(list); at += size {
+			switch size {
+			case 26:
+				s.four(list[at+20:])
+			case 38:
+				s.sixteen(list[at+20:])
+			case 18:
+				s.sixteen(list[at:])
+			default:
+				s.four(list[at:])
+			}
+		}
+		rest = rest[min(len(rest), j+1+n):]
 	}
 }
 
@@ -616,10 +794,7 @@ func (s *Scrubber) diameter(b []byte) {
 }
 
 // dns overwrites labels, but those of services (_sip), and maps A and AAAA.
-func (s *Scrubber) dns(b []byte, tcp bool) {
-	if tcp && len(b) >= 2 {
-		b = b[2:]
-	}
+func (s *Scrubber) dns(b []byte) {
 	if len(b) < 12 {
 		return
 	}

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"crypto/aes"
 	"crypto/cipher"
+	"encoding/binary"
 
 	"squall/dissect"
 )
@@ -20,12 +21,6 @@ func scrubFlowOf(d *dissect.Datagram) scrubFlow {
 
 // maxScrubFlows bounds what is remembered of flows; beyond it all is forgotten.
 const maxScrubFlows = 1 << 16
-
-// unfinished is a ClientHello of which more is to come.
-type unfinished struct {
-	next  uint32 // sequence number
-	hello []byte // its record as far as it was seen
-}
 
 // serverName finds the host name of SNI in a ClientHello that begins with its
 // message type and may be cut: RFC 6066 section 3. The name may end beyond b; to is
@@ -55,39 +50,46 @@ func serverName(b []byte) (from, to int, whole bool) {
 
 const tlsRecord = 5 // bytes of the header
 
-// sni overwrites the server's name in a ClientHello over TCP, also where the hello
-// or the name goes on in the next segment.
-func (s *Scrubber) sni(protocol string, d *dissect.Datagram) {
-	b, k := d.Payload, scrubFlowOf(d)
-	u, known := s.hellos[k]
-	switch {
-	case known && u.next == d.Seq && len(b) > 0:
-	case len(b) > tlsRecord && b[0] == 22 && b[tlsRecord] == 1:
-		u = unfinished{next: d.Seq}
-	default:
-		return
-	}
-	before := len(u.hello)
-	u.hello = append(u.hello, b...)
-	u.next += uint32(len(b))
-	delete(s.hellos, k)
-	from, to, whole := serverName(u.hello[min(tlsRecord, len(u.hello)):])
-	if to > 0 {
-		if lo, hi := max(from+tlsRecord-before, 0), min(to+tlsRecord-before, len(b)); lo < hi {
-			if name := b[lo:hi]; protocol == "tor" && torName(name, true) {
-				s.torName(name)
-			} else {
-				s.Name(name)
-			}
+// sni overwrites the server's name in the ClientHellos of a stream, wherever they
+// begin: behind a CONNECT, or a STARTTLS.
+func (s *Scrubber) sni(protocol string, b []byte) {
+	for i := 0; i+tlsRecord+4 < len(b); i++ {
+		if !clientHello(b[i:]) {
+			continue
+		}
+		hello := b[i+tlsRecord:]
+		from, to, _ := serverName(hello)
+		if to = min(to, len(hello)); from >= to {
+			continue
+		}
+		if name := hello[from:to]; protocol == "tor" && torName(name, true) {
+			s.torName(name)
+		} else if printable(name) {
+			s.Name(name)
 		}
 	}
-	if whole && to+tlsRecord <= len(u.hello) || len(u.hello) > quicMaxCrypto {
-		return
+}
+
+// clientHello reports a record of TLS that begins with a ClientHello.
+func clientHello(b []byte) bool {
+	return len(b) > tlsRecord+4 && b[0] == 22 && b[1] == 3 && b[2] <= 4 && b[tlsRecord] == 1 && b[tlsRecord+1] == 0
+}
+
+// gquic overwrites the server's name that a client of Google's QUIC says, and reports
+// that it is sealed.
+func (s *Scrubber) gquic(d *dissect.Datagram) (sealed bool) {
+	b := d.Payload
+	if len(b) < gquicLeast {
+		return false
 	}
-	if s.hellos == nil || len(s.hellos) >= maxScrubFlows {
-		s.hellos = map[scrubFlow]unfinished{}
+	if b[0]&0x80 != 0 && binary.BigEndian.Uint32(b[1:]) == quicQ050 {
+		s.quic(d)
+		return true
 	}
-	s.hellos[k] = u
+	if chlo := gquicMessage(b, "CHLO"); chlo != nil {
+		s.Name(gquicTag(chlo, "SNI\x00"))
+	}
+	return false
 }
 
 // torName overwrites the made-up name that a Tor client asks for with another one
@@ -171,6 +173,17 @@ func (s *Scrubber) crypto(frames []byte) bool {
 	for _, p := range pieces {
 		sum += copy(hello[p.offset:], p.data)
 	}
+	if chlo, ok := bytes.CutPrefix(hello, []byte("CHLO")); ok && sum >= end { // of Google's
+		name := gquicTag(chlo, "SNI\x00")
+		if len(name) == 0 {
+			return false
+		}
+		s.Name(name)
+		for _, p := range pieces {
+			copy(p.data, hello[p.offset:])
+		}
+		return true
+	}
 	from, to, whole := serverName(hello)
 	if sum < end || hello[0] != 1 || !whole || to > end {
 		for _, p := range pieces {
@@ -221,35 +234,75 @@ func resealQUIC(p *quicPacket, id []byte, side string, frames []byte) {
 	}
 }
 
-// NamesIn are the names of servers that a payload gives to whoever reads it: SNI in
-// a ClientHello of TLS or QUIC. It is what anonymised packets are searched with, and
-// reads what the overlay's protocols read, without the code that replaces.
-func NamesIn(d *dissect.Datagram) (names []string) {
-	add := func(h ClientHello, ok bool) {
-		if ok && len(h.ServerName) > 0 {
-			names = append(names, string(h.ServerName))
-		}
+// NewNamesIn makes what tells the names that a payload, or a stream from its beginning,
+// gives to whoever reads it: of servers and of clients, as the readers of the protocols
+// and of ClientHellos find them. It is what anonymised packets are searched with, apart
+// from the code that replaces. The function is for one goroutine.
+func NewNamesIn() func(protocol string, d *dissect.Datagram) []string {
+	readers := map[string][]dissect.Protocol{}
+	for _, p := range All() {
+		readers[p.Name()] = append(readers[p.Name()], p)
 	}
-	b := d.Payload
-	if d.Proto == dissect.ProtoTCP {
-		if len(b) > tlsRecord+4 && b[0] == 22 && b[tlsRecord] == 1 {
-			h, _ := ReadClientHello(b[tlsRecord+4:])
-			add(h, true)
+	return func(protocol string, d *dissect.Datagram) (names []string) {
+		add := func(name []byte) {
+			if len(name) > 0 && printable(name) {
+				names = append(names, string(name))
+			}
+		}
+		helloNames(d, add)
+		want := dissect.TCP
+		if d.Proto == dissect.ProtoUDP {
+			want = dissect.UDP
+		}
+		for _, p := range readers[protocol] {
+			if p.Transports()&want == 0 {
+				continue
+			}
+			for _, fromClient := range []bool{true, false} {
+				at := *d
+				f := dissect.Flow{FromClient: fromClient, Established: true}
+				for len(at.Payload) > 0 {
+					f.SegLen = len(at.Payload)
+					m := dissect.Message{FromClient: fromClient}
+					n, err := p.Dissect(&at, &f, &m)
+					if err != nil || n <= 0 || n > len(at.Payload) {
+						break
+					}
+					add(m.ClientID)
+					add(m.ServerName)
+					f.Seen += int64(n)
+					at.Payload = at.Payload[n:]
+					at.PayloadLen = len(at.Payload)
+				}
+			}
 		}
 		return names
 	}
+}
+
+// helloNames tells the names of servers in hellos of TLS and QUIC.
+func helloNames(d *dissect.Datagram, add func([]byte)) {
+	b := d.Payload
+	if d.Proto == dissect.ProtoTCP {
+		if clientHello(b) {
+			h, _ := ReadClientHello(b[tlsRecord+4:])
+			add(h.ServerName)
+		}
+		return
+	}
 	if (quic{}).Probe(d) != dissect.Yes {
-		return nil
+		return
 	}
 	for p, ok := readQUIC(b); ok; p, ok = readQUIC(p.rest) {
 		if p.version != 0 && p.kind == quicInitial {
 			if frames, opened := openQUIC(&p, p.dst, "client in"); opened {
-				add(quicHello(quicPieces(nil, frames)))
+				if h, ok := quicHello(quicPieces(nil, frames)); ok {
+					add(h.ServerName)
+				}
 			}
 		}
 		if len(p.rest) == 0 {
 			break
 		}
 	}
-	return names
 }

@@ -31,6 +31,7 @@ func TestScrubQUIC(t *testing.T) {
 	frames := cryptoFrame(uint16(half), ch[half:]) + "\x01" + cryptoFrame(0, ch[:half]) + pad
 	for _, version := range []uint32{quicV1, quicV2, quicDraft22, quicDraft29} {
 		s := plainScrubber()
+		namesIn := NewNamesIn()
 		hello := func(d *dissect.Datagram) ClientHello {
 			p, _ := readQUIC(d.Payload)
 			frames, ok := openQUIC(&p, p.dst, "client in")
@@ -45,12 +46,12 @@ func TestScrubQUIC(t *testing.T) {
 		}
 		d := between(dissect.ProtoUDP, 1, 2, sealInitial(version, "original", "original", "client", "", "client in", frames))
 		was := hello(d)
-		if got := NamesIn(d); !slices.Equal(got, []string{name}) {
+		if got := namesIn("tls", d); !slices.Equal(got, []string{name}) {
 			t.Fatalf("names before: %q", got)
 		}
 		s.Scrub("quic", d)
 		is := hello(d)
-		if got := NamesIn(d); len(got) != 1 || got[0] == name || len(got[0]) != len(name) {
+		if got := namesIn("tls", d); len(got) != 1 || got[0] == name || len(got[0]) != len(name) {
 			t.Errorf("version %x: names after: %q", version, got)
 		}
 		if is.JA4('q') != was.JA4('q') || is.JA3() != was.JA3() {
@@ -86,29 +87,38 @@ func TestScrubQUIC(t *testing.T) {
 	}
 }
 
-// TestScrubHelloInPieces: the name of a ClientHello goes wherever the segments end.
-func TestScrubHelloInPieces(t *testing.T) {
+// TestScrubHello: the name of a ClientHello goes, and nothing else, wherever in its
+// stream it begins and ends.
+func TestScrubHello(t *testing.T) {
 	body := handshake(1, chrome().body())
 	name := chrome().name
-	record := append([]byte{22, 3, 1, byte(len(body) >> 8), byte(len(body))}, body...)
-	at := bytes.Index(record, []byte(name))
-	for cut := 45; cut < len(record); cut++ {
-		s := plainScrubber()
-		first, second := between(dissect.ProtoTCP, 1, 2, string(record[:cut])), between(dissect.ProtoTCP, 1, 2, string(record[cut:]))
-		first.Seq, second.Seq = 100, 100+uint32(cut)
-		s.Scrub("tls", first)
-		s.Scrub("tls", second)
-		got := append(append([]byte{}, first.Payload...), second.Payload...)
-		if len(got) != len(record) || !bytes.Equal(got[:at], record[:at]) || !bytes.Equal(got[at+len(name):], record[at+len(name):]) {
-			t.Fatalf("cut at %d: more than the name was changed", cut)
-		}
-		for i, c := range got[at : at+len(name)] {
-			if c != 'z' && c != name[i] || c != 'z' && c >= 'a' && c <= 'z' {
-				t.Fatalf("cut at %d: %q is left of %q", cut, got[at:at+len(name)], name)
+	record := string([]byte{22, 3, 1, byte(len(body) >> 8), byte(len(body))}) + string(body)
+	for _, front := range []string{"", "* OK\r\na STARTTLS\r\n", "\x16\x03\x01\x00\x05\x01"} {
+		in := front + record
+		at := strings.Index(in, name)
+		for end := at + 1; end <= len(in); end++ {
+			d := between(dissect.ProtoTCP, 1, 2, in[:end])
+			plainScrubber().Scrub("tls", d)
+			want := in[:at] + strings.Map(func(c rune) rune {
+				if c >= 'a' && c <= 'z' {
+					return 'z'
+				}
+				return c
+			}, name) + in[at+len(name):]
+			if string(d.Payload) != want[:end] {
+				t.Fatalf("behind %q, cut at %d: %q", front, end, d.Payload)
 			}
 		}
-		if len(s.hellos) != 0 {
-			t.Fatalf("cut at %d: the flow is still remembered", cut)
-		}
+	}
+}
+
+// TestNamesInStreams: what readers find is told, whichever side says it and however many
+// messages come before.
+func TestNamesInStreams(t *testing.T) {
+	names := NewNamesIn()
+	ask := "GET / HTTP/1.1\r\nHost: login.example.org\r\n\r\n"
+	d := between(dissect.ProtoTCP, 1, 2, ask+strings.Replace(ask, "login", "other", 1))
+	if got := names("http", d); !slices.Contains(got, "login.example.org") || !slices.Contains(got, "other.example.org") {
+		t.Errorf("%q", got)
 	}
 }

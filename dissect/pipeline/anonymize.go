@@ -44,35 +44,33 @@ type Anonymizer struct {
 	named   map[string]bool       // that packets told before they were changed
 	ids     map[string]*clientIDs // by protocol
 	madeIDs map[string]bool       // what stands for them
-	flows   map[anonFlow]uint32   // first sequence number of a direction
-	heads   map[edge][]byte       // how segments begin, and how they end, by where
-	tails   map[edge][]byte
-	torn    map[anonFlow][]torn
+	streams map[anonFlow][]*stream
+	joined  int64                // bytes of them
 	numbers map[[2]string]uint64 // of kinds and names
 	taken   map[string]map[uint64]bool
 	proto   string
+	keep    int // bytes of a direction
 	before  []byte
 	// Scrub cleans the payload of a protocol with Addr, Name and Known; it must
 	// be set.
 	Scrub func(protocol string, d *dissect.Datagram)
 	// Names gives the names that a payload tells whoever reads it; those of before
 	// must not be there afterwards. It may be nil.
-	Names func(d *dissect.Datagram) []string
+	Names func(protocol string, d *dissect.Datagram) []string
 	// Residual counts original addresses that still stand where they stood in
 	// a payload: a proof, counted without the code that replaces them.
 	Residual int64
+	// Cut counts segments of known protocols whose bytes, and those behind them, are
+	// gone because too many were to be held.
+	Cut int64
 }
 
 type anonFlow struct{ src, dst dissect.Endpoint }
 
-// keepStream is how much of each direction of a TCP flow is kept: what the
-// attempt engine reads of it. The rest is zeroed.
-const keepStream = 4096
-
 // NewAnonymizer makes one from a secret of any length.
 func NewAnonymizer(secret []byte) *Anonymizer {
 	sum := sha256.Sum256(append([]byte("squall anonymize 1:"), secret...))
-	a := &Anonymizer{key: sum[:], made: map[dissect.Addr]dissect.Addr{}, present: map[dissect.Addr]bool{}, names: map[string]string{}, named: map[string]bool{}, ids: map[string]*clientIDs{}, madeIDs: map[string]bool{}, flows: map[anonFlow]uint32{}, heads: map[edge][]byte{}, tails: map[edge][]byte{}, torn: map[anonFlow][]torn{}}
+	a := &Anonymizer{key: sum[:], made: map[dissect.Addr]dissect.Addr{}, present: map[dissect.Addr]bool{}, names: map[string]string{}, named: map[string]bool{}, ids: map[string]*clientIDs{}, madeIDs: map[string]bool{}, streams: map[anonFlow][]*stream{}}
 	a.block, _ = aes.NewCipher(sum[:16]) // 16 bytes are a valid key
 	a.block.Encrypt(a.pad[:], sum[16:])
 	rng := rand.New(rand.NewChaCha8(sum))
@@ -88,7 +86,7 @@ func NewAnonymizer(secret []byte) *Anonymizer {
 	for i, o := range unicast {
 		a.octet[o] = shuffled[i]
 	}
-	a.look = headers.Rewriter{Payload: a.join, Map: func(e dissect.Endpoint) dissect.Endpoint {
+	a.look = headers.Rewriter{Payload: a.collect, Map: func(e dissect.Endpoint) dissect.Endpoint {
 		if a.Addr(e.Addr) != e.Addr {
 			a.present[e.Addr] = true
 			a.short[binary.BigEndian.Uint16(e.Addr[14:])] = true
@@ -304,11 +302,13 @@ func (a *Anonymizer) mac(b []byte) {
 	b[0] = b[0]&0xfc | 2 // locally administered, unicast
 }
 
-// Look takes note of the addresses of a packet, and of names that begin in it and end
-// in another; protocol is as in Rewrite. False: the packet cannot be followed to its
-// end and has to be left out.
-func (a *Anonymizer) Look(p *capture.Packet, protocol string) bool {
-	a.proto = protocol
+// Look takes note of the addresses of a packet, and of what the streams say that it
+// belongs to; protocol is as in Rewrite, and attempts how many the flow carries. False:
+// the packet cannot be followed to its end and has to be left out.
+func (a *Anonymizer) Look(p *capture.Packet, protocol string, attempts int) bool {
+	if a.proto, a.keep = protocol, keepStream; attempts > 1 {
+		a.keep = keepRequests
+	}
 	a.before = append(a.before[:0], p.Data...)
 	return a.look.Rewrite(p.Link, a.before) == nil
 }
@@ -333,48 +333,31 @@ func (a *Anonymizer) payload(d *dissect.Datagram) {
 		}
 		return
 	}
-	keep := d.Payload
 	if d.Proto == dissect.ProtoTCP {
-		keep = a.begin(d)
-		clear(d.Payload[len(keep):])
-	}
-	if len(keep) == 0 {
+		a.segment(d)
 		return
 	}
-	a.before = append(a.before[:0], keep...)
-	d.Payload = keep
+	a.clean(d)
+}
+
+// clean scrubs a datagram, or a stream as if it were one, and counts what is left.
+func (a *Anonymizer) clean(d *dissect.Datagram) {
+	if len(d.Payload) == 0 {
+		return
+	}
+	a.before = append(a.before[:0], d.Payload...)
 	var names []string
 	if a.Names != nil {
-		names = a.Names(d)
+		names = a.Names(a.proto, d)
 	}
 	a.Scrub(a.proto, d)
 	if ids := a.ids[a.proto]; ids != nil {
-		a.rename(ids, keep)
-		a.mend(d, keep)
+		a.rename(ids, d.Payload)
 	}
-	a.prove(keep)
+	a.prove(d.Payload)
 	if len(names) > 0 {
-		a.proveNames(names, a.Names(d))
+		a.proveNames(names, a.Names(a.proto, d))
 	}
-}
-
-// begin is the part of a segment that belongs to the first bytes of its direction.
-func (a *Anonymizer) begin(d *dissect.Datagram) []byte {
-	k := anonFlow{d.Source(), d.Destination()}
-	if d.Flags&dissect.SYN != 0 {
-		if len(a.flows) >= 1<<20 {
-			clear(a.flows)
-		}
-		a.flows[k] = d.Seq + 1
-		return d.Payload
-	}
-	first, ok := a.flows[k]
-	if !ok { // the stream's begin was not seen; take this for it
-		first = d.Seq
-		a.flows[k] = first
-	}
-	at := int64(int32(d.Seq - first))
-	return d.Payload[:max(0, min(int64(len(d.Payload)), keepStream-at))]
 }
 
 // prove looks for original addresses, as bytes and as text, that a payload had
@@ -398,11 +381,20 @@ func (a *Anonymizer) prove(after []byte) {
 	}
 }
 
-// proveNames compares the names that a payload told before and tells now. Those
-// without letters or digits name nobody.
+// leastName is how many letters and digits a name has that is looked for: of shorter
+// ones some stand for themselves.
+const leastName = 4
+
+// proveNames compares the names that a payload told before and tells now.
 func (a *Anonymizer) proveNames(before, after []string) {
 	for _, name := range before {
-		if !strings.ContainsFunc(name, func(c rune) bool { return c >= '0' && c <= '9' || c|0x20 >= 'a' && c|0x20 <= 'z' }) {
+		n := 0
+		for _, c := range []byte(name) {
+			if c >= '0' && c <= '9' || c|0x20 >= 'a' && c|0x20 <= 'z' {
+				n++
+			}
+		}
+		if n < leastName {
 			continue
 		}
 		if len(a.named) < 1<<16 && strings.Contains(name, ".") {
@@ -433,7 +425,8 @@ func (a *Anonymizer) NamesLeft(text []byte) (n int) {
 type clientIDs struct {
 	lengths []int // longest first
 	is      map[string]bool
-	done    []bool // bytes of a payload
+	begins  [1 << 16]bool // two bytes, to ask quickly
+	done    []bool        // bytes of a payload
 }
 
 // leastID is the shortest identity that is looked for: two bytes stand everywhere.
@@ -441,8 +434,7 @@ const leastID = 3
 
 // Learn takes note of what a client of a protocol calls itself, as the column
 // client_id has it; it is then replaced wherever it stands in payloads of the
-// protocol, though it begin in one segment and end in the next. It is called before
-// Look.
+// protocol. It is called before Look.
 func (a *Anonymizer) Learn(protocol, id string) {
 	id = strings.TrimPrefix(id, protocol+":")
 	a.learn(protocol, []byte(id))
@@ -459,13 +451,16 @@ func (a *Anonymizer) Learn(protocol, id string) {
 		bytes.ContainsFunc(raw, func(c rune) bool { return c < 0x20 || c > 0x7e }) && len(bytes.Trim(raw, string(raw[:1]))) > 0 {
 		a.learn(protocol, raw)
 	}
-	// A number in a table is no name.
-	if len(id) >= 5 && strings.ContainsFunc(id, func(c rune) bool { return c|0x20 >= 'a' && c|0x20 <= 'z' }) {
+	// A number in a table is no name, nor is a word that pages use.
+	if len(id) >= 5 && len(a.named) < 1<<16 && strings.ContainsFunc(id, func(c rune) bool { return c|0x20 >= 'a' && c|0x20 <= 'z' }) && strings.ContainsAny(id, "0123456789") {
 		a.named[id] = true
 	}
 }
 
 func (a *Anonymizer) learn(protocol string, b []byte) {
+	if len(b) == 20 && b[0] == '-' && b[7] == '-' { // a peer of BitTorrent: BEP 20, first the version
+		b = b[8:]
+	}
 	if len(b) < leastID {
 		return
 	}
@@ -475,6 +470,7 @@ func (a *Anonymizer) learn(protocol string, b []byte) {
 		a.ids[protocol] = ids
 	}
 	ids.is[string(b)] = true
+	ids.begins[binary.BigEndian.Uint16(b)] = true
 	if !slices.Contains(ids.lengths, len(b)) {
 		ids.lengths = append(ids.lengths, len(b))
 		slices.SortFunc(ids.lengths, func(x, y int) int { return y - x })
@@ -488,6 +484,9 @@ func (a *Anonymizer) rename(ids *clientIDs, after []byte) {
 	clear(ids.done)
 	for _, n := range ids.lengths {
 		for i := 0; i+n <= len(after); i++ {
+			if !ids.begins[binary.BigEndian.Uint16(a.before[i:])] {
+				continue
+			}
 			if was := a.before[i : i+n]; !ids.done[i] && !ids.done[i+n-1] && ids.is[string(was)] {
 				copy(after[i:], a.other(was))
 				for k := range n {
@@ -499,7 +498,7 @@ func (a *Anonymizer) rename(ids *clientIDs, after []byte) {
 	}
 	for _, n := range ids.lengths {
 		for i := 0; i+n <= len(after); i++ {
-			if ids.is[string(a.before[i:i+n])] && bytes.Equal(a.before[i:i+n], after[i:i+n]) {
+			if ids.begins[binary.BigEndian.Uint16(a.before[i:])] && ids.is[string(a.before[i:i+n])] && bytes.Equal(a.before[i:i+n], after[i:i+n]) {
 				a.Residual++
 			}
 		}

@@ -28,14 +28,14 @@ type Picked struct {
 type Picker struct {
 	flows   map[picking][]span
 	remarks map[remark]string
-	speaks  map[picking]string
+	speaks  map[picking]speech
 	pieces  map[piecing]int64
 	dec     headers.Decoder
 	times   []span                          // of all flows, disjoint and in order
 	slack   int64                           // that packets may be off, ns
 	also    map[dissect.Addr][]dissect.Addr // what the same packets bore elsewhere
 	facing  map[facing][]picking            // flows of such addresses by the other side
-	spoken  string                          // by the flow of the last packet that was wanted
+	spoken  speech                          // by the flow of the last packet that was wanted
 	sorted  bool
 }
 
@@ -53,6 +53,12 @@ type facing struct {
 
 type span struct{ start, end int64 }
 
+// speech is what a flow speaks, and how many attempts it carries.
+type speech struct {
+	protocol string
+	attempts int
+}
+
 type remark struct {
 	file  string
 	frame int64
@@ -68,7 +74,7 @@ const maxPieces = 1 << 12
 
 // NewPicker makes a picker of nothing.
 func NewPicker() *Picker {
-	return &Picker{flows: map[picking][]span{}, remarks: map[remark]string{}, speaks: map[picking]string{}, pieces: map[piecing]int64{}, also: map[dissect.Addr][]dissect.Addr{}, facing: map[facing][]picking{}}
+	return &Picker{flows: map[picking][]span{}, remarks: map[remark]string{}, speaks: map[picking]speech{}, pieces: map[piecing]int64{}, also: map[dissect.Addr][]dissect.Addr{}, facing: map[facing][]picking{}}
 }
 
 // pointsApart is how far the times of one packet at two points may be apart, ns: the
@@ -98,7 +104,7 @@ func pickingOf(a, b dissect.Endpoint, proto uint8) picking {
 func (k *Picker) Add(p Picked) {
 	key := pickingOf(p.Source, p.Destination, p.Proto)
 	if p.Protocol != "" {
-		k.speaks[key] = p.Protocol
+		k.speaks[key] = speech{p.Protocol, k.speaks[key].attempts + 1}
 	}
 	k.flows[key] = append(k.flows[key], span{p.Start - k.slack, max(p.Start, p.End) + k.slack})
 	for _, side := range [...][2]dissect.Endpoint{{p.Source, p.Destination}, {p.Destination, p.Source}} {
@@ -165,7 +171,10 @@ func (k *Picker) Overlaps(first, last int64) bool {
 }
 
 // Protocol is what the flow of the last wanted packet speaks, empty = unknown.
-func (k *Picker) Protocol() string { return k.spoken }
+func (k *Picker) Protocol() string { return k.spoken.protocol }
+
+// Attempts is how many attempts in that protocol were added of that flow.
+func (k *Picker) Attempts() int { return k.spoken.attempts }
 
 // Want says whether the packet, of the input with this name, is wanted, and the
 // comment it carries.
