@@ -3,6 +3,7 @@ package main
 import (
 	"bytes"
 	"encoding/binary"
+	"encoding/hex"
 	"encoding/json"
 	"fmt"
 	"maps"
@@ -14,6 +15,7 @@ import (
 	"testing"
 
 	"squall/capture"
+	"squall/samples"
 )
 
 // TestAnonymousCase: packets, tables, page and events of a case are made under one
@@ -247,9 +249,9 @@ func TestAnonymousHints(t *testing.T) {
 	if !slices.Equal(again, want) {
 		t.Error("the kept packets with the kept hints give other attempts")
 	}
-	// Names half in one segment and half in the next, also where the halves change places.
+	// Names half in one segment and half in the next, also where they change places.
 	halves, part := filepath.Join(dir, "halves.pcap"), filepath.Join(dir, "part.pcap")
-	halve(t, file, halves)
+	resegment(t, file, halves, 9, true)
 	if got, _ := rows(halves, "--hints", hints); !slices.Equal(got, want) {
 		t.Fatal("halves give other attempts: the test proves nothing")
 	}
@@ -310,9 +312,9 @@ func TestAnonymousGroups(t *testing.T) {
 	}
 }
 
-// halve writes the segments of a capture of Ethernet and IPv4 as two each, every third
-// pair in the wrong order.
-func halve(t *testing.T, from, to string) {
+// resegment writes the segments of a capture of Ethernet and IPv4 in pieces of some
+// bytes, with swap every second pair of them in the wrong order.
+func resegment(t *testing.T, from, to string, size int, swap bool) {
 	t.Helper()
 	src, err := capture.Open([]string{from}, capture.Options{})
 	if err != nil {
@@ -328,27 +330,13 @@ func halve(t *testing.T, from, to string) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	n := 0
 	if err := capture.Each(t.Context(), src, func(b *capture.Batch) error {
 		for i := range b.Packets {
 			p := &b.Packets[i]
-			const at = 14 + 20 // of TCP
-			list := [][]byte{p.Data}
-			if len(p.Data) > at+20 && p.Data[14] == 0x45 && p.Data[23] == 6 {
-				body := at + int(p.Data[at+12]>>4)*4
-				end := 14 + int(binary.BigEndian.Uint16(p.Data[16:]))
-				if end-body > 1 && end <= len(p.Data) {
-					cut := body + 1 + n*7%(end-body-1)
-					one := bytes.Clone(p.Data[:cut])
-					binary.BigEndian.PutUint16(one[16:], uint16(cut-14))
-					two := append(bytes.Clone(p.Data[:body]), p.Data[cut:end]...)
-					binary.BigEndian.PutUint16(two[16:], uint16(len(two)-14))
-					two[19]++ // another IP id
-					binary.BigEndian.PutUint32(two[at+4:], binary.BigEndian.Uint32(two[at+4:])+uint32(cut-body))
-					if list = [][]byte{one, two}; n%3 == 2 {
-						slices.Reverse(list)
-					}
-					n++
+			list := pieces(p.Data, size)
+			if n := len(list); swap && n > 2 {
+				for k := 0; k+3 < n; k += 4 {
+					list[k], list[k+1] = list[k+1], list[k]
 				}
 			}
 			for _, data := range list {
@@ -363,7 +351,169 @@ func halve(t *testing.T, from, to string) {
 	}); err != nil {
 		t.Fatal(err)
 	}
-	if err := w.Close(); err != nil || n < 100 {
-		t.Fatal(n, err)
+	if err := w.Close(); err != nil {
+		t.Fatal(err)
 	}
+}
+
+// pieces cuts a segment. FIN and RST are of the last one.
+func pieces(b []byte, size int) (list [][]byte) {
+	const at = 14 + 20 // of TCP
+	if len(b) < at+20 || b[14] != 0x45 || b[23] != 6 {
+		return [][]byte{b}
+	}
+	body, end := at+int(b[at+12]>>4)*4, 14+int(binary.BigEndian.Uint16(b[16:]))
+	if end > len(b) || end-body <= size {
+		return [][]byte{b}
+	}
+	for from := body; from < end; from += size {
+		to := min(from+size, end)
+		one := append(bytes.Clone(b[:body]), b[from:to]...)
+		binary.BigEndian.PutUint16(one[16:], uint16(len(one)-14))
+		binary.BigEndian.PutUint16(one[18:], binary.BigEndian.Uint16(one[18:])+uint16(from-body)) // another IP id
+		binary.BigEndian.PutUint32(one[at+4:], binary.BigEndian.Uint32(one[at+4:])+uint32(from-body))
+		if to < end {
+			one[at+13] &^= 5
+		}
+		list = append(list, one)
+	}
+	return list
+}
+
+// streamsOf puts the payloads of a capture of Ethernet and IPv4 in order: the streams of
+// TCP by their ends, and the datagrams of UDP one after the other.
+func streamsOf(t *testing.T, path string) map[string][]byte {
+	t.Helper()
+	src, err := capture.Open([]string{path}, capture.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer src.Close()
+	begin, out := map[string]uint32{}, map[string][]byte{}
+	if err := capture.Each(t.Context(), src, func(b *capture.Batch) error {
+		for i := range b.Packets {
+			d := b.Packets[i].Data
+			if len(d) < 42 || d[14] != 0x45 || d[23] != 6 && d[23] != 17 {
+				continue
+			}
+			end, key := 14+int(binary.BigEndian.Uint16(d[16:])), string(d[23:24])+string(d[26:38])
+			if d[23] == 17 {
+				out[key] = append(out[key], d[42:end]...)
+				continue
+			}
+			seq := binary.BigEndian.Uint32(d[38:])
+			if d[47]&2 != 0 {
+				begin[key] = seq + 1
+				continue
+			}
+			body := d[34+int(d[46]>>4)*4 : end]
+			for at := int(seq - begin[key]); len(out[key]) < at+len(body); {
+				out[key] = append(out[key], 0)
+			}
+			copy(out[key][int(seq-begin[key]):], body)
+		}
+		return nil
+	}); err != nil {
+		t.Fatal(err)
+	}
+	return out
+}
+
+// TestAnonymousSegments: wherever the segments of a known protocol end, its streams
+// become the same others, attempts end as they did, and no name, identity or address of
+// the original is in them.
+func TestAnonymousSegments(t *testing.T) {
+	slow(t)
+	dir := t.TempDir()
+	key, file, cut, part := filepath.Join(dir, "key"), filepath.Join(dir, "o.pcap"), filepath.Join(dir, "cut.pcap"), filepath.Join(dir, "part.pcapng")
+	if err := os.WriteFile(key, []byte("correct horse battery staple 17"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	// What the conversations say that tells who they are.
+	names := regexp.MustCompile(`[A-Za-z0-9.-]*example[A-Za-z0-9.-]*|alice|bob@|carol|sensor-7|think|s3cret|hunter2|192\.0\.2\.\d+|198\.51\.100\.\d+|203\.0\.113\.\d+|\xc0\x00\x02[\x01-\x20]|\xc6\x33\x64[\x01-\x20]`)
+	told := map[string]bool{}
+	seen := map[string]bool{}
+	for _, c := range samples.Conversations() {
+		if seen[c.Protocol] {
+			continue
+		}
+		seen[c.Protocol] = true
+		if code, _, errs := squall(nil, "sample", samples.Protocol+c.Protocol, "-w", file); code != 0 {
+			t.Fatal(errs)
+		}
+		ids := map[string]bool{}
+		for _, row := range mapsOf(t, "report", "attempts", file, "-q") {
+			if row["client_id_level"] != "protocol" || c.Protocol == "discv4" {
+				continue
+			}
+			id := strings.TrimPrefix(row["client_id"], row["network_protocol"]+":")
+			if raw, err := hex.DecodeString(id); err == nil && len(raw) > 4 {
+				id = string(raw)
+			}
+			if len(id) == 20 && id[0] == '-' { // BitTorrent: the version stays
+				id = id[8:]
+			}
+			if strings.Trim(id, id[:1]) != "" {
+				ids[id] = true
+			}
+		}
+		var whole map[string][]byte
+		attempts := "" // of the whole
+		rows := func(path string) string {
+			code, out, errs := squall(nil, "report", "attempts", path, "-q", "-T", "csv", "-e", "event_start,network_protocol,client_id_level,client_version,attempt_outcome,outcome_evidence,relation,retry_gap_ns,late")
+			if code != 0 {
+				t.Fatal(errs)
+			}
+			return out
+		}
+		for _, how := range []struct {
+			size int
+			swap bool
+		}{{1 << 16, false}, {9, true}} {
+			if how.size < 1<<16 && c.UDP && !overTCP(c.Protocol) {
+				break
+			}
+			resegment(t, file, cut, how.size, how.swap)
+			code, _, errs := squall(nil, "extract", cut, "--where", "true", "--anonymize", key, "-w", part)
+			if code != 0 || !strings.Contains(errs, " 0 original addresses left") {
+				t.Fatalf("%s in pieces of %d: exit %d: %s", c.Protocol, how.size, code, errs)
+			}
+			want := rows(cut)
+			if got := rows(part); got != want {
+				t.Errorf("%s in pieces of %d, swapped %v:\n%s\nwant\n%s", c.Protocol, how.size, how.swap, got, want)
+			}
+			is := streamsOf(t, part)
+			if whole == nil {
+				whole, attempts = is, want
+				for _, b := range streamsOf(t, cut) {
+					for _, m := range names.FindAll(b, -1) {
+						told[string(m)] = true
+					}
+				}
+			}
+			for k, b := range is {
+				// In small pieces some protocols are not recognised, or as others.
+				if !bytes.Equal(b, whole[k]) && want == attempts {
+					t.Errorf("%s in pieces of %d: another stream:\n%q, want\n%q", c.Protocol, how.size, b, whole[k])
+				}
+				for _, m := range names.FindAll(b, -1) {
+					if told[string(m)] {
+						t.Errorf("%s in pieces of %d keeps %q", c.Protocol, how.size, m)
+					}
+				}
+				for id := range ids {
+					if bytes.Contains(b, []byte(id)) {
+						t.Errorf("%s in pieces of %d keeps the identity %q", c.Protocol, how.size, id)
+					}
+				}
+			}
+		}
+	}
+	if len(told) < 8 || len(seen) < 30 {
+		t.Errorf("%d names in %d protocols: the test proves little", len(told), len(seen))
+	}
+}
+
+func overTCP(protocol string) bool {
+	return slices.ContainsFunc(samples.Conversations(), func(c samples.Conversation) bool { return c.Protocol == protocol && !c.UDP })
 }

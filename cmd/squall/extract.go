@@ -45,11 +45,12 @@ ones in every capture.
 
 --anonymize KEYFILE maps every address, in all headers, in what ICMP errors quote
 and in the payloads of known protocols, keeping common prefixes; overwrites names
-and hardware addresses; blanks credentials, the payload of unknown protocols and
-all of a TCP stream behind its first 4096 bytes. The same key gives the same
-names, so keep it or throw it away. Packets that cannot be followed to their end
-are left out and counted. At the end the original addresses that still stand
-where they stood are counted; if there is one, the file is removed. What a
+and hardware addresses; blanks credentials, the payload of unknown protocols, later
+fragments, and all of a TCP stream behind a hole or its first 4096 bytes (1 MiB where
+several requests follow one another in it). A name goes wherever segments part it. The
+same key gives the same names, so keep it or throw it away. Packets that cannot be followed to their end
+are left out and counted. At the end the original addresses and names that can still
+be read are counted; if there is one, the file is removed. What a
 protocol encrypts stays as it is, and so does the timing. Protocols of --hints keep
 their payload, without what their clients call themselves.
 
@@ -215,7 +216,10 @@ func extract(cmd *cobra.Command, in *source, args []string, sel *selection, out 
 		w := cmd.ErrOrStderr()
 		fmt.Fprintf(w, "squall: %d packets of %d attempts%s\n", packets, n, seeked(src.Files()))
 		if anon != nil {
-			fmt.Fprintf(w, "squall: 0 original addresses left, and no server's name; %d packets that cannot be followed to their end were left out\n", omitted)
+			fmt.Fprintf(w, "squall: 0 original addresses left, and no name of a server or client; %d packets that cannot be followed to their end were left out\n", omitted)
+		}
+		if anon != nil && anon.Cut > 0 {
+			fmt.Fprintf(w, "squall: %d segments and what follows them were zeroed: more of one stream than can be held; extract parts with --from and --to\n", anon.Cut)
 		}
 		if len(made) > 1 {
 			fmt.Fprintf(w, "squall: a file for each tap, clocks set right: squall analyze %s\n", strings.Join(inputsOf(made), " "))

@@ -95,7 +95,10 @@ func TestAnonymize(t *testing.T) {
 	if err := os.WriteFile(key, []byte("0123456789abcdef0123456789abcdef"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	files, _ := filepath.Glob("../../../shared/captures/overlay/*.pcap*")
+	files, _ := filepath.Glob("../../../shared/captures/overlay/*cap*")
+	if len(files) == 0 {
+		t.Log("without real captures, which lie in shared/captures/overlay beside the repository: two simulated ones alone")
+	}
 	simulated := filepath.Join(dir, "outage.pcap")
 	if code, _, errs := squall(nil, "sample", "outage", "-w", simulated); code != 0 {
 		t.Fatal(errs)
@@ -118,6 +121,7 @@ func TestAnonymize(t *testing.T) {
 		}
 		want := outcomes(file, "true")
 		if strings.Count(want, "\n") < 2 {
+			t.Logf("%s: no attempt, nothing to extract", filepath.Base(file))
 			continue
 		}
 		part := filepath.Join(dir, "anonymous.pcapng")

@@ -31,6 +31,9 @@ type Rewriter struct {
 	// is called for the innermost transport only, and for what an ICMP error
 	// quotes of one; without payload, for SYNs alone.
 	Payload func(d *dissect.Datagram)
+	// Rest changes in place what a fragment carries whose transport header is in
+	// another one.
+	Rest func(b []byte)
 
 	depth int
 	d     dissect.Datagram
@@ -408,6 +411,8 @@ func (r *Rewriter) transport(c carried, b []byte) error {
 	var err error
 	if c.first {
 		err = r.content(c, b, src, dst)
+	} else if r.Rest != nil {
+		r.Rest(b)
 	}
 	if err != nil || at < 0 || !c.first || len(b) < at+2 {
 		return err

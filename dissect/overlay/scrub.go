@@ -27,8 +27,7 @@ type Scrubber struct {
 	// what is signed is blanked.
 	Secret func([]byte) [32]byte
 
-	readers map[string]dissect.Protocol
-	msg     dissect.Message
+	readers streamReaders
 	whole   []byte
 	done    []bool               // bytes of whole that hold another address already
 	ids     map[scrubFlow][]byte // of QUIC: what the Initials of a client are sealed with
@@ -39,12 +38,21 @@ type Scrubber struct {
 // Scrub cleans the payload of one datagram of a flow of the protocol, or what one side
 // of a TCP connection says from its first byte on: names that segments part are names
 // only there.
+// Of a stream, d.Flags are those of the SYN that opened its side.
 func (s *Scrubber) Scrub(protocol string, d *dissect.Datagram) {
 	b := d.Payload
 	s.whole, s.done = b, slices.Grow(s.done[:0], len(b))[:len(b)]
 	clear(s.done)
+	if s.readers == nil {
+		s.readers = streamReaders{}
+	}
 	if d.Proto == dissect.ProtoTCP {
 		b = s.proxy(b)
+	}
+	behind := *d
+	behind.Payload = b
+	if protocol != "discv4" {
+		s.identity(protocol, &behind)
 	}
 	switch protocol {
 	case "discv4": // signed: nothing else may touch it
@@ -90,9 +98,6 @@ func (s *Scrubber) Scrub(protocol string, d *dissect.Datagram) {
 	} else if (quic{}).Probe(d) == dissect.Yes {
 		s.quic(d) // sealed: nothing else may touch it
 		return
-	}
-	if d.Proto == dissect.ProtoUDP {
-		s.identity(protocol, d)
 	}
 	s.compact(b)
 	s.texts(b)
@@ -216,34 +221,38 @@ func (s *Scrubber) edonkey(b []byte) {
 	}
 }
 
-// identity overwrites the name that the protocol's own reader finds in a
-// datagram, where it is text. Readers are asked only for what their probe takes.
+// ownNames are the protocols whose names are overwritten where they stand.
+var ownNames = []string{"sip", "mqtt", "diameter", "quic", "tls"}
+
+// identity overwrites the names that the protocol's own reader finds, where they are
+// text, wherever they stand.
 func (s *Scrubber) identity(protocol string, d *dissect.Datagram) {
-	if s.readers == nil {
-		s.readers = map[string]dissect.Protocol{}
-		for _, p := range All() {
-			if p.Transports()&dissect.UDP != 0 && p.Name() != "sip" { // its lines are cleaned already
-				s.readers[p.Name()] = p
+	if slices.Contains(ownNames, protocol) {
+		return
+	}
+	var ids []string
+	s.readers.each(protocol, d, func(m *dissect.Message) {
+		id := string(m.ClientID)
+		if len(id) == 20 && id[0] == '-' && id[7] == '-' { // BEP 20: the version stays
+			id = id[8:]
+		}
+		if len(id) >= 3 && printable([]byte(id)) && !slices.Contains(ids, id) {
+			ids = append(ids, id)
+		}
+	})
+	var at [][]byte
+	for _, id := range ids {
+		for b := d.Payload; ; {
+			i := bytes.Index(b, []byte(id))
+			if i < 0 {
+				break
 			}
+			at = append(at, b[i:i+len(id)])
+			b = b[i+len(id):]
 		}
 	}
-	p := s.readers[protocol]
-	if p == nil || p.Probe(d) == dissect.No {
-		return
-	}
-	s.msg = dissect.Message{}
-	f := dissect.Flow{FromClient: true, SegLen: len(d.Payload), Established: true}
-	if _, err := p.Dissect(d, &f, &s.msg); err != nil || len(s.msg.ClientID) < 3 || !printable(s.msg.ClientID) {
-		return
-	}
-	id := bytes.Clone(s.msg.ClientID)
-	for at := 0; ; {
-		i := bytes.Index(d.Payload[at:], id)
-		if i < 0 {
-			return
-		}
-		s.Name(d.Payload[at+i : at+i+len(id)])
-		at += i + len(id)
+	for _, b := range at {
+		s.Name(b)
 	}
 }
 

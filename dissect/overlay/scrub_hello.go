@@ -239,10 +239,7 @@ func resealQUIC(p *quicPacket, id []byte, side string, frames []byte) {
 // and of ClientHellos find them. It is what anonymised packets are searched with, apart
 // from the code that replaces. The function is for one goroutine.
 func NewNamesIn() func(protocol string, d *dissect.Datagram) []string {
-	readers := map[string][]dissect.Protocol{}
-	for _, p := range All() {
-		readers[p.Name()] = append(readers[p.Name()], p)
-	}
+	r := streamReaders{}
 	return func(protocol string, d *dissect.Datagram) (names []string) {
 		add := func(name []byte) {
 			if len(name) > 0 && printable(name) {
@@ -250,33 +247,45 @@ func NewNamesIn() func(protocol string, d *dissect.Datagram) []string {
 			}
 		}
 		helloNames(d, add)
-		want := dissect.TCP
-		if d.Proto == dissect.ProtoUDP {
-			want = dissect.UDP
-		}
-		for _, p := range readers[protocol] {
-			if p.Transports()&want == 0 {
-				continue
-			}
-			for _, fromClient := range []bool{true, false} {
-				at := *d
-				f := dissect.Flow{FromClient: fromClient, Established: true}
-				for len(at.Payload) > 0 {
-					f.SegLen = len(at.Payload)
-					m := dissect.Message{FromClient: fromClient}
-					n, err := p.Dissect(&at, &f, &m)
-					if err != nil || n <= 0 || n > len(at.Payload) {
-						break
-					}
-					add(m.ClientID)
-					add(m.ServerName)
-					f.Seen += int64(n)
-					at.Payload = at.Payload[n:]
-					at.PayloadLen = len(at.Payload)
-				}
-			}
-		}
+		r.each(protocol, d, func(m *dissect.Message) {
+			add(m.ClientID)
+			add(m.ServerName)
+		})
 		return names
+	}
+}
+
+// streamReaders are the protocols by name.
+type streamReaders map[string][]dissect.Protocol
+
+// each reads the messages of a datagram, or of a stream, as far as they can be read. Of
+// a stream, Flags are those of the SYN that it began with.
+func (r streamReaders) each(protocol string, d *dissect.Datagram, see func(*dissect.Message)) {
+	if len(r) == 0 {
+		for _, p := range All() {
+			r[p.Name()] = append(r[p.Name()], p)
+		}
+	}
+	want, at := dissect.TCP, *d
+	if d.Proto == dissect.ProtoUDP {
+		want = dissect.UDP
+	}
+	for _, p := range r[protocol] {
+		if p.Transports()&want == 0 || want == dissect.UDP && p.Probe(d) == dissect.No {
+			continue
+		}
+		f := dissect.Flow{FromClient: want == dissect.UDP || d.Flags&(dissect.SYN|dissect.ACK) != dissect.SYN|dissect.ACK, Established: true}
+		for at.Payload = d.Payload; len(at.Payload) > 0; {
+			at.PayloadLen, f.SegLen = len(at.Payload), len(at.Payload)
+			m := dissect.Message{FromClient: f.FromClient}
+			n, err := p.Dissect(&at, &f, &m)
+			if err != nil || n <= 0 || n > len(at.Payload) {
+				break
+			}
+			see(&m)
+			f.Seen += int64(n)
+			at.Payload = at.Payload[n:]
+		}
 	}
 }
 

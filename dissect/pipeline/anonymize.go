@@ -93,7 +93,7 @@ func NewAnonymizer(secret []byte) *Anonymizer {
 		}
 		return e
 	}}
-	a.write = headers.Rewriter{MAC: a.mac, Payload: a.payload, Map: func(e dissect.Endpoint) dissect.Endpoint {
+	a.write = headers.Rewriter{MAC: a.mac, Payload: a.payload, Rest: fill, Map: func(e dissect.Endpoint) dissect.Endpoint {
 		e.Addr = a.Addr(e.Addr)
 		return e
 	}}
@@ -321,16 +321,21 @@ func (a *Anonymizer) Rewrite(p *capture.Packet, protocol string) bool {
 	return a.write.Rewrite(p.Link, p.Data) == nil
 }
 
-// filler stands for each byte of an unknown protocol. No protocol may take it for its
+// filler stands for each byte of an unknown protocol, and of fragments behind the first:
+// what begins in one and ends in the next is read by nobody. No protocol may take it for its
 // own: zeros at some ports look encrypted, and were Skype.
 const filler = '.'
+
+func fill(b []byte) {
+	for i := range b {
+		b[i] = filler
+	}
+}
 
 // payload scrubs the payload of a transport.
 func (a *Anonymizer) payload(d *dissect.Datagram) {
 	if a.proto == "" {
-		for i := range d.Payload {
-			d.Payload[i] = filler
-		}
+		fill(d.Payload)
 		return
 	}
 	if d.Proto == dissect.ProtoTCP {
@@ -521,7 +526,7 @@ func (a *Anonymizer) other(id []byte) []byte {
 				rest = rest[copy(rest, h.Sum(nil)):]
 				h.Write([]byte{0})
 			}
-			is[0] |= 0x80 // no text, as before
+			is[0] = is[0]&^1 | 0x80 | id[0]&1 // no text, as before, and of hardware addresses one of a single host
 		}
 		if !bytes.Equal(is, id) {
 			break

@@ -11,7 +11,7 @@ import (
 // segments: a name that begins in one and ends in the next is one name.
 type stream struct {
 	first    uint32 // sequence number of the first byte
-	told     bool   // by a SYN
+	told     uint8  // flags of the SYN that told it, 0 = none
 	segments []segment
 	is       []byte // what stands for the bytes up to the first hole
 	made     bool
@@ -63,22 +63,25 @@ func (a *Anonymizer) collect(d *dissect.Datagram) {
 	}
 	k, seq := anonFlow{d.Source(), d.Destination()}, sequence(d)
 	list, s := a.streams[k], a.streamOf(d)
-	begin := d.Flags&dissect.SYN != 0
+	flags := uint8(0)
+	if d.Flags&dissect.SYN != 0 {
+		flags = d.Flags & (dissect.SYN | dissect.ACK)
+	}
 	switch {
-	case s != nil && (!begin || s.first == seq):
-		s.told = s.told || begin
+	case s != nil && (flags == 0 || s.first == seq):
+		s.told |= flags
 	case len(list) >= maxStreams:
 		return
 	default:
 		// One that no SYN told may begin before the first segment that came.
-		i := slices.IndexFunc(list, func(s *stream) bool { return !s.told && s.first-seq < reordered })
+		i := slices.IndexFunc(list, func(s *stream) bool { return s.told == 0 && s.first-seq < reordered })
 		if i < 0 {
 			i = len(list)
 			list = append(list, new(stream))
 			a.streams[k] = list
 		}
 		s = list[i]
-		s.first, s.told = seq, begin
+		s.first, s.told = seq, flags
 	}
 	at := int(int32(seq - s.first))
 	b := d.Payload[:max(0, min(len(d.Payload), a.keep-at))]
@@ -116,7 +119,7 @@ func (a *Anonymizer) segment(d *dissect.Datagram) {
 	if s != nil {
 		if !s.made {
 			whole := *d
-			whole.Flags &^= dissect.SYN
+			whole.Flags = s.told
 			whole.Seq, whole.First, whole.Cut = s.first, false, false
 			whole.Payload = s.join()
 			whole.PayloadLen = len(whole.Payload)
