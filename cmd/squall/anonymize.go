@@ -29,7 +29,7 @@ func (s *source) anonymise(cmd *cobra.Command, args []string, dir string, anon *
 	case s.shard.Count > 1:
 		return nil, exitError{exitUsage, errors.New("a shard has no tables yet that could be searched for addresses that are left. Write the whole capture with other addresses first, and take shards of that: squall extract FILE... --where true --anonymize KEYFILE -w OTHER.pcapng; squall analyze OTHER.pcapng --shard I/N -o DIR")}
 	case len(s.baselines) > 0 && s.hints != "":
-		return nil, exitError{exitUsage, errors.New("--anonymize takes --baseline or --hints, not both: the calm day's services would keep the names that the hints give them")}
+		return nil, exitError{exitUsage, errors.New("--anonymize takes --baseline or --hints, not both: the calm day's services would keep the names that the hints give them. Make both days anonymous first: squall analyze CALM --hints H --anonymize KEYFILE -o CALMCASE; squall analyze FILE... --hints H --anonymize KEYFILE -o CASE; then judge the one by the other: squall analyze CASE/packets.pcapng --hints CASE/hints.yaml --baseline CALMCASE/packets.pcapng -o JUDGED")}
 	}
 	for _, in := range append(append([]string{}, s.files...), args...) {
 		if in == "-" {

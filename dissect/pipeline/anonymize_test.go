@@ -199,7 +199,6 @@ func TestStreamsAreCleanedWhole(t *testing.T) {
 // the first bytes but where requests follow one another.
 func TestStreamsApart(t *testing.T) {
 	ask := []byte("REGISTER sip:alice@example.net SIP/2.0\r\n\r\n")
-	a := anonymous()
 	var list [][]byte
 	for _, isn := range []uint32{5000, 4_000_000_000, 900, 1 << 31} {
 		list = append(list, segment(false, 2, isn, nil), segment(false, 16, isn+1, ask[:20]), segment(false, 16, isn+21, ask[20:]))
@@ -211,7 +210,7 @@ func TestStreamsApart(t *testing.T) {
 		list = append(list, segment(true, 16, 70_001+uint32(at), long[at:min(at+1000, len(long))]))
 	}
 	for attempts, kept := range map[int]int{1: 4096, 2: len(long)} {
-		a = anonymous()
+		a := anonymous()
 		var got []byte
 		for _, rewrite := range []bool{false, true} {
 			for i, b := range list {

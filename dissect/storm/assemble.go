@@ -268,7 +268,7 @@ func (d *scenes) verdict(r *Report, q *Quality) {
 		v.Sentence = v.sentence(nil, q)
 		r.Findings = append(r.Findings, v)
 	} else {
-		v.Sentence = fmt.Sprintf("Calm: %s of %s at %s, %.1f %% of the decided ones failed, %.2f attempts a wish.",
+		v.Sentence = fmt.Sprintf("Calm: %s of %s at %s, %.1f %% of the decided ones failed, %.2f attempts an intent.",
 			many(t.Attempts, "attempt", "attempts"), many(t.Clients, "client", "clients"), many(t.Nodes, "node", "nodes"), 100*t.FailureRatio(), t.Amplification())
 	}
 	r.Verdict, r.Summary = v, v.Sentence

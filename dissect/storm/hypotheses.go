@@ -154,7 +154,7 @@ func hypotheses(r *Report) []Hypothesis {
 			no = "clients lost their sessions with the nodes that fell"
 		}
 		w.ask(2, back && !downFirst, "most wishes are of clients that had a session", no)
-		w.ask(1, f.Surge >= 3, fmt.Sprintf("%.1f times the usual wishes at once", f.Surge), "no surge of wishes")
+		w.ask(1, f.Surge >= 3, fmt.Sprintf("%.1f times the usual intents at once", f.Surge), "no surge of intents")
 		w.ask(1, !downFirst, "no node fell first", "nodes fell first")
 	})
 	add("demand", "More clients want in than usual, of their own accord.", func(w *weighing) {

@@ -2,6 +2,7 @@ package storm
 
 import (
 	"fmt"
+	"strconv"
 	"strings"
 	"time"
 
@@ -33,7 +34,16 @@ func many(n int64, one, more string) string {
 	if n == 1 {
 		return "1 " + one
 	}
-	return fmt.Sprintf("%d %s", n, more)
+	return grouped(n) + " " + more
+}
+
+// grouped is a number with a comma before every three digits.
+func grouped(n int64) string {
+	s := strconv.FormatInt(n, 10)
+	for at := len(s) - 3; at > 0 && s[at-1] != '-'; at -= 3 {
+		s = s[:at] + "," + s[at:]
+	}
+	return s
 }
 
 // sentence says a finding in plain words with its numbers.
@@ -46,8 +56,12 @@ func (f *Finding) sentence(c *cascade, q *Quality) string {
 	when := fmt.Sprintf("from %s %s", q.clock(f.Onset), until)
 	switch f.Class {
 	case RetryStorm:
-		fmt.Fprintf(&b, "Retry storm on %s %s: %d attempts for %s (A = %.1f), %.0f %% of the decided ones failed, %s hit, %d never got in",
-			f.Service, when, f.Attempts, many(f.Intents, "wish", "wishes"), f.Amplification(), 100*f.failure(), many(f.Clients, "client", "clients"), f.NeverIn)
+		in := "all got in at last"
+		if f.NeverIn > 0 {
+			in = grouped(f.NeverIn) + " never got in"
+		}
+		fmt.Fprintf(&b, "Retry storm on %s %s: %s for %s (A = %.1f), %.0f %% of the decided ones failed, %s hit, %s",
+			f.Service, when, many(f.Attempts, "attempt", "attempts"), many(f.Intents, "intent", "intents"), f.Amplification(), 100*f.failure(), many(f.Clients, "client", "clients"), in)
 		if f.Cascade && c != nil {
 			fmt.Fprintf(&b, "; a cascade: %s fell, %v first", many(int64(len(c.falls)), "node", "nodes"), c.falls[0].key.at)
 		}
@@ -73,22 +87,22 @@ func (f *Finding) sentence(c *cascade, q *Quality) string {
 		fmt.Fprintf(&b, "Packets are lost on the way to %s %s: %.2f transmissions an attempt while the nodes answer in time", f.Service, when,
 			ratio(f.Transmissions, f.Attempts))
 	case SynFlood:
-		fmt.Fprintf(&b, "SYN flood on %s %s: %.0f %% of %d attempts come from sources that no real stack stands behind", f.Service, when,
-			100*ratio(f.unreal, f.Attempts), f.Attempts)
+		fmt.Fprintf(&b, "SYN flood on %s %s: %.0f %% of %s come from sources that no real stack stands behind", f.Service, when,
+			100*ratio(f.unreal, f.Attempts), many(f.Attempts, "attempt", "attempts"))
 	case ApplicationFlood:
-		fmt.Fprintf(&b, "Application flood on %s %s: %.1f times the usual wishes, %.0f %% of the attempts by sources that had just been served and closed", f.Service,
+		fmt.Fprintf(&b, "Application flood on %s %s: %.1f times the usual intents, %.0f %% of the attempts by sources that had just been served and closed", f.Service,
 			when, f.Surge, 100*ratio(f.insisted, f.Attempts))
 	case FlashCrowd:
-		fmt.Fprintf(&b, "Flash crowd on %s %s: %.1f times the usual wishes, served (%.0f %% failed)", f.Service, when, f.Surge, 100*f.failure())
+		fmt.Fprintf(&b, "Flash crowd on %s %s: %.1f times the usual intents, served (%.0f %% failed)", f.Service, when, f.Surge, 100*f.failure())
 	case MassReconnect:
-		fmt.Fprintf(&b, "Mass reconnect on %s %s: %d clients that were attached came back at once, %.1f times the usual wishes, served", f.Service, when,
-			f.reattached, f.Surge)
+		fmt.Fprintf(&b, "Mass reconnect on %s %s: %s came back at once, %.1f times the usual intents, served", f.Service, when,
+			many(f.reattached, "client that was attached", "clients that were attached"), f.Surge)
 	case RefreshSurge:
 		fmt.Fprintf(&b, "Refreshes of %s multiplied %s though nobody was lost", f.Service, when)
 	case SingleOffender:
-		fmt.Fprintf(&b, "One client, %s, tried %s %d times in vain %s while others were served", f.offender, f.Service, f.Attempts, when)
+		fmt.Fprintf(&b, "One client, %s, tried %s %s times in vain %s while others were served", f.offender, f.Service, grouped(f.Attempts), when)
 	case Scan:
-		fmt.Fprintf(&b, "Scan by %s %s: %d attempts at ever new destinations", f.offender, when, f.Attempts)
+		fmt.Fprintf(&b, "Scan by %s %s: %s at ever new destinations", f.offender, when, many(f.Attempts, "attempt", "attempts"))
 	case InsufficientEvidence:
 		fmt.Fprintf(&b, "The capture cannot tell: %s", strings.Join(f.Reasons, "; "))
 	}

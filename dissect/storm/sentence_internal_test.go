@@ -12,7 +12,7 @@ func TestOneOfEach(t *testing.T) {
 		t.Error(s)
 	}
 	f = Finding{Class: RetryStorm, Service: "sip/login", Clients: 2, Counts: Counts{Attempts: 30, Intents: 1}}
-	if s := f.sentence(nil, &Quality{}); !strings.Contains(s, "30 attempts for 1 wish (") || !strings.Contains(s, "2 clients hit") {
+	if s := f.sentence(nil, &Quality{}); !strings.Contains(s, "30 attempts for 1 intent (") || !strings.Contains(s, "2 clients hit") {
 		t.Error(s)
 	}
 	h := RoleHealth{Role: 1, Nodes: 1, Counts: Counts{Attempts: 1, Refreshes: 2}}
