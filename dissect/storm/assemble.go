@@ -268,7 +268,11 @@ func (d *scenes) verdict(r *Report, q *Quality) {
 		v.Sentence = v.sentence(nil, q)
 		r.Findings = append(r.Findings, v)
 	} else {
-		v.Sentence = fmt.Sprintf("Calm: %s of %s at %s, %.1f %% of the decided ones failed, %.2f attempts an intent.",
+		begin := "Calm"
+		if t.FailureRatio() >= 0.5 { // of too few to be an outage
+			begin = "No storm, though most of what was tried failed"
+		}
+		v.Sentence = fmt.Sprintf("%s: %s of %s at %s, %.1f %% of the decided ones failed, %.2f attempts an intent.", begin,
 			many(t.Attempts, "attempt", "attempts"), many(t.Clients, "client", "clients"), many(t.Nodes, "node", "nodes"), 100*t.FailureRatio(), t.Amplification())
 	}
 	r.Verdict, r.Summary = v, v.Sentence
