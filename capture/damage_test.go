@@ -57,6 +57,8 @@ func TestDamage(t *testing.T) {
 		{"zstd behind a skippable frame", join(skippable, zst), 200, "", false},
 		{"zstd behind two of them", join(skippable, skippable, zst), 200, "", false},
 		{"a skippable frame that is cut", join(zst, skippable[:9]), 200, "the zstd stream is cut", true},
+		{"zstd and 4 bytes of another frame", join(zst, zst[:4]), 200, "the zstd stream is cut", true},
+		{"zstd of 4 bytes", zst[:4], 0, "nothing in it can be unpacked: zstd: unexpected EOF", false},
 		{"zstd of 20 bytes", zst[:20], 0, "nothing in it can be unpacked: zstd: unexpected EOF", false},
 		{"nothing", nil, 0, "0 bytes", false},
 		{"zstd with a window of terabytes", join([]byte("\x28\xb5\x2f\xfd\x00\xf8"), zst[6:]), 0, "window size exceeded", false},

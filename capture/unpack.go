@@ -37,7 +37,7 @@ func unpack(br *bufio.Reader, kind string, from joint, note func(j joint, window
 		if err != nil {
 			return nil, nil, err
 		}
-		u.z = z
+		u.z, u.frame = z, frame
 		u.again = func() error {
 			*frame = zstdFrame{br: br}
 			return z.Reset(frame)
@@ -50,6 +50,7 @@ func unpack(br *bufio.Reader, kind string, from joint, note func(j joint, window
 type unpacker struct {
 	br    *bufio.Reader
 	z     io.Reader
+	frame *zstdFrame // of zstd
 	again func() error
 	note  func(j joint, window []byte)
 	plain int64
@@ -62,6 +63,9 @@ func (u *unpacker) Read(p []byte) (int, error) {
 		u.plain += int64(n)
 		if err != io.EOF {
 			return n, err
+		}
+		if u.frame != nil && u.frame.err != nil { // the decoder takes what is cut at its very begin for the end
+			return n, u.frame.err
 		}
 		if _, err := u.br.Peek(1); err != nil {
 			return n, err
@@ -144,6 +148,7 @@ type zstdFrame struct {
 	left   int64 // bytes that can be handed on without a look
 	state  int   // 0 = at the begin, 1 = at a block, 2 = at the checksum, 3 = at the end
 	closed bool  // there is a checksum
+	err    error // why the bytes ended before the frame
 }
 
 func (z *zstdFrame) Read(p []byte) (int, error) {
@@ -151,8 +156,8 @@ func (z *zstdFrame) Read(p []byte) (int, error) {
 		if z.state == 3 {
 			return 0, io.EOF
 		}
-		if err := z.step(); err != nil {
-			return 0, err
+		if z.err = z.step(); z.err != nil {
+			return 0, z.err
 		}
 	}
 	n, err := z.br.Read(p[:min(int64(len(p)), z.left)])

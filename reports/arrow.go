@@ -109,11 +109,10 @@ func ReadArrow(r io.Reader, t *Table) Rows {
 }
 
 func readArrow(r io.Reader, t *Table, mem memory.Allocator) Rows {
-	return func(yield func([]Value, error) bool) {
+	return guarded("arrow stream", func(yield func([]Value, error) bool) error {
 		rd, err := ipc.NewReader(r, ipc.WithAllocator(mem))
 		if err != nil {
-			yield(nil, fmt.Errorf("arrow stream: %w", err))
-			return
+			return err
 		}
 		defer rd.Release()
 		from := make([]int, len(t.Columns))
@@ -122,8 +121,7 @@ func readArrow(r io.Reader, t *Table, mem memory.Allocator) Rows {
 			if at := rd.Schema().FieldIndices(c.Name); len(at) > 0 {
 				from[i] = at[0]
 				if got := rd.Schema().Field(at[0]).Type; !arrow.TypeEqual(got, arrowType(c.Kind)) {
-					yield(nil, fmt.Errorf("arrow stream: column %s is %s, want %s", c.Name, got, arrowType(c.Kind)))
-					return
+					return fmt.Errorf("column %s is %s, want %s", c.Name, got, arrowType(c.Kind))
 				}
 			}
 		}
@@ -138,12 +136,40 @@ func readArrow(r io.Reader, t *Table, mem memory.Allocator) Rows {
 					}
 				}
 				if !yield(row, nil) {
-					return
+					return nil
 				}
 			}
 		}
-		if err := rd.Err(); err != nil && err != io.EOF {
-			yield(nil, fmt.Errorf("arrow stream: %w", err))
+		if err := rd.Err(); err != io.EOF {
+			return err
+		}
+		return nil
+	})
+}
+
+// guarded are the rows that read yields, and after them its error. A library that
+// panics over damaged bytes has failed; a consumer that does goes on panicking.
+func guarded(what string, read func(yield func([]Value, error) bool) error) Rows {
+	return func(yield func([]Value, error) bool) {
+		ours := true
+		err := func() (err error) {
+			defer func() {
+				if !ours {
+					return
+				}
+				if p := recover(); p != nil {
+					err = fmt.Errorf("it is damaged: %v", p)
+				}
+			}()
+			return read(func(row []Value, err error) bool {
+				ours = false
+				more := yield(row, err)
+				ours = true
+				return more
+			})
+		}()
+		if err != nil {
+			yield(nil, fmt.Errorf("%s: %w", what, err))
 		}
 	}
 }

@@ -196,11 +196,7 @@ const parquetReadBatch = 4096
 // ReadParquet reads a file that was written for table t; columns are found by
 // name, those that the file lacks are absent.
 func ReadParquet(r parquet.ReaderAtSeeker, t *Table) Rows {
-	return func(yield func([]Value, error) bool) {
-		if err := readParquet(r, t, yield); err != nil {
-			yield(nil, fmt.Errorf("parquet: %w", err))
-		}
-	}
+	return guarded("parquet", func(yield func([]Value, error) bool) error { return readParquet(r, t, yield) })
 }
 
 // readParquet returns nil after the consumer has had enough, too.

@@ -3,6 +3,7 @@ package reports
 import (
 	"bufio"
 	"bytes"
+	"encoding/binary"
 	"encoding/csv"
 	"encoding/json"
 	"errors"
@@ -35,7 +36,7 @@ func TableFormat(head []byte, t *Table) (name string, ok bool) {
 	switch {
 	case bytes.HasPrefix(head, []byte("PAR1")):
 		return "parquet", true
-	case bytes.HasPrefix(head, []byte{0xff, 0xff, 0xff, 0xff}):
+	case arrowBegins(head):
 		return "arrow", true
 	case named(","):
 		return "csv", true
@@ -45,6 +46,19 @@ func TableFormat(head []byte, t *Table) (name string, ok bool) {
 		return "jsonl", true
 	}
 	return "", false
+}
+
+// maxSchema is more than the schema of any table takes in an Arrow stream, bytes.
+const maxSchema = 1 << 20
+
+// arrowBegins reports the first bytes of an IPC stream: the mark of a message, and
+// how long its metadata is, which is padded to 8 bytes.
+func arrowBegins(head []byte) bool {
+	if len(head) < 8 || binary.LittleEndian.Uint32(head) != 0xffffffff {
+		return false
+	}
+	n := binary.LittleEndian.Uint32(head[4:])
+	return n > 0 && n <= maxSchema && n%8 == 0
 }
 
 // ReadCSV reads what Write made of table t as CSV or TSV. Columns are found by

@@ -268,7 +268,7 @@ func records(logs []written, cfg *pipeline.Config) func(*attempt.Names, uint32, 
 			}
 			done()
 			if err != nil {
-				return nil, 0, 0, fmt.Errorf("%s: %w", w.path, err)
+				return nil, 0, 0, exitError{exitUsage, fmt.Errorf("%s: %w", w.path, err)}
 			}
 		}
 		from, to = tables.from, tables.to

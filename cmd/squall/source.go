@@ -268,6 +268,9 @@ func (s *source) analyse(cmd *cobra.Command, args []string) (*reports.Results, e
 	a, err := pipeline.Run(cmd.Context(), cfg, src)
 	done()
 	if err != nil && (a == nil || cmd.Context().Err() == nil) {
+		if known := (exitError{}); errors.As(err, &known) { // of a log or a table
+			return nil, known
+		}
 		return nil, exitError{exitFailed, err}
 	}
 	return s.told(cmd, a)

@@ -443,7 +443,8 @@ func (s *signature) Dissect(d *dissect.Datagram, f *dissect.Flow, m *dissect.Mes
 }
 
 // read names a message. Flow.Step is 1 once a probe held, so that a later
-// message does not make the protocol rest on its port.
+// message does not make the protocol rest on its port; Flow.Flags is the role
+// of the node in the newest request.
 func (s *signature) read(b []byte, wire int, first bool, f *dissect.Flow, m *dissect.Message, stream bool) {
 	if f.Step == 0 && !s.byPort(b, wire) {
 		f.Step = 1
@@ -460,8 +461,11 @@ func (s *signature) read(b []byte, wire int, first bool, f *dissect.Flow, m *dis
 
 func (s *signature) tell(t *sigMessage, b []byte, f *dissect.Flow, m *dissect.Message, stream bool) {
 	m.Kind, m.Op, m.Role, m.Encrypted = t.kind, t.op, s.role, s.encrypted
-	if t.role != dissect.RoleUnknown {
+	switch {
+	case t.role != dissect.RoleUnknown:
 		m.Role = t.role
+	case t.kind >= dissect.KindProgress && f.Flags != 0:
+		m.Role = dissect.Role(f.Flags) // an answer knows of the node what its request did
 	}
 	m.ByPort = f.Step == 0
 	if v := t.pair.either(&s.pair).of(b); v != nil {
@@ -473,6 +477,7 @@ func (s *signature) tell(t *sigMessage, b []byte, f *dissect.Flow, m *dissect.Me
 	switch t.kind {
 	case dissect.KindRequest, dissect.KindRefresh:
 		m.FromClient = true
+		f.Flags = uint8(m.Role)
 		m.ClientID, m.Version = t.client.either(&s.client).of(b), t.version.either(&s.version).of(b)
 		m.Timeout = t.timeout
 	case dissect.KindData, dissect.KindClose, dissect.KindLost:
