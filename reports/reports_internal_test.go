@@ -257,3 +257,48 @@ type fullSink struct{}
 
 func (fullSink) Write([]Value) error { return io.ErrShortWrite }
 func (fullSink) Close() error        { return nil }
+
+// TestDamagedTables: the library panics over some damaged bytes of Parquet; the rows end
+// with an error then, wherever the damage is.
+func TestDamagedTables(t *testing.T) {
+	table := Attempts()
+	items := attempts(50, 1)
+	for _, name := range []string{"parquet"} {
+		f, err := FindFormat(name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		var whole bytes.Buffer
+		if _, err := Write(&whole, f, &table.Table, table.Rows(&Env{Files: []string{"a.pcap"}}, each(items)), Options{}); err != nil {
+			t.Fatal(err)
+		}
+		failed := 0
+		for at := 0; at < whole.Len(); at += 61 {
+			b := bytes.Clone(whole.Bytes())
+			b[at] ^= 0x41
+			rows := ReadParquet(bytes.NewReader(b), &table.Table)
+			n := 0
+			for _, err := range rows {
+				if err != nil {
+					failed++
+					break
+				}
+				n++
+			}
+			if n > len(items) {
+				t.Errorf("%s: byte %d: %d rows of %d", name, at, n, len(items))
+			}
+		}
+		if failed == 0 {
+			t.Errorf("%s: nothing fails", name)
+		}
+	}
+	defer func() {
+		if recover() == nil {
+			t.Error("the consumer's own panic is gone")
+		}
+	}()
+	for range guarded("x", func(yield func([]Value, error) bool) error { yield(nil, nil); return nil }) {
+		panic("ours")
+	}
+}
