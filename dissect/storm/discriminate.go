@@ -44,10 +44,10 @@ func (j *judge) prompt(bin int64, wait float64) bool {
 type wrap func(func(*moment) bool) func(*moment) bool
 
 // paths: stretches in which the network loses, though few attempts fail.
-func (j *judge) paths(free wrap) (out []Finding) {
+func (j *judge) paths(found []Finding, free wrap) (out []Finding) {
 	yes := free(func(m *moment) bool { return j.lossy(m) && m.failure() < j.th.Failure })
 	for _, r := range j.runs(yes, j.d.length(joinBreaks)) {
-		if j.inARow(r, yes) < 3*j.need() {
+		if j.inARow(r, yes) < 3*j.need() || j.aftermath(found, r) {
 			continue
 		}
 		f := j.plain(PathLoss, r)
@@ -60,6 +60,18 @@ func (j *judge) paths(free wrap) (out []Finding) {
 		out = append(out, f)
 	}
 	return out
+}
+
+// longestSend is how long an attempt over UDP repeats itself (SIP, RFC 3261, 64 T1).
+const longestSend = 32 // s
+
+// aftermath reports a run of repeats that an outage left: attempts that began before
+// its nodes were back, and were answered then.
+func (j *judge) aftermath(found []Finding, r run) bool {
+	from, to := (j.at[r.from].at-j.window)*j.length, j.at[r.to].at*j.length
+	return slices.ContainsFunc(found, func(f Finding) bool {
+		return f.Class >= PartialOutage && f.End != 0 && from >= f.Onset && from <= f.End+longestSend*second && to <= f.End+3*longestSend*second
+	})
 }
 
 // plain is a finding over a run whose onset is the run's own.

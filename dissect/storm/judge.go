@@ -537,7 +537,7 @@ func (j *judge) others(out []Finding) []Finding {
 	}
 	out = append(out, j.floods(free)...)
 	out = append(out, j.surges(free)...)
-	out = append(out, j.paths(free)...)
+	out = append(out, j.paths(found, free)...)
 	return append(out, j.offender(out)...)
 }
 

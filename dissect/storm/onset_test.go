@@ -157,3 +157,28 @@ func TestMissedAnswersOfRefreshes(t *testing.T) {
 		t.Errorf("%v: %s", r.Verdict.Class, r.Summary)
 	}
 }
+
+// TestRepeatsOfAnOutage: requests that repeat themselves until the nodes are back, and
+// are answered then, show no path that loses packets.
+func TestRepeatsOfAnOutage(t *testing.T) {
+	f := newFeed(37)
+	udp := func(a *dissect.Attempt) { a.Proto, a.Answer = dissect.ProtoUDP, dissect.AnswerReply }
+	f.calm("calm", 400, 0, 300, udp)
+	for i := range 100 {
+		f.storm(fmt.Sprint("c", i), 300, 380, 8, func(a *dissect.Attempt) { a.Proto = dissect.ProtoUDP })
+	}
+	f.calm("last", 150, 380, 420, func(a *dissect.Attempt) {
+		udp(a)
+		a.Transmissions, a.LastSeen, a.AnsweredAt = 5, 420*second, 420*second
+	})
+	f.calm("then", 400, 420, 700, udp)
+	r := f.judge(700, nil)
+	for i := range r.Findings {
+		if r.Findings[i].Class == storm.PathLoss {
+			t.Errorf("%s", r.Findings[i].Sentence)
+		}
+	}
+	if r.Verdict.Class != storm.RetryStorm {
+		t.Errorf("%v: %s", r.Verdict.Class, r.Summary)
+	}
+}
