@@ -1,6 +1,7 @@
 package attempt
 
 import (
+	"bytes"
 	"cmp"
 	"encoding/binary"
 	"slices"
@@ -22,6 +23,7 @@ type Result struct {
 	facts      *shard
 	sided      bool // only the clients' side was captured, of TCP
 	mute       bool // no packet of any node was captured
+	begun      bool // of TCP connections their begins and ends were captured, and nothing else
 	deaf       []Interval
 	moved      [Partitions][]byte
 	monitors   map[askedBy]bool
@@ -111,7 +113,8 @@ type client struct {
 // of the whole capture. An error is one of the temporary file.
 func (s *Store) Finalise(names *Names, hints dissect.Hints, begin, end int64) (*Result, error) {
 	x := &Result{names: names, hints: hints, begin: begin, end: end, store: s, deaf: s.deaf, facts: s.gather()}
-	answered, sided := false, false
+	answered, sided, went := false, false, false
+	var shook int64
 	services := map[string]string{}
 	x.mute = x.facts.count >= muteRows
 	for k, n := range x.facts.nodes {
@@ -129,11 +132,14 @@ func (s *Store) Finalise(names *Names, hints dissect.Hints, begin, end int64) (*
 		if k.proto == dissect.ProtoTCP {
 			answered = answered || n.answered
 			sided = sided || n.oneSided
+			went = went || n.went
+			shook += int64(n.shook)
 		}
 	}
 	x.neighbours()
 	x.climb(names)
 	x.sided = sided && !answered
+	x.begun = !went && shook >= muteRows
 	if err := x.behave(); err != nil {
 		return nil, err
 	}
@@ -431,6 +437,27 @@ func contentID(r *Record) uint64 {
 	return dissect.Hash64(uint64(r.Proto), b)
 }
 
+// shook says that a SYN-ACK of the connection was captured.
+func (r *Record) shook() bool {
+	return r.Proto == dissect.ProtoTCP && r.Answer == dissect.AnswerSynAck && r.Flags&FlagGiven == 0 && bytes.IndexByte(r.History[:], 'h') >= 0
+}
+
+// answeredAgain says whether a node repeated its SYN-ACK, where all else of it is a
+// FIN or a RST at most.
+func answeredAgain(r *Record) bool {
+	rest := int64(r.DestinationPackets) - 1
+	for _, c := range r.History {
+		if c == 'f' || c == 'r' {
+			rest--
+		}
+	}
+	return rest > 0
+}
+
+// BegunOnly reports that of all TCP connections nothing but SYNs, FINs and RSTs was
+// captured, as behind a filter of these flags: what answered SYNs led to is unknown.
+func (x *Result) BegunOnly() bool { return x.begun }
+
 // describe fills in what the node's other records know better, and names the
 // service.
 func (x *Result) describe(w *related, services map[string]string) {
@@ -454,6 +481,11 @@ func (x *Result) describe(w *related, services map[string]string) {
 	if r.Proto == dissect.ProtoTCP && r.Outcome == dissect.OutcomeTimeout && r.DestinationPackets == 0 && (d.oneSided || x.sided) {
 		r.Outcome, r.Evidence = dissect.OutcomeUnknown, dissect.EvidenceEdge
 		r.Flags |= FlagOneSided
+	}
+	// Behind a filter that takes SYN, or SYN, FIN and RST, all that there is to see is
+	// that a SYN was answered, and again where the node has not heard of it.
+	if x.begun && r.shook() && r.Outcome.Failed() && !answeredAgain(r) {
+		r.Outcome, r.Evidence = dissect.OutcomeUnknown, dissect.EvidenceEdge
 	}
 	// Over UDP silence proves as little, but that the client stopped repeating itself
 	// so soon shows that it heard something.

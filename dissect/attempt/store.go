@@ -1,6 +1,7 @@
 package attempt
 
 import (
+	"bytes"
 	"encoding/binary"
 	"slices"
 
@@ -71,6 +72,8 @@ type nodeFacts struct {
 	spoke    bool  // and it was no refusal by its kernel, or by a router before it
 	oneSided bool  // a handshake was proven by its client alone
 	ladder   bool  // a step of a ladder of transports was accepted here
+	went     bool  // a TCP connection went on: a segment of it is no SYN, FIN or RST
+	shook    int32 // TCP connections that were answered with a SYN-ACK
 
 	clients           sketch // that depend on it
 	held              int32  // sessions with it that were kept
@@ -165,6 +168,12 @@ func (h *shard) note(r *Record) {
 	n.spoke = n.spoke || r.DestinationPackets > 0 && r.Answer != dissect.AnswerRST && r.Answer != dissect.AnswerICMP
 	n.oneSided = n.oneSided || r.Flags&FlagOneSided != 0 && r.Answer != dissect.AnswerNone
 	n.ladder = n.ladder || r.Rung != 0 && r.Outcome == dissect.OutcomeAccepted
+	if r.Proto == dissect.ProtoTCP && !n.went {
+		n.went = bytes.ContainsAny(r.History[:], "aAdD")
+		if r.shook() && n.shook < muteRows {
+			n.shook++
+		}
+	}
 	n.depends(r)
 	if r.Protocol != 0 {
 		n.add(vote{r.Protocol, r.Role, r.RoleSource, 1})
@@ -268,6 +277,8 @@ func (s *Store) gather() *shard {
 			mine.spoke = mine.spoke || n.spoke
 			mine.oneSided = mine.oneSided || n.oneSided
 			mine.ladder = mine.ladder || n.ladder
+			mine.went = mine.went || n.went
+			mine.shook += n.shook
 			mine.joinBehaviour(n)
 			for _, v := range n.votes {
 				mine.add(v)

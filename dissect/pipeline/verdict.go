@@ -92,5 +92,8 @@ func (a *Analysis) Quality() storm.Quality {
 		q.Remarks = append(q.Remarks, "attempts from "+names+" are of the transport alone: what the application answered, late answers, times to attach "+
 			"and versions are not in such logs, and a flow of datagrams counts as one attempt (column event_dataset)")
 	}
+	if r, ok := a.result.(*attempt.Result); ok && r.BegunOnly() {
+		q.Remarks = append(q.Remarks, "of all TCP connections nothing but SYNs, FINs and RSTs was captured, as behind a filter of these flags: what came of those that were answered is unknown")
+	}
 	return q
 }

@@ -297,7 +297,9 @@ func (d *scenes) counted(t *thread, a *dissect.Attempt) {
 		}
 		d.stay(t, &t.again, fRetrier0, b)
 		t.offender.retries++
-		if t.has && t.prev.Outcome == dissect.OutcomeUnknown {
+		// Who tries again had failed, where what came of it was not seen; a node that
+		// answered may have served a short session, though.
+		if t.has && t.prev.Outcome == dissect.OutcomeUnknown && (t.prev.OneSided || t.prev.Answer != dissect.AnswerSynAck) {
 			d.count(t, t.prev.Start, fImplied, 1)
 			d.failure(t, &t.prev)
 		}
