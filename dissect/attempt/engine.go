@@ -359,6 +359,8 @@ func (e *Engine) expire(f *flow, t *txn, now int64) {
 		return
 	}
 	switch {
+	case t.state == stateOpen && t.rec.Answer == dissect.AnswerReply: // to a leg of it, or that it is being seen to
+		e.decide(t, dissect.OutcomeStalled, dissect.EvidenceSilence, at)
 	case t.state == stateOpen:
 		e.decide(t, dissect.OutcomeTimeout, dissect.EvidenceSilence, at)
 	case t.rec.Flags&FlagOneSided != 0:
