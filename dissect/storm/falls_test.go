@@ -340,6 +340,28 @@ func TestManyScanners(t *testing.T) {
 	}
 }
 
+// TestClientsThatAskEverybody: who was attached and lost its node may ask all peers
+// that it knew, and is no scanner for it, though nobody knows the protocol.
+func TestClientsThatAskEverybody(t *testing.T) {
+	f := newFeed(21)
+	for i := range 60 {
+		nameless := func(a *dissect.Attempt) { a.Service, a.Protocol, a.Role = "tcp/7000", "", dissect.RoleUnknown }
+		name := fmt.Sprint("c", i)
+		f.add(name, float64(i)/3, func(a *dissect.Attempt) {
+			nameless(a)
+			a.SourceBytes, a.DestinationBytes = 300, 300
+			a.SessionEnd, a.SessionEnded = 60*second, dissect.SessionByNode
+		})
+		f.storm(name, 60, 180, 3, func(a *dissect.Attempt) {
+			nameless(a)
+			a.Destination.Addr[13], a.Destination.Addr[14], a.Destination.Addr[15] = byte(i), byte(f.id>>8), byte(f.id)
+		})
+	}
+	if r := f.judge(200, nil); r.Verdict.Class != storm.RetryStorm {
+		t.Errorf("%s", r.Summary)
+	}
+}
+
 // TestSessionsOlderThanTheCapture: who comes back from a session that the capture
 // never saw begin is no newcomer.
 func TestSessionsOlderThanTheCapture(t *testing.T) {

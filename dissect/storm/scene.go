@@ -13,15 +13,17 @@ const (
 	// Ceilings of what is kept by item. Over one of them a falling hash
 	// threshold decides what stays: the same items in whatever order the parts
 	// were read.
-	maxSpells  = 1 << 20 // lock-outs of clients
-	maxPulses  = 1 << 16 // nodes with a life of their own
-	maxEdges   = 1 << 14 // pairs of nodes
-	maxMoves   = 1 << 19 // entries of their time lines
-	maxGroups  = 128     // client versions of a service
-	offenders  = 16      // busiest failing clients of a service
-	maxScanned = 64      // destinations that are told apart for one client
-	maxScans   = 64      // scanning clients that are named
-	attachStep = 10 * second
+	maxSpells   = 1 << 20 // lock-outs of clients
+	maxPulses   = 1 << 16 // nodes with a life of their own
+	maxEdges    = 1 << 14 // pairs of nodes
+	maxMoves    = 1 << 19 // entries of their time lines
+	maxGroups   = 128     // client versions of a service
+	offenders   = 16      // busiest failing clients of a service
+	maxScanned  = 64      // destinations that are told apart for one client
+	maxScans    = 64      // scanning clients that are named
+	firstNodes  = 3       // where a session of attachedFor shows a client; a scanner meets such a node later, by chance
+	attachedFor = 10 * second
+	attachStep  = 10 * second
 )
 
 // scenes are the evidence for findings, by service: everything that Report
@@ -135,6 +137,7 @@ type fan struct {
 	seen     int   // destinations that are told apart
 	known    int64 // attempts of a known protocol
 	repeated int64
+	attached bool // to one of the first: a client that looks for another
 }
 
 // window spans in bins that a client stays active in, one for each rung.
@@ -557,6 +560,7 @@ func (d *scenes) fanOut(a *dissect.Attempt) {
 	if a.Protocol != "" {
 		f.known++
 	}
+	f.attached = f.attached || f.nodes < firstNodes && a.Outcome == dissect.OutcomeAccepted && a.DestinationBytes > 0 && a.SessionEnd-a.Start >= attachedFor
 	if a.Outcome.Failed() || a.Outcome == dissect.OutcomeAccepted && a.SourceBytes < 100 && a.DestinationBytes < 100 {
 		f.failed++
 	}
@@ -568,9 +572,9 @@ func (d *scenes) fanOut(a *dissect.Attempt) {
 	f.seen = min(f.seen+1, maxScanned)
 }
 
-// wanders: more nodes than attempts at any one, and no protocol spoken.
+// wanders: more nodes than attempts at any one, no protocol spoken, and at home nowhere.
 func (f *fan) wanders() bool {
-	return f.nodes >= 8 && f.known*5 <= f.attempts && f.repeated*4 <= f.attempts
+	return f.nodes >= 8 && !f.attached && f.known*5 <= f.attempts && f.repeated*4 <= f.attempts
 }
 
 // scanned keeps the client as a candidate for a scan.
