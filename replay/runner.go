@@ -650,7 +650,7 @@ func (x *running) gates(s *Summary, tens []int64) (why []string) {
 	if s.LatenessP99 > latenessMost {
 		hint := ""
 		if !s.Realtime && s.CPU <= cpuMost {
-			hint = "; others kept this machine busy, --realtime lets the sender go first"
+			hint = "; others kept this machine busy: a lower --speed asks less of it, --realtime (not with --fixes) lets the sender go first"
 		}
 		why = append(why, fmt.Sprintf("one attempt in a hundred was sent more than %v late (at most %v)%s", s.LatenessP99, latenessMost, hint))
 	}
