@@ -18,13 +18,16 @@ func Commented(path string, section func(comment string), packet func(p *Packet,
 	if !ok {
 		return fmt.Errorf("%s: %w with comments: it is %s, and pcapng has them", path, ErrFormat, f.stats.Format)
 	}
-	of := map[int64][]string{} // by frame, of the batch that is read
+	of := map[int64][]string{} // by frame, of what is read and not given yet
 	ng.remark = func(packet bool, c string) {
 		if !packet {
 			section(c)
 			return
 		}
 		n := f.stats.Packets + 1
+		if f.doubt { // one more waits to be counted
+			n++
+		}
 		of[n] = append(of[n], c)
 	}
 	for {
@@ -33,13 +36,14 @@ func Commented(path string, section func(comment string), packet func(p *Packet,
 			break
 		}
 		for i := range b.Packets {
-			if err := packet(&b.Packets[i], of[b.Packets[i].Frame]); err != nil {
+			p := &b.Packets[i]
+			if err := packet(p, of[p.Frame]); err != nil {
 				b.Release()
 				return err
 			}
+			delete(of, p.Frame)
 		}
 		b.Release()
-		clear(of)
 	}
 	if d := f.stats.Damage; d != nil {
 		return fmt.Errorf("%s: offset %d, frame %d: %s", path, d.Offset, d.Frame, d.Reason)

@@ -30,8 +30,6 @@ var exceptions = map[string]string{
 	"formats/frag-ppp-ip-tcp-syn.pcap":                            "a SYN in fragments, which the counting leaves apart",
 	"formats/http_ip_fragmented.pcap":                             "a SYN in fragments, which the counting leaves apart",
 	"formats/http_ip_fragmented_out_of_order.pcap":                "a SYN in fragments, which the counting leaves apart",
-	"formats/pcapng-example.pcapng":                               "the capturing side gave the SYN-ACK a time 46 years later: rule 30 takes it as no answer",
-	"formats/pcapng-example.pcapng.zst":                           "the capturing side gave the SYN-ACK a time 46 years later: rule 30 takes it as no answer",
 	"formats/capwap_data.pcapng":                                  "inside CAPWAP and 802.11, which are not read",
 	"attempts/unidirectional_tcp_stream_with_missing_packet.pcap": "the node's side was not captured: rule 16 takes the client's ACK as proof",
 }
