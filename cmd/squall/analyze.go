@@ -19,11 +19,20 @@ import (
 // summaryName marks a directory as one that analyze -o made.
 const summaryName = "summary.json"
 
+// analysis is squall analyze: its flags, then what they ask for.
+type analysis struct {
+	in                                            source
+	out                                           output
+	format, dir, colour, failOn, shard, anonymise string // of flags
+
+	limit storm.Class          // of --fail-on
+	anon  *pipeline.Anonymizer // nil = nothing is hidden
+	page  reports.HTMLOptions  // with the words that make the results again
+	write func(io.Writer, *reports.Results) error
+}
+
 func analyzeCommand() *cobra.Command {
-	var in source
-	var format, dir, colour, failOn string
-	var out output
-	var shard, keyFile string
+	var x analysis
 	cmd := &cobra.Command{
 		Use:     "analyze FILE...",
 		Aliases: []string{"dissect"},
@@ -75,119 +84,137 @@ Exit status: 0 done, 2 unreadable input, 3 done but an input was damaged,
   squall analyze /captures --after 2010-12-22T16:00:00Z --before 2010-12-22T17:00:00Z
   squall analyze outage.pcap --fail-on partial_outage`,
 		RunE: func(cmd *cobra.Command, args []string) error {
-			var limit storm.Class
-			if failOn != "" {
-				var ok bool
-				if limit, ok = storm.ParseClass(failOn); !ok {
-					return exitError{exitUsage, fmt.Errorf("--fail-on %q: no such class; there are %s", failOn, classes())}
-				}
-			}
-			var err error
-			if in.shard, err = parseShard(shard); err != nil {
-				return err
-			}
-			var anon *pipeline.Anonymizer
-			if keyFile != "" {
-				if dir == "" {
-					return exitError{exitUsage, errors.New("--anonymize keeps the packets that the results are of: -o DIR")}
-				}
-				if anon, err = anonymizer(keyFile); err == nil {
-					args, err = in.anonymise(cmd, args, dir, anon)
-				}
-				if err != nil {
-					return err
-				}
-			}
-			if err := in.readZone(); err != nil {
-				return err
-			}
-			page := reports.HTMLOptions{Source: in.words(cmd, args), Version: cmd.Root().Version, Zone: in.zone}
-			if anon != nil { // what else was given tells where things were
-				page.Source = nil
-				for _, t := range in.thresholds {
-					page.Source = append(page.Source, "--threshold="+t)
-				}
-				for _, g := range in.groups {
-					page.Source = append(page.Source, "--groups="+g)
-				}
-				page.Source = append(page.Source, args...)
-			}
-			write, err := view(cmd, format, colour, page)
+			args, err := x.prepare(cmd, args)
 			if err != nil {
 				return err
 			}
-			if _, err := out.check(reports.Schemas()[0]); err != nil {
-				return err
-			}
-			if in.shard.Count > 1 && dir == "" {
-				return exitError{exitUsage, errors.New("a shard is kept for squall merge: -o DIR")}
-			}
-			if in.shard.Count > 1 && len(in.baselines) > 0 {
-				return exitError{exitUsage, errors.New("a shard is not judged: --baseline is for the whole, squall explain MERGED --baseline PATH")}
-			}
-			in.indexed = dir != ""
-			if anon == nil {
-				in.keepIn = dir
-			}
-			results, err := in.analyse(cmd, args)
+			results, err := x.in.analyse(cmd, args)
 			if err != nil {
 				return err
 			}
 			defer results.Analysis.Close()
-			if dir == "" {
+			if x.dir == "" {
 				results.Analysis.Limit(storm.MaxNodes)
 			}
-			if in.keepIn != "" && cmd.Context().Err() == nil {
-				os.Remove(filepath.Join(dir, resumeName))
+			if x.in.keepIn != "" && cmd.Context().Err() == nil {
+				os.Remove(filepath.Join(x.dir, resumeName))
+			}
+			if err := x.keep(results); err != nil {
+				return exitError{exitFailed, err}
 			}
 			if !results.Analysis.Whole() {
-				if err := keepPiece(results, dir, custody{Arguments: append([]string{"--shard=" + shardWords(in.shard)}, page.Source...)}); err != nil {
-					return exitError{exitFailed, err}
-				}
 				if err := interrupted(cmd); err != nil {
 					return err
 				}
-				return in.damaged(results)
+				return x.in.damaged(results)
 			}
-			if anon != nil {
-				if err := proveAnonymous(results, dir, page, anon); err != nil {
-					return exitError{exitFailed, err}
-				}
-			}
-			if dir != "" {
-				if err := keep(results, dir, out.options, page, custody{Arguments: page.Source}); err != nil {
-					return exitError{exitFailed, err}
-				}
-			}
-			if err := emit(cmd, out.file, func(w io.Writer) error { return write(w, results) }); err != nil {
-				return err
-			}
-			if err := interrupted(cmd); err != nil {
-				return err
-			}
-			report, err := results.Report()
-			if err != nil {
-				return exitError{exitFailed, err}
-			}
-			if failOn != "" && report.Verdict.Class >= limit {
-				return exitError{exitThreshold, fmt.Errorf("%s, and --fail-on says %s", report.Verdict.Class, limit)}
-			}
-			return in.damaged(results)
+			return x.say(cmd, results)
 		},
 	}
-	in.flags(cmd)
-	in.zoneFlag(cmd)
-	in.judgingFlags(cmd)
+	x.in.flags(cmd)
+	x.in.zoneFlag(cmd)
+	x.in.judgingFlags(cmd)
 	f := cmd.Flags()
-	f.StringVarP(&format, "format", "T", "text", "text, markdown, html, json or prometheus")
-	f.StringVarP(&out.file, "write", "w", "-", "file to write, - for standard output")
-	f.StringVarP(&dir, "output", "o", "", "directory that keeps every table as Parquet, summary.json and report.html")
-	f.StringVar(&colour, "color", "auto", "auto, always or never")
-	f.StringVar(&shard, "shard", "", "I/N: only this share of the flows, kept for squall merge")
-	f.StringVar(&keyFile, "anonymize", "", "file with a secret key: the case of -o is made of packets whose addresses, names and credentials are replaced, as squall extract does")
-	f.StringVar(&failOn, "fail-on", "", "exit 99 when the verdict is this class or a graver one")
-	f.StringVar(&out.parquetTime, "parquet-time", "ns", "ns, or us for readers of Parquet that refuse nanoseconds")
+	f.StringVarP(&x.format, "format", "T", "text", "text, markdown, html, json or prometheus")
+	f.StringVarP(&x.out.file, "write", "w", "-", "file to write, - for standard output")
+	f.StringVarP(&x.dir, "output", "o", "", "directory that keeps every table as Parquet, summary.json and report.html")
+	f.StringVar(&x.colour, "color", "auto", "auto, always or never")
+	f.StringVar(&x.shard, "shard", "", "I/N: only this share of the flows, kept for squall merge")
+	f.StringVar(&x.anonymise, "anonymize", "", "file with a secret key: the case of -o is made of packets whose addresses, names and credentials are replaced, as squall extract does")
+	f.StringVar(&x.failOn, "fail-on", "", "exit 99 when the verdict is this class or a graver one")
+	f.StringVar(&x.out.parquetTime, "parquet-time", "ns", "ns, or us for readers of Parquet that refuse nanoseconds")
 	return cmd
+}
+
+// prepare checks what is asked for before anything is read, and returns the inputs;
+// those of --anonymize are made here.
+func (x *analysis) prepare(cmd *cobra.Command, args []string) (_ []string, err error) {
+	if x.failOn != "" {
+		var ok bool
+		if x.limit, ok = storm.ParseClass(x.failOn); !ok {
+			return nil, exitError{exitUsage, fmt.Errorf("--fail-on %q: no such class; there are %s", x.failOn, classes())}
+		}
+	}
+	if x.in.shard, err = parseShard(x.shard); err != nil {
+		return nil, err
+	}
+	if x.anonymise != "" {
+		if x.dir == "" {
+			return nil, exitError{exitUsage, errors.New("--anonymize keeps the packets that the results are of: -o DIR")}
+		}
+		if x.anon, err = anonymizer(x.anonymise); err == nil {
+			args, err = x.in.anonymise(cmd, args, x.dir, x.anon)
+		}
+		if err != nil {
+			return nil, err
+		}
+	}
+	if err := x.in.readZone(); err != nil {
+		return nil, err
+	}
+	x.page = reports.HTMLOptions{Source: x.in.words(cmd, args), Version: cmd.Root().Version, Zone: x.in.zone}
+	if x.anon != nil { // what else was given tells where things were
+		x.page.Source = nil
+		for _, t := range x.in.thresholds {
+			x.page.Source = append(x.page.Source, "--threshold="+t)
+		}
+		for _, g := range x.in.groups {
+			x.page.Source = append(x.page.Source, "--groups="+g)
+		}
+		x.page.Source = append(x.page.Source, args...)
+	}
+	if x.write, err = view(cmd, x.format, x.colour, x.page); err != nil {
+		return nil, err
+	}
+	if _, err := x.out.check(reports.Schemas()[0]); err != nil {
+		return nil, err
+	}
+	if x.in.shard.Count > 1 && x.dir == "" {
+		return nil, exitError{exitUsage, errors.New("a shard is kept for squall merge: -o DIR")}
+	}
+	if x.in.shard.Count > 1 && len(x.in.baselines) > 0 {
+		return nil, exitError{exitUsage, errors.New("a shard is not judged: --baseline is for the whole, squall explain MERGED --baseline PATH")}
+	}
+	x.in.indexed = x.dir != ""
+	if x.anon == nil {
+		x.in.keepIn = x.dir
+	}
+	return args, nil
+}
+
+// keep fills the directory of -o: with the whole case, or with the piece of it that
+// a shard is.
+func (x *analysis) keep(results *reports.Results) error {
+	if !results.Analysis.Whole() {
+		return keepPiece(results, x.dir, custody{Arguments: append([]string{"--shard=" + shardWords(x.in.shard)}, x.page.Source...)})
+	}
+	if x.anon != nil {
+		if err := proveAnonymous(results, x.dir, x.page, x.anon); err != nil {
+			return err
+		}
+	}
+	if x.dir == "" {
+		return nil
+	}
+	return keep(results, x.dir, x.out.options, x.page, custody{Arguments: x.page.Source})
+}
+
+// say writes the results, and makes the exit status of the verdict.
+func (x *analysis) say(cmd *cobra.Command, results *reports.Results) error {
+	if err := emit(cmd, x.out.file, func(w io.Writer) error { return x.write(w, results) }); err != nil {
+		return err
+	}
+	if err := interrupted(cmd); err != nil {
+		return err
+	}
+	report, err := results.Report()
+	if err != nil {
+		return exitError{exitFailed, err}
+	}
+	if x.failOn != "" && report.Verdict.Class >= x.limit {
+		return exitError{exitThreshold, fmt.Errorf("%s, and --fail-on says %s", report.Verdict.Class, x.limit)}
+	}
+	return x.in.damaged(results)
 }
 
 func classes() string {
