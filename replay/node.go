@@ -347,12 +347,15 @@ func (n *Node) pressed(now int64) Offer {
 	for n.recent[n.first] < now-int64(n.cfg.Window) {
 		n.first++
 	}
-	rate := float64(len(n.recent)-n.first) / n.cfg.Window.Seconds()
+	// A window of whole nanoseconds makes a limit a hair smaller: seven requests
+	// where seven are allowed must not be too many.
+	const hair = 1e-6
+	asked, window := float64(len(n.recent)-n.first)-hair, n.cfg.Window.Seconds()
 	fell, state := Queued, Up
 	switch {
-	case n.cfg.ProtectAt > 0 && rate > n.cfg.ProtectAt:
+	case n.cfg.ProtectAt > 0 && asked > n.cfg.ProtectAt*window:
 		fell, state = Fell, Closed
-	case n.cfg.CrashAt > 0 && rate > n.cfg.CrashAt:
+	case n.cfg.CrashAt > 0 && asked > n.cfg.CrashAt*window:
 		fell, state = Crashed, Silent
 	default:
 		return Queued

@@ -211,6 +211,28 @@ func TestWarmUp(t *testing.T) {
 	}
 }
 
+// TestLimitAtAnySpeed: as many requests in a window as a node allows do not
+// make it fall, one more does, whether or not the speed divides the window.
+func TestLimitAtAnySpeed(t *testing.T) {
+	for pace := 1.0; pace <= 60; pace++ {
+		for _, cfg := range []replay.NodeConfig{{ProtectAt: 7}, {CrashAt: 7}, {ProtectAt: 2.5, Window: 4 * time.Second}} {
+			allowed := int64(7)
+			if cfg.Window > 0 {
+				allowed = 10
+			}
+			n := replay.NewNode(cfg.Faster(pace), 1)
+			for i := range allowed {
+				if got := n.Offer(i, replay.Job{Ref: i}); got != replay.Queued {
+					t.Errorf("%v times as fast, %+v: request %d of %d: %v", pace, cfg, i+1, allowed, got)
+				}
+			}
+			if got := n.Offer(allowed, replay.Job{Ref: allowed}); got != replay.Fell && got != replay.Crashed {
+				t.Errorf("%v times as fast, %+v: one more: %v", pace, cfg, got)
+			}
+		}
+	}
+}
+
 // TestFaster: a node ten times as fast does in a second what it did in ten.
 func TestFaster(t *testing.T) {
 	cfg := replay.NodeConfig{Capacity: 20, ProtectAt: 45, Recovery: 20 * time.Second, WarmUp: 10 * time.Second}
