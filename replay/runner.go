@@ -655,7 +655,7 @@ func (x *running) gates(s *Summary, tens []int64) (why []string) {
 		why = append(why, fmt.Sprintf("one attempt in a hundred was sent more than %v late (at most %v)%s", s.LatenessP99, latenessMost, hint))
 	}
 	if s.Unsent > 0 {
-		why = append(why, fmt.Sprintf("%d attempts were due and not sent (cap of %.0f/s)", s.Unsent, x.caps.MaxRate))
+		why = append(why, fmt.Sprintf("%d attempts were due and not sent: the cap is --max-rate %.0f", s.Unsent, x.caps.MaxRate))
 	}
 	if s.Local > 0 {
 		why = append(why, fmt.Sprintf("%d attempts failed on this machine's own sockets", s.Local))

@@ -39,6 +39,9 @@ func variants(more int) []variant {
 	}
 }
 
+// rehearsalMaxRate is the cap, attempts/s, of a run whose targets are its own.
+const rehearsalMaxRate = 100_000
+
 // rehearsal is a run against test nodes of this process.
 type rehearsal struct {
 	nodes int

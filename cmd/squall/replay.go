@@ -134,7 +134,7 @@ else's packets; on the wire itself answers are as quick as they are.`,
 	f.StringVar(&x.budget, "budget", "", "retries that each first attempt pays for, such as 10%")
 	f.StringVar(&x.trigger, "trigger", "", "script, or @FILE: 'at 30s: node 2 down; at 60s: node 2 up'")
 	f.StringVar(&x.control, "control", "", "HOST:PORT of the control of squall testnode, for --trigger")
-	f.Float64Var(&x.caps.MaxRate, "max-rate", replay.DefaultMaxRate, "attempts per second")
+	f.Float64Var(&x.caps.MaxRate, "max-rate", replay.DefaultMaxRate, "attempts per second; to --testnodes 100000 if not given")
 	f.DurationVar(&x.caps.MaxDuration, "max-duration", replay.DefaultMaxDuration, "of the run")
 	f.Int64Var(&x.caps.MaxBytes, "max-bytes", replay.DefaultMaxBytes, "that are sent")
 	f.BoolVar(&x.untilCollapse, "until-collapse", false, "go on when the targets serve next to nobody (default on loopback)")
@@ -234,6 +234,9 @@ func (x *replaying) runner(ctx context.Context, cmd *cobra.Command, path string,
 	}
 	if x.stands, err = parseStands(plan, x.maps); err != nil {
 		return nil, exitError{exitUsage, err}
+	}
+	if x.testnodes > 0 && !cmd.Flags().Changed("max-rate") {
+		x.caps.MaxRate = rehearsalMaxRate // what it spares are others' nodes
 	}
 	r := &replay.Runner{Plan: plan, Guard: guard, Speed: x.speed, Caps: x.caps, Seed: x.seed, Script: script, Keepalive: x.keepalive, Reattach: x.reattach, RoundTrips: x.netem}
 	if x.credentials != "" {
@@ -568,6 +571,9 @@ func dryRun(w io.Writer, r *replay.Runner, format string, allow []string, window
 			fmt.Fprintf(w, "target %-4d %v\n", i+1, t)
 		}
 		fmt.Fprintf(w, "speed       %g: %v, at most %.0f first attempts a second, retries beside them up to %.0f/s\n", speed, lasts, peak, r.Caps.MaxRate)
+		if recorded := float64(r.Plan.Coverage.Peak) * speed; recorded > r.Caps.MaxRate {
+			fmt.Fprintf(w, "            the recorded storm had %.0f/s at this speed: one as large is cut, and the run calls itself invalid; --max-rate %.0f lets it be\n", recorded, 2*recorded)
+		}
 		if r.RoundTrips {
 			fmt.Fprintln(w, "netem       clients hear the targets a round trip late")
 		}

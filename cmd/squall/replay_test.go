@@ -78,6 +78,28 @@ func TestPlanSaysWhatItCovers(t *testing.T) {
 	}
 }
 
+// TestCapsAreSaidBefore: a cap that would cut a storm as large as the recorded
+// one is said by the dry run; nodes of squall's own need none so low.
+func TestCapsAreSaidBefore(t *testing.T) {
+	_, plan := outagePlan(t)
+	for _, tc := range []struct {
+		args []string
+		cut  bool
+		rate string
+	}{
+		{[]string{"--target", "127.0.0.1:9"}, false, "up to 1000/s"},
+		{[]string{"--target", "127.0.0.1:9", "--speed", "500"}, true, "up to 1000/s"},
+		{[]string{"--target", "127.0.0.1:9", "--speed", "500", "--max-rate", "100000"}, false, "up to 100000/s"},
+		{[]string{"--testnodes", "3", "--speed", "500"}, false, "up to 100000/s"},
+		{[]string{"--testnodes", "3", "--speed", "500", "--max-rate", "1000"}, true, "up to 1000/s"},
+	} {
+		code, out, errs := squall(nil, append([]string{"replay", plan}, tc.args...)...)
+		if code != 0 || errs != "" || strings.Contains(out, "calls itself invalid; --max-rate ") != tc.cut || !strings.Contains(strings.ReplaceAll(out, "\n            ", " "), tc.rate) {
+			t.Errorf("%v: exit %d\n%s%s", tc.args, code, out, errs)
+		}
+	}
+}
+
 // TestReplayKeepsAnAnalysis: what replay -o keeps is read by report, analyze,
 // plan and compare like a capture's analysis.
 func TestReplayKeepsAnAnalysis(t *testing.T) {
@@ -159,7 +181,7 @@ func TestCompareUsage(t *testing.T) {
 // found; both keep to test nodes of their own and send only when told to.
 func TestFixesAndRamp(t *testing.T) {
 	_, plan := outagePlan(t)
-	args := []string{"replay", plan, "--testnodes", "3", "--capacity", "1000", "--speed", "300", "--max-rate", "100000", "--fixes", "-Z", "root"}
+	args := []string{"replay", plan, "--testnodes", "3", "--capacity", "1000", "--speed", "300", "--fixes", "-Z", "root"}
 	code, out, errs := squall(nil, args...)
 	if code != 0 || !strings.Contains(out, "DRY RUN     5 runs of 0s each against 3 test nodes") || errs != "" {
 		t.Errorf("dry run: exit %d\n%s%s", code, out, errs)
