@@ -155,7 +155,7 @@ func (g *Guard) Check(a netip.Addr) error {
 		return err
 	}
 	real := plainAddr(a)
-	if real.IsLoopback() || g.allowed.Contains(real) {
+	if a.IsLoopback() || g.allowed.Contains(real) { // NAT64 of a loopback address leaves this machine
 		return nil
 	}
 	if l, ok := g.leases.Lookup(real); ok {
@@ -356,7 +356,7 @@ const (
 )
 
 func (c Caps) withDefaults() Caps {
-	if c.MaxRate <= 0 {
+	if !(c.MaxRate > 0) {
 		c.MaxRate = DefaultMaxRate
 	}
 	if c.MaxDuration <= 0 {

@@ -43,6 +43,7 @@ func TestGuard(t *testing.T) {
 		{"::ffff:10.9.9.9", "private"}, {"64:ff9b::10.9.9.9", "private"}, {"64:ff9b:1::192.168.0.1", "private"}, {"203.0.113.5", "private"},
 		{"100.64.1.1", "private"}, {"2001:db8::1", "private"},
 		{"8.8.8.8", "public"}, {"::ffff:8.8.8.8", "public"}, {"64:ff9b::8.8.8.8", "public"}, {"2606:4700::1111", "public"}, {"172.32.0.1", "public"},
+		{"64:ff9b::127.0.0.1", "public"}, {"64:ff9b:1::127.0.0.1", "public"}, // they leave through a translator
 		{"2002:0a01:0203::1", "public"}, // 6to4 of a private address leaves through a relay
 		{"10.1.2.0", "network or broadcast"}, {"10.1.2.255", "network or broadcast"}, {"::ffff:10.1.2.255", "network or broadcast"},
 		{"10.1.2.77", "occurs in the capture"}, {"10.1.2.78", "occurs in the capture"}, {"::ffff:10.1.2.77", "occurs in the capture"},

@@ -109,16 +109,22 @@ const (
 
 // Check reports what cannot be.
 func (c *NodeConfig) Check() error {
-	for _, v := range []float64{c.Capacity, c.ProtectAt, c.CrashAt, c.Rate, c.Burst, c.PerClient} {
-		if !(v >= 0 && v <= 1e9) {
-			return fmt.Errorf("node: %v: want a rate from 0 to 1e9", v)
+	for _, v := range []struct {
+		name  string
+		value float64
+	}{{"capacity", c.Capacity}, {"protect-at", c.ProtectAt}, {"crash-at", c.CrashAt}, {"admit", c.Rate}, {"admit-burst", c.Burst}, {"admit-client", c.PerClient}} {
+		if !(v.value >= 0 && v.value <= 1e9) {
+			return fmt.Errorf("node: %s %v: want from 0 to 1e9", v.name, v.value)
 		}
 	}
+	if c.Burst > 0 && c.Burst < 1 {
+		return fmt.Errorf("node: admit-burst %v: a bucket that holds less than one request lets in nobody", c.Burst)
+	}
 	if c.Concurrency < 0 || c.Queue < 0 || c.Concurrency > 1<<20 || c.Queue > 1<<24 {
-		return fmt.Errorf("node: concurrency %d, queue %d: want at most %d and %d", c.Concurrency, c.Queue, 1<<20, 1<<24)
+		return fmt.Errorf("node: concurrency %d, queue %d: want from 0 to %d and %d", c.Concurrency, c.Queue, 1<<20, 1<<24)
 	}
 	if c.RetryAfter < 0 || c.Recovery < 0 || c.WarmUp < 0 || c.Window < 0 {
-		return fmt.Errorf("node: times are not below zero")
+		return fmt.Errorf("node: retry-after %v, recovery %v, warm-up %v, window %v: want from 0 on", c.RetryAfter, c.Recovery, c.WarmUp, c.Window)
 	}
 	if c.Discipline >= numDisciplines || c.Overload >= numOverloads || c.Service >= numServices {
 		return fmt.Errorf("node: unknown discipline, overload or service distribution")
@@ -131,7 +137,9 @@ func (c *NodeConfig) Check() error {
 func (c NodeConfig) Faster(x float64) NodeConfig {
 	c.Capacity, c.ProtectAt, c.CrashAt = c.Capacity*x, c.ProtectAt*x, c.CrashAt*x
 	if c.Rate > 0 {
-		c.Burst = max(c.Burst, c.Rate, 1) // of a second on the slow clock
+		if c.Burst == 0 {
+			c.Burst = max(c.Rate, 1) // of a second on the slow clock
+		}
 		c.Rate *= x
 	}
 	c.PerClient *= x

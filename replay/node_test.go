@@ -109,6 +109,16 @@ func TestAdmission(t *testing.T) {
 	if got := 2000 - bucket.throttled; got < 500 || got > 520 {
 		t.Errorf("bucket of 50/s: %d admitted in 10 s", got)
 	}
+	for _, pace := range []float64{1, 10} { // the bucket is of the stated size, smaller than a second's worth, too
+		n := replay.NewNode(replay.NodeConfig{Rate: 50, Burst: 10}.Faster(pace), 1)
+		at := 0
+		for n.Offer(0, replay.Job{}) == replay.Queued {
+			at++
+		}
+		if at != 10 {
+			t.Errorf("%v times as fast: %d at once from a bucket of 10", pace, at)
+		}
+	}
 	each := drive{n: replay.NewNode(replay.NodeConfig{PerClient: 1}, 1)}
 	each.run(0, 10*time.Second, 100, func(i int) int64 { return int64(i % 20) }) // 5/s each
 	if got := 1000 - each.throttled; got < 190 || got > 225 {

@@ -5,6 +5,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math"
+	"net"
 	"net/netip"
 	"runtime"
 	"slices"
@@ -297,6 +299,14 @@ func (r *Runner) prepare() (*running, error) {
 		if room := addressRoom(x.bind); r.Plan.Clients > room {
 			return nil, fmt.Errorf("replay: %d clients want an address each, %v has room for %d", r.Plan.Clients, x.bind, room)
 		}
+		for _, i := range []int{0, max(r.Plan.Clients-1, 0)} {
+			a := addressOf(x.bind, i)
+			c, err := net.ListenUDP("udp", net.UDPAddrFromAddrPort(netip.AddrPortFrom(a, 0)))
+			if err != nil {
+				return nil, fmt.Errorf("replay: %v, which a client of --bind %v would come from, is no address of this machine (ip route add local %v dev lo)", a, x.bind, x.bind.Masked())
+			}
+			c.Close()
+		}
 	}
 	if most := maxSockets(); most > 0 && !(x.sharesSockets() && x.allUDP()) && r.Plan.Clients > most-spareFiles {
 		return nil, refuse("%d clients want a socket each, this machine allows this process %d (ulimit -n)", r.Plan.Clients, most-spareFiles)
@@ -570,7 +580,7 @@ func (x *running) may() bool {
 	if s >= len(x.seconds) {
 		return false
 	}
-	if x.seconds[s].Add(1) > int64(x.caps.MaxRate+0.999) {
+	if float64(x.seconds[s].Add(1)) > math.Ceil(x.caps.MaxRate) {
 		x.seconds[s].Add(-1)
 		return false
 	}

@@ -303,6 +303,12 @@ func (w *worker) datagram(sock int32, d *socket.Datagram) {
 // middle of sending.
 func (w *worker) unsent(d *socket.Datagram) { w.failed = append(w.failed, *d) }
 
+// unleft is why a datagram could not leave this machine, which says nothing of
+// its target.
+type unleft struct{ errno error }
+
+func (e unleft) Error() string { return "not sent: " + e.errno.Error() }
+
 // tell tells the clients whose datagrams could not leave.
 func (w *worker) tell() {
 	for i := range w.failed {
@@ -313,7 +319,7 @@ func (w *worker) tell() {
 		}
 		for t := w.clients[id].live; t != nil; t = t.next {
 			if t.sock >= 0 && w.targets[t.target].at == d.Peer {
-				t.broken(d.Err)
+				t.broken(unleft{d.Err})
 				break
 			}
 		}

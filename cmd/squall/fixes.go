@@ -51,10 +51,6 @@ type rehearsal struct {
 
 // start makes the nodes, on a clock that runs as fast as the replay's.
 func (h *rehearsal) start(p *replay.Plan, speed float64, v variant) (*testnode.Cluster, error) {
-	d, ok := p.Nodes[0].Speaks()
-	if !ok {
-		return nil, fmt.Errorf("dialect %q is not known", p.Nodes[0].Dialect)
-	}
 	any := netip.AddrPortFrom(netip.AddrFrom4([4]byte{127, 0, 0, 1}), 0)
 	cfg := h.kind
 	if v.admit {
@@ -64,6 +60,14 @@ func (h *rehearsal) start(p *replay.Plan, speed float64, v variant) (*testnode.C
 	for i := range h.nodes + v.more {
 		if i == h.nodes {
 			cfg = replay.NodeConfig{Capacity: megaCapacity * h.kind.Capacity}
+		}
+		plays := &p.Nodes[0] // one more than there were stands in for the first
+		if i < len(p.Nodes) {
+			plays = &p.Nodes[i]
+		}
+		d, ok := plays.Speaks()
+		if !ok {
+			return nil, fmt.Errorf("dialect %q is not known", plays.Dialect)
 		}
 		list = append(list, testnode.Config{Listen: any, Dialect: d, Node: cfg.Faster(speed), Seed: h.seed + uint64(i)})
 	}

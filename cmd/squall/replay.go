@@ -285,6 +285,14 @@ func (x *replaying) plan(cmd *cobra.Command, path string) (*replay.Plan, error) 
 // fit says which flags do not go together.
 func (x *replaying) fit() error {
 	switch {
+	case !(x.speed > 0 && x.speed <= 1e6):
+		return fmt.Errorf("--speed %v: want above 0, at most 1e6", x.speed)
+	case !(x.caps.MaxRate > 0 && x.caps.MaxRate <= 1e9):
+		return fmt.Errorf("--max-rate %v: want above 0, at most 1e9", x.caps.MaxRate)
+	case x.caps.MaxDuration <= 0 || x.caps.MaxBytes <= 0:
+		return fmt.Errorf("--max-duration %v, --max-bytes %d: want above 0", x.caps.MaxDuration, x.caps.MaxBytes)
+	case x.keepalive < 0 || x.reattach < 0 || x.rampStep < 0:
+		return errors.New("--keepalive, --reattach, --ramp-step: want times from 0 on")
 	case x.ramp != "" && (x.speed != 1 || x.fixes):
 		return errors.New("--ramp finds rates on this machine's clock, of one run: without --speed and --fixes")
 	case x.fixes && x.testnodes == 0:

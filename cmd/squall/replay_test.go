@@ -255,3 +255,51 @@ func TestReplayMap(t *testing.T) {
 		}
 	}
 }
+
+// TestNodesOfEveryDialect: the test nodes of a replay each speak what the node
+// that they play spoke.
+func TestNodesOfEveryDialect(t *testing.T) {
+	dir := t.TempDir()
+	plan := filepath.Join(dir, "stun.plan")
+	capture := filepath.Join(dir, "both.pcapng")
+	for _, name := range []string{"proto:bitcoin", "proto:stun"} {
+		if code, _, errs := squall(nil, "sample", name, "-w", filepath.Join(dir, strings.TrimPrefix(name, "proto:")+".pcapng")); code != 0 {
+			t.Fatal(errs)
+		}
+	}
+	if err := os.Mkdir(capture, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	for i, name := range []string{"stun", "bitcoin"} {
+		if err := os.Rename(filepath.Join(dir, name+".pcapng"), filepath.Join(capture, fmt.Sprint(i, name, ".pcapng"))); err != nil {
+			t.Fatal(err)
+		}
+	}
+	code, out, errs := squall(nil, "plan", capture, "-w", plan)
+	if code != 0 || !strings.Contains(out, "\nexercises   stun: ") || !strings.Contains(out, "\nexercises   bitcoin: ") {
+		t.Fatalf("exit %d\n%s%s", code, out, errs)
+	}
+	code, out, errs = squall(nil, "replay", plan, "--testnodes", "7", "--speed", "200", "--override", "policy: timeout 10m", "--send", "-Z", "root")
+	if code != 0 || !strings.Contains(out, "; late answers") || strings.Contains(out, "refused") || strings.Contains(out, "stalled") {
+		t.Errorf("exit %d\n%s%s", code, out, errs)
+	}
+}
+
+// TestTestnodeUsage: what cannot be is refused in one line that names it.
+func TestTestnodeUsage(t *testing.T) {
+	for _, args := range [][]string{{"--capacity", "-1"}, {"--capacity", "nan"}, {"--capacity", "x"}, {"--concurrency", "-1"}, {"--queue", "-1"}, {"--discipline", "x"},
+		{"--service-time", "x"}, {"--overload", "x"}, {"--retry-after", "-1s"}, {"--protect-at", "-1"}, {"--crash-at", "inf"}, {"--recovery", "-1s"},
+		{"--warm-up", "-1s"}, {"--admit", "-1"}, {"--admit-burst", "0.5"}, {"--admit-client", "nan"}, {"--nodes", "0"}, {"--control", "0.0.0.0:0"}, {"--control", "x"},
+		{"--trigger", "at 1s: node 2 down"}, {"--trigger", "soon"}, {"--speed", "0"}, {"--duration", "-1s"}, {"--protocol", "x"}, {"--listen", "x"}} {
+		name := strings.TrimPrefix(args[0], "--")
+		switch name {
+		case "service-time":
+			name = "service"
+		case "trigger":
+			name = args[1]
+		}
+		if code, _, errs := squall(nil, append([]string{"testnode", "--listen", "127.0.0.1:0"}, args...)...); code != exitUsage || strings.Count(errs, "\n") != 1 || !strings.Contains(errs, name) {
+			t.Errorf("%v: exit %d: %s", args, code, errs)
+		}
+	}
+}

@@ -265,7 +265,10 @@ func TestRefusals(t *testing.T) {
 	}
 	for _, args := range [][]string{{"--target", "127.0.0.1"}, {"--target", "127.0.0.1:0"}, {"--target", "127.0.0.1:5060", "--allow", "here"},
 		{"--target", "127.0.0.1:5060", "--trigger", "at 3s: node 1 down"}, {"--target", "127.0.0.1:5060", "--trigger", "soon"}, {"--target", "127.0.0.1:5060", "--bind", "x"},
-		{"--target", "127.0.0.1:5060", "--override", "policy: never"}, {"--target", "127.0.0.1:5060", "-T", "html"}, {"--target", "gone.example:5060"}} {
+		{"--target", "127.0.0.1:5060", "--override", "policy: never"}, {"--target", "127.0.0.1:5060", "-T", "html"}, {"--target", "gone.example:5060"},
+		{"--target", "127.0.0.1:5060", "--bind", "203.0.113.0/24"}, {"--target", "127.0.0.1:5060", "--speed", "0"}, {"--target", "127.0.0.1:5060", "--speed", "nan"},
+		{"--target", "127.0.0.1:5060", "--max-rate", "-1"}, {"--target", "127.0.0.1:5060", "--max-rate", "inf"}, {"--target", "127.0.0.1:5060", "--max-bytes", "0"},
+		{"--target", "127.0.0.1:5060", "--max-duration", "-1s"}, {"--target", "127.0.0.1:5060", "--keepalive", "-1s"}, {"--testnodes", "3", "--speed", "-1"}} {
 		if code, out, errs := squall(nil, append([]string{"replay", named}, args...)...); code != exitUsage || out != "" || strings.Count(errs, "\n") != 1 {
 			t.Errorf("%v: exit %d\n%s%s", args, code, out, errs)
 		}

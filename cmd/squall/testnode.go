@@ -104,8 +104,8 @@ JSON (GET /nodes), and takes orders (POST /do: 'node 2 down', 'all capacity 0.3'
 			if err != nil {
 				return exitError{exitUsage, err}
 			}
-			if !(speed > 0 && speed <= 1e6) {
-				return exitError{exitUsage, fmt.Errorf("--speed %v: want above 0", speed)}
+			if !(speed > 0 && speed <= 1e6) || duration < 0 {
+				return exitError{exitUsage, fmt.Errorf("--speed %v, --duration %v: want above 0", speed, duration)}
 			}
 			for i := range script {
 				script[i].At = time.Duration(float64(script[i].At) / speed)
@@ -136,7 +136,7 @@ JSON (GET /nodes), and takes orders (POST /do: 'node 2 down', 'all capacity 0.3'
 					at, err = c.Control(at)
 				}
 				if err != nil {
-					return exitError{exitUsage, err}
+					return exitError{exitUsage, fmt.Errorf("--control %q: %w", control, err)}
 				}
 				fmt.Fprintf(fold(cmd.OutOrStdout()), "control http://%v\n", at)
 			}

@@ -101,3 +101,43 @@ func TestUDP(t *testing.T) {
 		t.Errorf("%d errors of one datagram", refused)
 	}
 }
+
+// TestNoRoute: a datagram that this machine has no way for fails, and those
+// behind it leave.
+func TestNoRoute(t *testing.T) {
+	u, err := ListenUDP(netip.MustParseAddrPort("0.0.0.0:0"), "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer u.Close()
+	at := netip.AddrPortFrom(netip.MustParseAddr("127.0.0.9"), u.Local().Port())
+	stranger := netip.MustParseAddr("203.0.113.77") // of no interface
+	u.Send([]byte("a"), stranger, at)
+	u.Send([]byte("b"), netip.MustParseAddr("127.0.0.8"), at)
+	failed := make(chan netip.Addr, 3)
+	go func() {
+		u.Flush(func(d *Datagram) { failed <- d.Local })
+		close(failed)
+	}()
+	for list := []netip.Addr(nil); ; {
+		select {
+		case a, more := <-failed:
+			if more {
+				list = append(list, a)
+				continue
+			}
+			if len(list) != 1 || list[0] != stranger {
+				t.Errorf("these could not leave: %v", list)
+			}
+			got := ""
+			for u.Receive(func(d *Datagram) { got += string(d.Bytes) }) {
+			}
+			if got != "b" {
+				t.Errorf("%q came", got)
+			}
+		case <-time.After(10 * time.Second):
+			t.Fatal("a datagram without a way is tried for ever")
+		}
+		return
+	}
+}

@@ -18,6 +18,9 @@ const (
 	pktinfoLen = 12
 	// patience is how long a full socket is waited for, ms; then its datagrams fail.
 	patience = 100
+	// alien is how many errors in a row may be of earlier datagrams: the same one
+	// time after time is of this one.
+	alien = 64
 )
 
 // UDP sends and receives many datagrams at a time (sendmmsg, recvmmsg). Over
@@ -110,6 +113,7 @@ func (u *UDP) Waiting() int { return len(u.list) }
 // Flush sends what waits. fail is called for each datagram that could not leave.
 func (u *UDP) Flush(fail func(*Datagram)) {
 	f := &u.out
+	failures := 0 // in a row
 	for list := u.list; len(list) > 0; {
 		n := min(len(list), batch)
 		for i := range n {
@@ -132,19 +136,21 @@ func (u *UDP) Flush(fail func(*Datagram)) {
 		k, _, errno := unix.RawSyscall6(unix.SYS_SENDMMSG, uintptr(u.fd), uintptr(unsafe.Pointer(&f.heads[0])), uintptr(n), unix.MSG_DONTWAIT|unix.MSG_NOSIGNAL, 0, 0)
 		switch errno {
 		case 0:
-			list = list[k:]
+			list, failures = list[k:], 0
+			continue
 		case unix.EINTR, unix.ECONNREFUSED, unix.EHOSTUNREACH, unix.ENETUNREACH: // of an earlier one; the error queue has it
+			if failures++; failures < alien {
+				continue
+			}
 		case unix.EAGAIN:
 			if p := []unix.PollFd{{Fd: int32(u.fd), Events: unix.POLLOUT}}; ready(p) {
 				continue
 			}
-			fallthrough
-		default:
-			if fail != nil {
-				fail(&Datagram{Peer: list[0].dst, Local: list[0].src, Err: errno})
-			}
-			list = list[1:]
 		}
+		if fail != nil {
+			fail(&Datagram{Peer: list[0].dst, Local: list[0].src, Err: errno})
+		}
+		list, failures = list[1:], 0
 	}
 	u.bytes, u.list = u.bytes[:0], u.list[:0]
 }
