@@ -74,6 +74,16 @@ func (h *rehearsal) start(p *replay.Plan, speed float64, v variant) (*testnode.C
 	return testnode.StartCluster(list)
 }
 
+// plays has the ordinary nodes play those of the plan: were one of the plan's that
+// joined late played by a node that is added, clients would not know that one
+// before.
+func (h *rehearsal) plays(p *replay.Plan) (list []int) {
+	for i := range p.Nodes {
+		list = append(list, i%h.nodes)
+	}
+	return list
+}
+
 // fixes runs the plan once for each variant and shows what became of it.
 func (h *rehearsal) fixes(ctx context.Context, cmd *cobra.Command, like replay.Runner, more int, format string) error {
 	f, err := reports.FindFormat(format)
@@ -97,7 +107,7 @@ func (h *rehearsal) fixes(ctx context.Context, cmd *cobra.Command, like replay.R
 			return exitError{exitFailed, err}
 		}
 		r := like
-		r.Plan, r.Targets, r.Do, r.UntilCollapse = p, c.Addrs(), c.Do, true
+		r.Plan, r.Targets, r.Plays, r.Do, r.UntilCollapse = p, c.Addrs(), h.plays(p), c.Do, true
 		var list []replay.Result
 		r.Emit = func(x *replay.Result) { list = append(list, *x) }
 		begun := time.Now()

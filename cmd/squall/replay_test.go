@@ -1,14 +1,18 @@
 package main
 
 import (
+	"bytes"
+	"encoding/csv"
 	"encoding/json"
 	"fmt"
 	"net/netip"
 	"os"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
+	"time"
 
 	"squall/replay"
 	"squall/replay/testnode"
@@ -174,6 +178,47 @@ func TestCompareUsage(t *testing.T) {
 	}
 	if code, out, _ := squall(nil, "compare", capture, capture); code != 0 || !strings.HasPrefix(out, "ALIKE") {
 		t.Error(fmt.Sprint(code, out))
+	}
+}
+
+// TestAddedNodesAreKnownFromTheStart: where the recording had nodes that joined
+// late, those that --fixes adds do not take their place.
+func TestAddedNodesAreKnownFromTheStart(t *testing.T) {
+	_, file := outagePlan(t)
+	h, err := os.Open(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	p, err := replay.ReadPlan(h)
+	h.Close()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i := range p.Nodes[1:] {
+		p.Nodes[1+i].Joined = time.Hour
+	}
+	for i := range p.Items {
+		p.Items[i].Node = 0
+	}
+	var b bytes.Buffer
+	if err := p.Write(&b); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(file, b.Bytes(), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	code, out, errs := squall(nil, "replay", file, "--testnodes", "1", "--more-nodes", "2", "--capacity", "1000", "--speed", "300", "--trigger", "at 0s: node 1 down",
+		"--override", "policy: fixed(1s, timeout 1s, limit 5, round_robin)", "--fixes", "--send", "-T", "csv", "-Z", "root")
+	rows, err := csv.NewReader(strings.NewReader(out)).ReadAll()
+	if err != nil || code != 0 || len(rows) != 6 {
+		t.Fatalf("exit %d, %v\n%s%s", code, err, out, errs)
+	}
+	served := func(row int) int { // a first attempt may come before the trigger
+		n, _ := strconv.Atoi(rows[row][slices.Index(rows[0], "accepted")])
+		return n
+	}
+	if served(1) >= p.Clients/2 || served(5) <= p.Clients/2 {
+		t.Errorf("with the only node down %d attempts were accepted, with two more %d:\n%s", served(1), served(5), out)
 	}
 }
 
