@@ -94,8 +94,7 @@ type Reply struct {
 	N          int // bytes used; 0: more are needed (TCP), or not for this attempt (UDP)
 	Kind       dissect.Kind
 	RetryAfter time.Duration
-	Lifetime   time.Duration // of the session, 0 = not said
-	Next       []byte        // to send now
+	Next       []byte // to send now
 }
 
 // Asked is what a client wants of a node.

@@ -106,17 +106,9 @@ func (n n2n) Read(who *Identity, got []byte) Reply {
 		return Reply{}
 	}
 	// The types were numbered anew: 6 is yes in version 2 and good-bye in 3.
-	lifetime := at + 10
-	if n.version == 3 {
-		lifetime += 5
-	}
 	switch binary.BigEndian.Uint16(got[2:])&0x1f - uint16(n.version) {
 	case 4:
-		r := Reply{N: len(got), Kind: dissect.KindAccept}
-		if len(got) >= lifetime+2 {
-			r.Lifetime = time.Duration(binary.BigEndian.Uint16(got[lifetime:])) * time.Second
-		}
-		return r
+		return Reply{N: len(got), Kind: dissect.KindAccept}
 	case 5:
 		return Reply{N: len(got), Kind: dissect.KindRefuse}
 	}
@@ -230,7 +222,7 @@ func (tracker) Read(who *Identity, got []byte) Reply {
 		next = binary.BigEndian.AppendUint16(next, discardPort)
 		return Reply{N: len(got), Kind: dissect.KindChallenge, Next: next}
 	case action == 1 && len(got) >= 20:
-		return Reply{N: len(got), Kind: dissect.KindAccept, Lifetime: 2 * time.Duration(binary.BigEndian.Uint32(got[8:])&0xffffff) * time.Second}
+		return Reply{N: len(got), Kind: dissect.KindAccept}
 	case action == 3:
 		return Reply{N: len(got), Kind: dissect.KindRefuse}
 	}

@@ -52,7 +52,7 @@ func (dht) Read(who *Identity, got []byte) Reply {
 	}
 	switch {
 	case bytes.HasSuffix(got, []byte("1:y1:re")):
-		return Reply{N: len(got), Kind: dissect.KindAccept, Lifetime: 15 * time.Minute}
+		return Reply{N: len(got), Kind: dissect.KindAccept}
 	case bytes.HasSuffix(got, []byte("1:y1:ee")):
 		return Reply{N: len(got), Kind: dissect.KindRefuse}
 	}

@@ -336,7 +336,6 @@ func (sip) Read(who *Identity, got []byte) Reply {
 		r.Kind = dissect.KindProgress
 	case n < 300:
 		r.Kind = dissect.KindAccept
-		r.Lifetime = time.Duration(digits(header(got, "Expires"), 31)) * time.Second
 	case n < 400:
 		r.Kind = dissect.KindRedirect
 	case n == 503:
@@ -366,6 +365,9 @@ func (sip) Answer(dst []byte, to *Asked, say dissect.Kind, retryAfter time.Durat
 		}
 	default:
 		dst = append(dst, "200 OK\r\nExpires: 3600\r\n"...)
+		if contact := header(to.head, "Contact", "m"); contact != nil { // clients look for theirs (RFC 3261 section 10.3)
+			dst = append(append(append(dst, "Contact: "...), contact...), ";expires=3600\r\n"...)
+		}
 	}
 	return sipEcho(dst, to.head)
 }
