@@ -27,8 +27,8 @@ type Coverage struct {
 	// the wishes planned: how many the replay makes is up to policies and targets.
 	Covered Share `json:"covered"`
 	// Arises is what the targets and the sessions of the replay bring about anew,
-	// or do not, and LeftOut the rest, by reason. A client is among their Clients
-	// if nothing of it is covered.
+	// or do not, of clients that are covered, and LeftOut the rest, by reason. A
+	// client is among its Clients if nothing of it is covered.
 	Arises   map[string]Share `json:"arises_again,omitempty"`
 	LeftOut  map[string]Share `json:"left_out,omitempty"`
 	Peak     int64            `json:"recorded_peak_attempts_per_second"`
@@ -45,6 +45,9 @@ type ledger struct {
 	left     map[string]int64  // attempts, by reason
 	intents  map[uint64]string // why some of it was left out, "" = it was not
 	clients  map[uint64]string // likewise
+	// What arises anew, if its client is there.
+	refreshes map[uint64]int64 // attempts, by client
+	loops     []origin
 }
 
 // origin is the recorded demand that an item stands for.
@@ -55,7 +58,7 @@ type origin struct {
 }
 
 func newLedger() *ledger {
-	return &ledger{left: map[string]int64{}, intents: map[uint64]string{}, clients: map[uint64]string{}}
+	return &ledger{left: map[string]int64{}, intents: map[uint64]string{}, clients: map[uint64]string{}, refreshes: map[uint64]int64{}}
 }
 
 // wants reports whether a row belongs to an intent that counts.
@@ -70,10 +73,18 @@ func wants(t *dissect.Attempt) bool {
 // read counts a row of the recording; why it is left out, "" = it is not, or not yet.
 func (l *ledger) read(t *dissect.Attempt, why string) {
 	l.attempts++
-	note := func(m map[uint64]string, id uint64) { m[id] = cmp.Or(m[id], why) }
-	note(l.clients, hash(t.ClientID))
+	client := hash(t.ClientID)
+	if why == leftRefresh {
+		l.refreshes[client]++
+		why = ""
+	}
+	absent := why
+	if why == leftParallel { // is no reason why its client should not be there
+		absent = ""
+	}
+	l.clients[client] = cmp.Or(l.clients[client], absent)
 	if wants(t) {
-		note(l.intents, t.IntentID)
+		l.intents[t.IntentID] = cmp.Or(l.intents[t.IntentID], why)
 	}
 	if why != "" {
 		l.left[why]++
@@ -95,7 +106,12 @@ func (l *ledger) drop(i int32, why string) {
 	l.lose(o, why)
 }
 
-// lose leaves out demand that no item stands for.
+// loop notes what arises anew if its client is there: no item stands for it.
+func (l *ledger) loop(client, intent uint64, attempts int32) {
+	l.loops = append(l.loops, origin{client, intent, attempts, false})
+}
+
+// lose leaves out demand.
 func (l *ledger) lose(o *origin, why string) {
 	l.left[why] += int64(o.attempts)
 	l.clients[o.client] = cmp.Or(l.clients[o.client], why)
@@ -114,6 +130,7 @@ func (l *ledger) fill(c *Coverage) {
 		}
 		return c.LeftOut
 	}
+	left, why := maps.Clone(l.left), maps.Clone(l.intents)
 	intents, clients := map[uint64]bool{}, map[uint64]bool{}
 	for i := range l.origins {
 		if o := &l.origins[i]; !o.left {
@@ -121,8 +138,25 @@ func (l *ledger) fill(c *Coverage) {
 			intents[o.intent], clients[o.client] = true, true
 		}
 	}
-	for why, n := range l.left {
-		list(why)[why] = Share{Attempts: n}
+	// Nothing arises of a client that is not there.
+	of := func(client uint64, arises string) string {
+		if clients[client] {
+			return arises
+		}
+		return cmp.Or(l.clients[client], leftAlone)
+	}
+	for client, n := range l.refreshes {
+		left[of(client, leftRefresh)] += n
+	}
+	for _, o := range l.loops {
+		reason := of(o.client, leftLoop)
+		left[reason] += int64(o.attempts)
+		if _, ok := why[o.intent]; ok {
+			why[o.intent] = reason
+		}
+	}
+	for reason, n := range left {
+		list(reason)[reason] = Share{Attempts: n}
 	}
 	account := func(all map[uint64]string, covered map[uint64]bool, add func(*Share)) {
 		for id, why := range all {
@@ -135,8 +169,12 @@ func (l *ledger) fill(c *Coverage) {
 			list(why)[why] = s
 		}
 	}
-	account(l.intents, intents, func(s *Share) { s.Intents++ })
-	account(l.clients, clients, func(s *Share) { s.Clients++ })
+	account(why, intents, func(s *Share) { s.Intents++ })
+	who := maps.Clone(l.clients)
+	for client := range who {
+		who[client] = of(client, "")
+	}
+	account(who, clients, func(s *Share) { s.Clients++ })
 	for _, m := range []*map[string]Share{&c.Arises, &c.LeftOut} {
 		if len(*m) == 0 {
 			*m = nil // as a file has it

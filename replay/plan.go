@@ -137,6 +137,7 @@ const (
 const (
 	leftRefresh  = "refreshes: the sessions of the replay make their own"
 	leftLoop     = "reattachments of clients whose node ended the session"
+	leftAlone    = "of clients whose sessions no wish of the plan begins"
 	leftParallel = "parallel twins: one dial a wish is made"
 	leftMonitor  = "health checks of monitors: no demand"
 	leftWindow   = "outside the window"
@@ -602,7 +603,7 @@ func (b *builder) wishes() {
 		if prev != nil && prev.outcome == dissect.OutcomeAccepted {
 			lost := prev.ended == dissect.SessionByNode || prev.ended == dissect.SessionLost || prev.ended == dissect.SessionUnreachable || prev.aborted
 			if lost {
-				b.ledger.lose(&origin{hash(in.client), id, in.count, false}, leftLoop)
+				b.ledger.loop(hash(in.client), id, in.count)
 				continue
 			}
 			restart = in.relation == dissect.RelationReattach

@@ -314,6 +314,14 @@ func TestPlanAccountsForEverything(t *testing.T) {
 			if sum != c.Recorded {
 				t.Errorf("%s %+v: %+v in all, recorded %+v\n%s", name, opt, sum, c.Recorded, c.Text())
 			}
+			for why, s := range c.Arises {
+				if s.Clients != 0 {
+					t.Errorf("%s %+v: of %d clients that are not there arises: %s", name, opt, s.Clients, why)
+				}
+			}
+			if got := c.LeftOut["clients left out by --scale-clients"].Clients; opt.ScaleClients > 0 && opt.ScaleClients < 1 && got != c.Recorded.Clients-c.Covered.Clients {
+				t.Errorf("%s %+v: %d clients of %d are covered, %d left out by scaling", name, opt, c.Covered.Clients, c.Recorded.Clients, got)
+			}
 			planned := map[int32]bool{}
 			for _, it := range p.Items {
 				planned[it.Client] = true
