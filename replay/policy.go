@@ -607,6 +607,9 @@ func PolicyOf(s *storm.Policy) (p Policy, ok bool) {
 		p.ResetOnConnect = p.ResetOnConnect || smell == "backoff_reset"
 	}
 	p.Step = time.Duration(s.Step)
+	if s.Holds {
+		p.Timeout, p.Base = split(s)
+	}
 	if p.Family == Exponential {
 		p.Factor = min(max(p.Factor, 1), 100)
 	} else {
@@ -616,6 +619,19 @@ func PolicyOf(s *storm.Policy) (p Policy, ok bool) {
 		p.Step = 0
 	}
 	return p, p.Check() == nil
+}
+
+// split parts the wait for an answer from the back-off where the capture shows only
+// both together: their sum stays what was seen. A back-off in steps is taken to begin
+// with one; of a constant one, half is the wait, or what the client's repeats prove,
+// so that clients neither hammer a node that refuses nor wait for long at a silent one.
+func split(s *storm.Policy) (timeout, base time.Duration) {
+	wait := s.Base / 2
+	if s.Step > 0 && s.Step < s.Base {
+		wait = s.Base - s.Step
+	}
+	wait = min(max(wait, s.SendSpan), s.Base*9/10)
+	return time.Duration(wait), time.Duration(s.Base - wait)
 }
 
 func orderOf(name string) Order {

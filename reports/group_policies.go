@@ -20,7 +20,7 @@ func GroupPolicies() *Of[GroupPolicy] {
 		str("group", "of the clients, as --groups says; empty: not in the file; other: the rest, where a service has more than 128", func(v *p) string { return v.Group }),
 		str("service", "the service", func(v *p) string { return v.Service }),
 	}, waits(func(v *p) *storm.Policy { return &v.Policy })...)...).
-		leads("by group clients family base_ns factor cap_ns jitter attempt_limit gaps service timeout_ns smells")
+		leads("by group clients family base_ns base_holds_timeout factor cap_ns jitter attempt_limit gaps service timeout_ns smells")
 }
 
 // policing infers the policies of what one worker sees.

@@ -233,19 +233,22 @@ func (p *page) policies(report *storm.Report) {
 
 // policyWords says a policy in one line.
 func policyWords(q *storm.Policy) string {
-	s := words(q.Family)
+	s, base := words(q.Family), brief(q.Base)
+	if q.Holds {
+		base += " with the wait for an answer"
+	}
 	switch q.Family {
 	case "undetermined":
 		return "too few gaps to name a family"
 	case "exponential":
-		s += fmt.Sprintf(", %s × %s", brief(q.Base), short(q.Factor))
+		s += fmt.Sprintf(", %s × %s", base, short(q.Factor))
 	case "linear":
-		s += fmt.Sprintf(", %s + %s each", brief(q.Base), brief(q.Step))
+		s += fmt.Sprintf(", %s + %s each", base, brief(q.Step))
 	case "quadratic":
-		s += fmt.Sprintf(", %s + %s k²", brief(q.Base), brief(q.Step))
+		s += fmt.Sprintf(", %s + %s k²", base, brief(q.Step))
 	case "immediate":
 	default:
-		s += ", " + brief(q.Base)
+		s += ", " + base
 	}
 	if q.Cap > 0 {
 		s += ", at most " + brief(q.Cap)

@@ -13,7 +13,7 @@ func Policies() *Of[storm.Policy] {
 		str("node_order", "sticky, round_robin, random or undetermined", func(v *p) string { return v.Order }),
 		ratio("synchrony", "", "Rayleigh R of the attempts' phase", func(v *p) float64 { return v.Synchrony }),
 		flag("herd", "attempts come in step", func(v *p) bool { return v.Herd }),
-	)...).leads("policy_group clients family base_ns factor cap_ns jitter attempt_limit gaps service timeout_ns smells")
+	)...).leads("policy_group clients family base_ns base_holds_timeout factor cap_ns jitter attempt_limit gaps service timeout_ns smells")
 }
 
 // waits are the columns of a retry policy.
@@ -22,6 +22,7 @@ func waits[T any](of func(*T) *storm.Policy) []field[T] {
 		num("clients", "", "of the group", func(v *T) int64 { return of(v).Clients }),
 		str("family", "immediate, fixed, linear, quadratic, exponential, server_directed, undetermined", func(v *T) string { return of(v).Family }),
 		num("base_ns", "ns", "first wait", func(v *T) int64 { return of(v).Base }),
+		flag("base_holds_timeout", "base_ns and cap_ns are the wait for an answer and the back-off together: nothing shows how long either is", func(v *T) bool { return of(v).Holds }),
 		optNum("step_ns", "ns", "what each further try adds, of linear and quadratic back-off", 0, func(v *T) int64 { return of(v).Step }),
 		ratio("factor", "", "growth of the wait", func(v *T) float64 { return of(v).Factor }),
 		optNum("cap_ns", "ns", "longest wait", 0, func(v *T) int64 { return of(v).Cap }),

@@ -561,7 +561,11 @@ func (s *screen) policies() {
 		if p.Limit > 0 {
 			limit = strconv.Itoa(int(p.Limit))
 		}
-		rows = append(rows, []string{p.Group, p.Service, p.Family, lasted(p.Base), short(p.Factor), lasted(p.Cap), p.Jitter, limit, p.Order, strings.Join(p.Smells, " ")})
+		base := lasted(p.Base)
+		if p.Holds {
+			base = "≤ " + base
+		}
+		rows = append(rows, []string{p.Group, p.Service, p.Family, base, short(p.Factor), lasted(p.Cap), p.Jitter, limit, p.Order, strings.Join(p.Smells, " ")})
 	}
 	s.about("Retry policies, as the gaps show them", rows, 1)
 	s.grid([]string{"clients", "service", "family", "base", "factor", "cap", "jitter", "limit", "order", "smells"}, rows, 3)
@@ -585,6 +589,9 @@ func (s *screen) behaviour() {
 		text := p.Family
 		if p.Base > 0 {
 			text += " " + lasted(p.Base)
+		}
+		if p.Holds {
+			text += " with the wait for an answer in it"
 		}
 		if p.Factor > 0 {
 			text += ", factor " + short(p.Factor)

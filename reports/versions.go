@@ -21,7 +21,7 @@ func Versions() *Of[storm.Version] {
 		ratio("early_odds_ratio", "", "of falling before the overload", func(r *v) float64 { return r.EarlyOdds }),
 		ratio("early_odds_low", "", "lower 95 % bound", func(r *v) float64 { return r.EarlyLow }),
 		ratio("early_odds_high", "", "upper 95 % bound", func(r *v) float64 { return r.EarlyHigh }),
-		ratio("early_p", "", "one-sided Fisher, corrected for the number of versions", func(r *v) float64 { return r.EarlyP }),
+		ratio("early_p", "", "one-sided Fisher, corrected for the number of versions and of ways to fall", func(r *v) float64 { return r.EarlyP }),
 		ratio("early_odds_stratified", "", "the same among clients of the same nodes (Mantel-Haenszel)", func(r *v) float64 { return r.EarlyStratified }),
 		ratio("late_odds_ratio", "", "of failing afterwards", func(r *v) float64 { return r.LateOdds }),
 		ratio("late_odds_low", "", "lower 95 % bound", func(r *v) float64 { return r.LateLow }),
@@ -30,6 +30,6 @@ func Versions() *Of[storm.Version] {
 		ratio("rollout_odds_low", "", "lower 95 % bound", func(r *v) float64 { return r.RolloutLow }),
 		ratio("rollout_odds_high", "", "upper 95 % bound", func(r *v) float64 { return r.RolloutHigh }),
 		flag("associated", "more than chance", func(r *v) bool { return r.Associated }),
-		str("associated_with", "crash: its members fell first; retries: its policy carries the storm", func(r *v) string { return r.AssociatedWith }),
+		str("associated_with", "crash: its members fell first; retries: its policy carries the storm; both with a comma between", func(r *v) string { return r.AssociatedWith }),
 	).leads("client_version clients attempts amplification early_odds_ratio associated_with client_share retry_share service late_odds_ratio")
 }

@@ -61,7 +61,7 @@ func (d *scenes) assemble(r *Report, q *Quality, th Thresholds) {
 		}
 		r.Findings = append(r.Findings, list...)
 		r.Migrations = append(r.Migrations, c.edges...)
-		r.Versions = append(r.Versions, s.versions(name, cmp.Or(worst, reconnect), q, &th)...)
+		r.Versions = append(r.Versions, s.versions(name, cmp.Or(worst, reconnect), c.periods, q, &th)...)
 		r.Policies = append(r.Policies, s.policies(d, name, &th)...)
 	}
 	if f, ok := d.scanFinding(&th); ok {

@@ -76,9 +76,10 @@ func hypotheses(r *Report) []Hypothesis {
 		if v.Service != f.Service || !v.Associated {
 			continue
 		}
-		if v.AssociatedWith == "crash" && culprit == nil {
+		if v.with(withCrash) && culprit == nil {
 			culprit = v
-		} else if v.AssociatedWith == "retries" && carrier == nil {
+		}
+		if v.with(withRetries) && carrier == nil {
 			carrier = v
 		}
 	}

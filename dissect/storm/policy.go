@@ -114,6 +114,8 @@ type group struct {
 	announced  int64          // gaps after an announced wait,
 	obeyed     int64          // and those that kept to it
 	announce   hist
+	told       [maxSteps]hist // and what these were, from the answer
+	nexts      nexts
 	goes       [maxTries + 1]int64 // intents that went on after the k-th failure,
 	stops      [maxTries + 1]int64 // and that stopped there
 	attached   [strata]int32       // clients by the node that first took them,
@@ -178,31 +180,51 @@ func (s *scene) foldGroups() {
 const strata = 64
 
 type vanishing struct {
-	at      int64 // attachStep since the epoch
+	at      int64 // s since the epoch
 	stratum uint8
 	closed  bool // its kernel closed the session, as it does for who means to go
-}
-
-// counts says whether it was from one time to another, and of the kind asked for.
-func (v vanishing) counts(from, to int64, closed bool) bool {
-	at := v.at * attachStep
-	return at+attachStep > from && at <= to && (closed || !v.closed)
 }
 
 func stratumOf(k nodeKey) uint8 { return uint8(k.hash() % strata) }
 
 func (g *group) vanish(at int64, stratum uint8, closed bool) {
-	g.vanished[vanishing{at / attachStep, stratum, closed}]++
+	g.vanished[vanishing{at / second, stratum, closed}]++
 }
 
-// fell counts who vanished from one time to another.
-func (g *group) fell(from, to int64, closed bool) (n int64) {
-	for k, c := range g.vanished {
-		if k.counts(from, to, closed) {
-			n += int64(c)
+// falls are the times from which the nodes of a stratum were down or overloaded;
+// who vanishes later may have been lost by its node, and did not fall first.
+type falls [strata]int64
+
+// early says whether a client vanished from one time to another, before its node fell.
+func (f *falls) early(v vanishing, from, to int64) bool {
+	at := v.at * second
+	return at+second > from && at <= to && at < f[v.stratum]
+}
+
+// fell counts who vanished from one time to another, before their nodes: those whose
+// sessions nobody closed, or those who closed them. The latter may have meant to go: of
+// them count as many as there are beyond what was usual, all the time from begin on and
+// right before.
+func (g *group) fell(f *falls, begin, from, to int64, closed bool) int64 {
+	var now, before, ever float64
+	for v, n := range g.vanished {
+		c, at := float64(n), v.at*second
+		switch {
+		case v.closed != closed:
+		case f.early(v, from, to):
+			now += c
+		case at < from:
+			ever += c
+			if at >= from-(to-from) {
+				before += c
+			}
 		}
 	}
-	return n
+	if closed {
+		ever *= float64(to-from) / float64(max(from-begin, to-from))
+		now = max(now-math.Ceil(max(before, ever)), 0)
+	}
+	return int64(now)
 }
 
 func (g *group) arrive(at int64)  { g.arrived[at/attachStep]++ }
@@ -217,6 +239,7 @@ func (g *group) merge(o *group) {
 		g.pure[k].merge(o.pure[k])
 		g.whole[k].merge(o.whole[k])
 		g.since[k].merge(o.since[k])
+		g.told[k].merge(o.told[k])
 	}
 	g.dropped.merge(o.dropped)
 	g.early.merge(o.early)
@@ -226,6 +249,7 @@ func (g *group) merge(o *group) {
 	g.announced += o.announced
 	g.obeyed += o.obeyed
 	g.announce.merge(o.announce)
+	g.nexts.merge(&o.nexts)
 	for k := range g.goes {
 		g.goes[k] += o.goes[k]
 		g.stops[k] += o.stops[k]
@@ -268,7 +292,8 @@ func (d *scenes) retry(t *thread, a *dissect.Attempt, at *place) {
 		}
 	}
 	if !a.Relation.Retries() {
-		t.streak = 0
+		t.streak, t.before, t.asked = 0, dissect.Endpoint{}, 0
+		t.inside = t.open && a.Proto == dissect.ProtoTCP && a.Source == t.source && a.Destination == t.node
 		if t.has && t.prev.Destination != a.Destination && (t.prev.Outcome != dissect.OutcomeAccepted ||
 			a.Relation == dissect.RelationReattach || t.prev.SessionEnd != 0 && a.Start-t.prev.SessionEnd <= moveWithin) {
 			d.move(t, a, at)
@@ -280,10 +305,18 @@ func (d *scenes) retry(t *thread, a *dissect.Attempt, at *place) {
 		return
 	}
 	d.move(t, a, at)
-	k := min(int(p.Number), maxSteps) - 1
-	g.goes[min(int(p.Number), maxTries)]++
+	g.nexts.add(t, a)
+	if p.Number == 1 && t.inside && a.Source != p.Source {
+		// A request in a session that stood has shown that it was lost: the first try to
+		// attach comes after it.
+		t.asked = 1
+		return
+	}
+	number := p.Number - t.asked
+	k := min(int(number), maxSteps) - 1
+	g.goes[min(int(number), maxTries)]++
 	gap := a.Start - p.Start
-	if p.Number <= earlyTries {
+	if number <= earlyTries {
 		g.early.add(gap)
 	} else {
 		g.later.add(gap)
@@ -295,6 +328,9 @@ func (d *scenes) retry(t *thread, a *dissect.Attempt, at *place) {
 		if obeys(p, a) && a.Start-p.End < p.RetryAfter*11/10+2*second {
 			g.obeyed++
 			g.announce.add(p.RetryAfter)
+			if number <= maxSteps {
+				g.told[k].add(a.Start - p.End)
+			}
 			return
 		}
 		known = p.End < a.Start // its own wait
@@ -302,9 +338,10 @@ func (d *scenes) retry(t *thread, a *dissect.Attempt, at *place) {
 		g.patience.add(p.GaveUp - p.Start)
 		failed, known = p.GaveUp, true
 	case p.Outcome == dissect.OutcomeRefused || p.Outcome == dissect.OutcomeDropped || p.Outcome == dissect.OutcomeThrottled || p.Outcome == dissect.OutcomeUnreachable:
-		known = p.End < a.Start
+		// Who repeats its request after a refusal has not heard it.
+		known = p.End < a.Start && (p.Proto != dissect.ProtoUDP || p.LastSeen <= p.End)
 	}
-	if k >= 0 && p.Number <= maxSteps {
+	if number <= maxSteps {
 		if known {
 			g.pure[k].add(a.Start - failed)
 		} else {
@@ -339,7 +376,7 @@ func (d *scenes) closed(i *dissect.Intent) {
 	t.g.intents++
 	t.g.sumSquares += int64(i.Attempts) * int64(i.Attempts)
 	if i.ClosedBy == dissect.ClosedQuiet && !i.Censored && i.Outcome.Failed() && !t.unreal {
-		t.g.stops[min(int(i.Attempts), maxTries)]++
+		t.g.stops[min(int(i.Attempts-t.asked), maxTries)]++
 	}
 }
 
@@ -354,10 +391,10 @@ type fit struct {
 	predicted []float64
 }
 
-// families tries every family on the medians m of gaps k = 1.., each known
-// from n gaps. Gaps that hold a wait for an answer may be a constant and a
-// back-off.
-func families(m []float64, n []int64, used []hist, waiting bool) fit {
+// families tries every family on the middles m of gaps k = 1.., each known from n
+// gaps, with blur the square of what it may be off by chance, relatively. Gaps that
+// hold a wait for an answer may be a constant and a back-off.
+func families(m []float64, n []int64, blur []float64, waiting bool) fit {
 	var total int64
 	for _, c := range n {
 		total += c
@@ -365,12 +402,6 @@ func families(m []float64, n []int64, used []hist, waiting bool) fit {
 	w := make([]float64, len(m))
 	for i := range w {
 		w[i] = math.Min(float64(n[i]), float64(total)/4)
-	}
-	// A median of few, wide gaps is known the less; 4e-5 is what the buckets blur.
-	blur := make([]float64, len(m))
-	for k, h := range used {
-		e := 0.96 * (h.quantile(0.75) - h.quantile(0.25)) / m[k]
-		blur[k] = e*e/float64(n[k]) + 4e-5
 	}
 	best := fit{score: math.Inf(1)}
 	try := func(family string, params int, from func(k int) float64, a, b float64, knee int) {
@@ -420,7 +451,8 @@ func families(m []float64, n []int64, used []hist, waiting bool) fit {
 	for knee := 2; knee <= len(m); knee++ {
 		if knee == len(m)-1 && knee > 2 && len(m) > 3 {
 			// One point is a poor cap, yet often all there is.
-			if n[knee] < 20 {
+			// Few that got so far waited less than the others, whose wait outlasted the outage.
+			if n[knee] < 20 || 10*n[knee] < 7*n[knee-1] {
 				continue
 			}
 		}
@@ -444,11 +476,11 @@ func families(m []float64, n []int64, used []hist, waiting bool) fit {
 		if f := math.Exp(b); f >= 1.2 && f <= 4.5 {
 			try("exponential", 2, func(k int) float64 { return math.Exp(a + b*float64(k-1)) }, math.Exp(a), f, knee)
 		}
-		if !waiting || knee < 4 {
+		if !waiting || knee < 3 || knee == 3 && knee == len(m) {
 			continue
 		}
 		least := slices.Min(m[:knee])
-		for part := 0.05; part < 0.99; part += 0.02 {
+		attempt := func(part float64) {
 			wait, rest := part*least, make([]float64, knee)
 			for k := range rest {
 				rest[k] = m[k] - wait
@@ -462,6 +494,14 @@ func families(m []float64, n []int64, used []hist, waiting bool) fit {
 				best.wait = wait
 			}
 		}
+		for part := 0.05; part < 0.99; part += 0.02 {
+			attempt(part)
+		}
+		if near := best.wait / least; near > 0 {
+			for part := near - 0.018; part < near+0.02; part += 0.002 {
+				attempt(part)
+			}
+		}
 	}
 	// What hardly grows, or no more than chance allows, does not back off.
 	low, high := math.Inf(1), 0.0
@@ -470,7 +510,11 @@ func families(m []float64, n []int64, used []hist, waiting bool) fit {
 			low, high = min(low, v), max(high, v)
 		}
 	}
-	if constant.family == "fixed" && high < 1.25*low && (constant.miss <= 4 || high < 1.06*low) {
+	grows := 1.06
+	if waiting { // of a long wait and a back-off the sum grows little
+		grows = 1.03
+	}
+	if constant.family == "fixed" && high < 1.25*low && (constant.miss <= 4 || high < grows*low) {
 		return constant
 	}
 	return best
@@ -514,116 +558,6 @@ func logSlope(m, w []float64) (a, b float64) {
 	return (sy - b*sx) / sw, b
 }
 
-// jitterKinds by the quantile ratios p10/p50 and p90/p50 within one k; scale is
-// what the median must be multiplied with to give the undisturbed wait.
-var jitterKinds = [...]struct {
-	name     string
-	low, top float64
-	scale    float64
-}{
-	{"none", 1, 1, 1}, {"ten_percent", 0.92, 1.08, 1}, {"equal", 0.73, 1.26, 4.0 / 3}, {"fifty_percent", 0.6, 1.4, 1}, {"full", 0.2, 1.8, 2},
-}
-
-// hiddenWait is the wait for an answer that the gaps hold, start to start, where
-// the back-off is jittered: the spread of the gaps grows with the back-off and
-// their median with both, so that the line through them begins at the wait. 0 =
-// not to be told.
-func hiddenWait(steps []hist) float64 {
-	var spreads, mids []float64
-	for _, h := range steps {
-		if h.total() < 40 {
-			break
-		}
-		spreads = append(spreads, h.quantile(0.75)-h.quantile(0.25)) // few are of other waits
-		mids = append(mids, h.quantile(0.5))
-	}
-	if len(mids) < 4 || slices.Max(spreads) < 2.5*slices.Min(spreads) || slices.Min(spreads) < 0.02*slices.Min(mids) {
-		return 0
-	}
-	var sw, sx, sy, sxx, sxy float64
-	for i, x := range spreads {
-		w := 1 / (mids[i] * mids[i])
-		sw, sx, sy, sxx, sxy = sw+w, sx+w*x, sy+w*mids[i], sxx+w*x*x, sxy+w*x*mids[i]
-	}
-	slope := (sw*sxy - sx*sy) / (sw*sxx - sx*sx)
-	wait := (sy - slope*sx) / sw
-	for i, x := range spreads {
-		if math.Abs(wait+slope*x-mids[i]) > 0.1*mids[i] {
-			return 0
-		}
-	}
-	if least := slices.Min(mids); wait < 0.1*least || wait > 0.99*least {
-		return 0
-	}
-	return wait
-}
-
-// jitter names the kind from the gaps of each k, those before the cap first,
-// less a constant.
-func jitter(steps []hist, offset float64) (kind string, scale float64) {
-	var low, top, weight float64
-	first, lastRatio := 0.0, 0.0
-	for _, h := range steps {
-		n := h.total()
-		if n < 20 {
-			continue
-		}
-		mid := max(h.quantile(0.5)-offset, 1)
-		l, u := max(h.quantile(0.1)-offset, 0)/mid, (h.quantile(0.9)-offset)/mid
-		low += l * float64(n)
-		top += u * float64(n)
-		weight += float64(n)
-		if first == 0 {
-			first = l
-		}
-		lastRatio = l
-	}
-	if weight == 0 {
-		return "undetermined", 1
-	}
-	low /= weight
-	top /= weight
-	if low >= 0.97 && top <= 1.03 {
-		return "none", 1
-	}
-	// The ways of the clients differ in length, and a few are long: no timer is as
-	// lopsided.
-	if low >= 0.95 && top <= 1.15 && top-1 > 1.6*(1-low) {
-		return "none", 1
-	}
-	best, at := math.Inf(1), 0
-	for i, k := range jitterKinds {
-		if d := math.Hypot(low-k.low, top-k.top); d < best {
-			best, at = d, i
-		}
-	}
-	if first > 0.5 && lastRatio < 0.35 && at != 0 {
-		return "decorrelated", 1
-	}
-	return jitterKinds[at].name, jitterKinds[at].scale
-}
-
-// pathOffset is what the way between tap and client adds to each gap of a wait
-// with wide jitter: the spread of the gaps gives the wait, the median then the
-// rest.
-func pathOffset(kind string, h hist) float64 {
-	const most = 300e6 // a round trip
-	spread, middle := 0.8, 0.5
-	switch kind {
-	case "full":
-	case "equal":
-		spread, middle = 0.4, 0.75
-	default:
-		return 0
-	}
-	if h.total() < 100 {
-		return 0
-	}
-	mid := h.quantile(0.5)
-	off := mid - middle*(h.quantile(0.9)-h.quantile(0.1))/spread
-	return min(max(off, 0), most, 0.3*mid)
-}
-
 // policy infers how the group retries.
 func (g *group) policy(th *Thresholds) Policy {
 	p := Policy{Clients: g.clients, Family: "undetermined", Jitter: "undetermined", Order: "undetermined"}
@@ -659,65 +593,43 @@ func (g *group) policy(th *Thresholds) Policy {
 		p.Waits = []Waits{{Fitted: p.Base, Gaps: g.announce.bins()}}
 		return p
 	}
-	steps := g.pure[:]
-	offset, waiting := 0.0, false
+	steps, known := g.fromFailures(), true
+	waiting := false // the gaps hold a wait for an answer of unknown length
+	offset := 0.0
 	if pure*4 < whole || float64(pure) < th.GapsFamily {
-		steps = g.whole[:]
-		if p.Timeout == 0 {
-			p.Timeout = int64(hiddenWait(steps))
-		}
-		offset = float64(p.Timeout)
-		waiting = p.Timeout == 0
-	}
-	if p.Timeout == 0 && pure >= 30 && whole >= 30 {
-		if d := median(g.whole[:]) - median(g.pure[:]); d > 0 {
-			p.Timeout = int64(d)
-		}
+		steps, known = g.whole[:], false
+		offset, waiting = float64(p.Timeout), p.Timeout == 0
+	} else if p.Timeout == 0 {
+		p.Timeout = g.timeout()
 	}
 	reset := false
 	if r, ok := g.backoffReset(); ok {
-		steps, reset = r, true
+		steps, known, reset = r, true, true
 	}
 	if p.Limit > 1 && int(p.Limit) <= len(steps) {
 		steps = steps[:p.Limit-1] // what comes after is another wish that came too soon
 	}
-	m, n, used := medians(steps, offset)
-	if len(m) == 0 {
-		p.Waits = waits(steps, &steps[0] != &g.whole[0], nil, 0)
+	used := enough(steps)
+	if len(used) == 0 {
+		p.Waits = waits(steps, known, nil, 0)
 		return p
 	}
-	f := families(m, n, used, waiting)
-	if f.family == "exponential" && f.wait > 0 {
-		p.Timeout = int64(f.wait)
-	}
-	kind, scale := jitter(used[:plain(&f, len(used))], offset+f.wait)
+	f, sp := back(used, offset, waiting)
 	var gaps int64
-	for _, c := range n {
-		gaps += c
-	}
-	beforeCap := capUnjittered(used)
-	if beforeCap {
-		kind, scale = jitter(used[:min(2, len(used))], offset+f.wait)
-	}
-	path := pathOffset(kind, steps[0])
-	if path > 0 && &steps[0] != &g.whole[0] {
-		m, n, used = medians(steps, offset+path)
-		f = families(m, n, used, waiting)
-	}
-	p.Waits = waits(steps, &steps[0] != &g.whole[0], f.predicted, offset+path)
-	if waiting && f.family == "fixed" && kind != "none" && kind != "ten_percent" {
-		// How much of a constant gap is the wait for an answer, and so does not
-		// jitter, nobody can tell.
-		kind, scale = "undetermined", 1
+	for _, h := range used {
+		gaps += h.total()
 	}
 	if float64(gaps) >= th.GapsJitter {
-		p.Jitter = kind
+		p.Jitter = sp.kind
 	}
-	if kind == "decorrelated" {
-		p.Waits = waits(steps, &steps[0] != &g.whole[0], nil, 0)
-		f = decorrelated(used, offset+f.wait)
+	if rest := sp.rest + f.wait; waiting && (sp.told || f.wait > 0) && rest > 0 {
+		p.Timeout = int64(rest)
+	} else if waiting {
+		p.Holds = f.family != "exponential" || len(used) < 4
 	}
-	describe(&p, &f, m, scale, beforeCap, offset > 0 || steps[0].total() > 0 && &steps[0] == &g.whole[0])
+	p.Waits = waits(steps, known, f.predicted, sp.rest)
+	beforeCap := sp.beforeCap
+	describe(&p, &f, sp)
 	if beforeCap {
 		p.Smells = append(p.Smells, "jitter_before_cap")
 	}
@@ -729,6 +641,101 @@ func (g *group) policy(th *Thresholds) Policy {
 	}
 	slices.Sort(p.Smells)
 	return p
+}
+
+// fromFailures are the gaps that begin at a failure whose time is known. Waits that
+// a node asked for are among them where most clients did not keep to such a wait:
+// those that seem to have done so did it by chance.
+func (g *group) fromFailures() []hist {
+	if g.announced == 0 || g.obeyed*10 >= g.announced*8 {
+		return g.pure[:]
+	}
+	all := make([]hist, maxSteps)
+	for k := range all {
+		all[k].merge(g.pure[k])
+		all[k].merge(g.told[k])
+	}
+	return all
+}
+
+// timeout is by how much the gaps after failures that nobody saw are longer than
+// those after failures that were seen, at the same step; 0 = not known.
+func (g *group) timeout() int64 {
+	var sum, weights float64
+	for k := range g.pure {
+		if p, w := g.pure[k].total(), g.whole[k].total(); p >= 10 && w >= 10 {
+			n := float64(min(p, w))
+			sum += n * (g.whole[k].quantile(0.5) - g.pure[k].quantile(0.5))
+			weights += n
+		}
+	}
+	if weights < 30 || sum <= 0 {
+		return 0
+	}
+	return int64(sum / weights)
+}
+
+// back is the back-off that the gaps show, and how it is jittered. offset is what is
+// known to lie in each gap before it; waiting says that there is a wait of unknown
+// length besides.
+func back(used []hist, offset float64, waiting bool) (f fit, sp spread) {
+	if decorrelated(used) {
+		f, rest := decorrelation(used)
+		if !waiting {
+			rest = min(max(rest, offset), offset+wayMost)
+		}
+		return f, spread{kind: "decorrelated", middle: 1, rest: rest, told: waiting}
+	}
+	free := len(used) // steps whose jitter nothing cuts
+	beforeCap := capUnjittered(used)
+	if beforeCap {
+		for free = 1; free < len(used) && !piled(used[free]); free++ {
+		}
+	}
+	looks := make([]look, len(used))
+	for k, h := range used {
+		looks[k] = lookAt(h)
+	}
+	low, high := offset, offset+min(wayMost, 0.3*(looks[0].median-offset))
+	if waiting {
+		low, high = 0, looks[0].low
+	}
+	switch {
+	case waiting && exact(used), !waiting && unjittered(used, offset):
+		sp = spread{kind: "none", middle: 1, rest: offset}
+	default:
+		sp = spreadOf(looks[:free], low, high)
+		if !waiting && !sp.fits {
+			// The client waits though it could have known: it did not hear the refusal.
+			if other := spreadOf(looks[:free], 0, looks[0].low); other.told {
+				sp = other
+			}
+		}
+		if waiting && !sp.told {
+			sp = spread{kind: "undetermined", middle: 1}
+		}
+	}
+	sp.beforeCap = beforeCap
+	fitted := func(rest float64, waiting bool) fit {
+		m, blur, n := make([]float64, len(used)), make([]float64, len(used)), make([]int64, len(used))
+		for k, l := range looks {
+			x, off := l.middle, 0.22*l.width
+			if sp.kind == "none" || sp.kind == "undetermined" || beforeCap {
+				x, off = l.median, 0.46*l.width
+			}
+			m[k], n[k] = max(x-rest, 1e6), used[k].total()
+			blur[k] = off*off/(m[k]*m[k]*l.n) + 4e-5
+		}
+		return families(m, n, blur, waiting)
+	}
+	f = fitted(sp.rest, waiting && !sp.told)
+	if first := f.predicted[0]; waiting && sp.told && sp.off > 0.3*first {
+		// The rest is not known well enough to say what is left of the first gap. The growth
+		// of the gaps may tell it better.
+		f = fitted(0, true)
+		sp.rest, sp.told = 0, false
+	}
+	return f, sp
 }
 
 // waits are the gaps of each step and what the fit says of them; offset is
@@ -747,73 +754,36 @@ func waits(steps []hist, fromFailure bool, predicted []float64, offset float64) 
 	return out
 }
 
-// decorrelated jitter draws each wait between the base and three times the wait
-// before: the medians of the steps follow no curve, the shortest and the longest
-// waits show the parameters.
-func decorrelated(steps []hist, offset float64) fit {
-	f := fit{family: "exponential", a: max(steps[0].quantile(0.01)-offset, 1e6), b: 3}
-	if last := steps[len(steps)-1]; last.quantile(0.98) <= 1.02*last.quantile(0.9) { // they pile up
-		f.cap = last.quantile(0.9) - offset
-	}
-	return f
-}
-
-// plain is how many of the steps lie before the cap.
-func plain(f *fit, n int) int {
-	if f.cap == 0 {
-		return n
-	}
-	for k, v := range f.predicted {
-		if v == f.cap && k > 0 {
-			return min(k, n)
-		}
-	}
-	return n
-}
-
-// capUnjittered: wide gaps first, none at the cap.
-func capUnjittered(steps []hist) bool {
-	if len(steps) < 5 {
-		return false
-	}
-	first, last := steps[0], steps[len(steps)-1]
-	if first.total() < 30 || last.total() < 30 {
-		return false
-	}
-	return first.quantile(0.25)/first.quantile(0.75) < 0.6 && last.quantile(0.25)/last.quantile(0.75) > 0.95
-}
-
 // describe turns a fit into the columns of a policy.
-func describe(p *Policy, f *fit, m []float64, scale float64, beforeCap, withTimeout bool) {
+func describe(p *Policy, f *fit, sp spread) {
+	scale := 1 / sp.middle
 	top := 0.0
-	for _, v := range m {
+	for _, v := range f.predicted {
 		top = max(top, v)
 	}
-	if top < 50e6 {
-		p.Family, p.Base = "immediate", int64(m[0])
+	if top < 50e6 && sp.kind != "decorrelated" {
+		p.Family, p.Base = "immediate", int64(f.predicted[0])
 		return
 	}
 	p.Family = f.family
-	capScale := scale
-	if beforeCap {
+	capScale, whole := scale, scale
+	if sp.beforeCap || p.Holds {
 		capScale = 1
+	}
+	if p.Holds { // what does not jitter is part of it
+		whole = 1
 	}
 	p.Cap = int64(max(f.cap-f.wait, 0) * capScale)
 	switch f.family {
 	case "fixed":
-		p.Base = int64(f.a * scale)
+		p.Base = int64(f.a * whole)
 		p.Cap = 0
 	case "exponential":
-		p.Base, p.Factor = int64(f.a*scale), f.b
+		p.Base, p.Factor = int64(f.a*whole), f.b
 	case "linear":
-		p.Base, p.Step = int64((f.a+f.b)*scale), int64(f.b*scale)
-		if withTimeout && p.Timeout == 0 && f.a > 3*f.b {
-			// Waiting and back-off cannot be told apart; a wait that does not
-			// grow is the timeout.
-			p.Timeout, p.Base = int64(f.a*scale), p.Step
-		}
+		p.Base, p.Step = int64((f.a+f.b)*whole), int64(f.b*scale)
 	case "quadratic":
-		p.Base, p.Step = int64(f.a*scale), int64(f.b*scale)
+		p.Base, p.Step = int64(f.a*whole), int64(f.b*scale)
 	}
 }
 
@@ -833,8 +803,8 @@ func (g *group) backoffReset() ([]hist, bool) {
 	return nil, false
 }
 
-// medians of the steps that are known well enough, less a constant.
-func medians(steps []hist, offset float64) (m []float64, n []int64, used []hist) {
+// enough are the steps that are known well enough.
+func enough(steps []hist) (used []hist) {
 	var most int64
 	for _, h := range steps {
 		most = max(most, h.total())
@@ -844,21 +814,9 @@ func medians(steps []hist, offset float64) (m []float64, n []int64, used []hist)
 		if c < 8 || c*200 < most {
 			break
 		}
-		v := h.quantile(0.5) - offset
-		if v <= 0 {
-			v = 1e6
-		}
-		m, n, used = append(m, v), append(n, c), append(used, h)
+		used = append(used, h)
 	}
-	return m, n, used
-}
-
-func median(steps []hist) float64 {
-	var all hist
-	for _, h := range steps {
-		all.merge(h)
-	}
-	return all.quantile(0.5)
+	return used
 }
 
 // transmissions of the unanswered attempts: their median, and the median time
@@ -943,7 +901,7 @@ func (s *scene) policies(d *scenes, name string, th *Thresholds) (out []Policy) 
 			return
 		}
 		p.Group, p.Service = label, name
-		p.Order = s.order()
+		p.Order = g.nexts.order()
 		if label == "all" {
 			p.Synchrony, p.Herd = s.synchrony(d, g, th)
 		}
@@ -961,34 +919,6 @@ func (s *scene) policies(d *scenes, name string, th *Thresholds) (out []Policy) 
 		}
 	}
 	return out
-}
-
-// order in which clients try nodes, from the moves between them.
-func (s *scene) order() string {
-	from := map[nodeKey][2]int64{} // moves, and the most to one target
-	var all, same, most int64
-	for e, f := range s.edges {
-		all += f.n
-		if e.from == e.to {
-			same += f.n
-		}
-		v := from[e.from]
-		v[0] += f.n
-		v[1] = max(v[1], f.n)
-		from[e.from] = v
-	}
-	for _, v := range from {
-		most += v[1]
-	}
-	switch {
-	case all < 30:
-		return "undetermined"
-	case same*10 >= all*9:
-		return "sticky"
-	case most*10 >= all*9 && len(from) > 2, most*10 >= all*9 && same*10 < all:
-		return "round_robin"
-	}
-	return "random"
 }
 
 // synchrony is Rayleigh's R of the retries over the modal gap, the best within

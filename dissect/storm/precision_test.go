@@ -191,8 +191,12 @@ func policyWrong(sc *samples.Scenario, r *storm.Report, group string) (wrong []s
 	if sc.Tap.Side != "" {
 		return wrong // the time of a failure is not to be seen
 	}
-	if family != "server_directed" && !within(p.Base, want.Base, 0.2) {
-		bad("base %v, it is %v", time.Duration(p.Base), want.Base)
+	base := want.Base
+	if p.Holds { // and says so
+		base += want.Timeout
+	}
+	if family != "server_directed" && !within(p.Base, base, 0.2) {
+		bad("base %v, it is %v", time.Duration(p.Base), base)
 	}
 	if family == "exponential" && math.Abs(p.Factor/want.Factor-1) > 0.2 {
 		bad("factor %.2f, it is %.2f", p.Factor, want.Factor)

@@ -341,7 +341,7 @@ type Version struct {
 	RolloutOdds                       float64 // of the version among the wishes of the last third before the onset against the first; 0 = too few
 	RolloutLow, RolloutHigh           float64
 	Associated                        bool
-	AssociatedWith                    string // crash, retries or ""
+	AssociatedWith                    string // crash, retries, "crash,retries" or ""
 	CrashedEarly, EventsEarly         int64
 	AmplificationLow, Amplification95 float64 // 95 % CI
 }
@@ -352,6 +352,7 @@ type Policy struct {
 	Clients        int64
 	Family         string // immediate, fixed, linear, quadratic, exponential, server_directed, undetermined
 	Base           int64  // ns
+	Holds          bool   // Base and Cap hold the wait for an answer, too: nothing shows how long either is
 	Step           int64  // ns, of linear and quadratic back-off
 	Factor         float64
 	Cap            int64   // ns, 0 = none seen

@@ -160,9 +160,12 @@ type thread struct {
 	prevAt        uint64          // its place
 	has           bool
 	active, again stay
-	began         int64 // first attempt of the intent
-	lock          int64 // start of the lock-out, 0 = none
-	streak        int   // failures since the start or the last drop
+	began         int64            // first attempt of the intent
+	lock          int64            // start of the lock-out, 0 = none
+	streak        int              // failures since the start or the last drop
+	before        dissect.Endpoint // node of the attempt before prev, in its intent
+	inside        bool             // the first row of the intent asked in a session that stood;
+	asked         int32            // rows of the intent that did so and were no try to attach
 	session       spell
 	source, node  dissect.Endpoint // of the session
 	proto         uint8
@@ -464,21 +467,20 @@ func (d *scenes) left(t *thread, s *stay, f field, i int) {
 	}
 }
 
-// crashedWithin is how soon after it closed its session a client is back that had
-// not meant to go.
-const crashedWithin = 10 * second
+// leastStay is how long a session lasts whose end means something.
+const leastStay = 5 * second
 
 // sessions follows the client's session and notices one that nobody closed.
 func (d *scenes) sessions(t *thread, a *dissect.Attempt, updated bool) {
-	if t.open && a.Source != t.source && !t.troubled && !t.gone && a.Relation != dissect.RelationParallel && a.Start-t.session.from > 5*second {
+	if t.open && a.Source != t.source && !t.troubled && !t.gone && a.Relation != dissect.RelationParallel && a.Start-t.session.from > leastStay {
 		switch {
 		case t.sessionEnded == dissect.SessionAlive:
 			// It is back though its session was never closed: it had vanished.
 			t.g.vanish(t.sessionSeen, t.stratum, false)
 			t.gone = true
-		case t.sessionEnded == dissect.SessionByClient && !updated && a.Start-t.session.to <= crashedWithin:
-			// The kernel closes the sessions of a program that crashes. Who is back at
-			// once as a habit is told from a crash by having done so before.
+		case t.sessionEnded == dissect.SessionByClient && !updated:
+			// The kernel closes the sessions of a program that crashes. Who comes and goes
+			// as a habit is told from a crash by having done so before.
 			t.g.vanish(t.session.to, t.stratum, true)
 			t.gone = true
 		}
@@ -515,6 +517,9 @@ func (d *scenes) end() {
 			d.spell(t.s, lockout{d.hash, t.lock, 0})
 		}
 		t.g.failers += count(t.offender.failed > 0)
+		if t.open && !t.troubled && !t.gone && t.sessionEnded == dissect.SessionByClient && t.session.to-t.session.from > leastStay {
+			t.g.vanish(t.session.to, t.stratum, true) // and it did not come back
+		}
 		t.s.rank(t.offender)
 		if d.fan.wanders() && d.fan.scans(&defaults) {
 			t.s.scanned += t.offender.failed

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"math"
 	"slices"
+	"strings"
 )
 
 // earlyBefore and earlyAfter are the time around an onset in which a client
@@ -16,32 +17,27 @@ const (
 // versions compares the client versions of a service in the time of its worst
 // finding. Whose members fell first and whose retries carry the storm are two
 // questions.
-func (s *scene) versions(name string, f *Finding, q *Quality, th *Thresholds) (out []Version) {
+func (s *scene) versions(name string, f *Finding, periods map[nodeKey][]Period, q *Quality, th *Thresholds) (out []Version) {
 	if len(s.groups) < 2 {
 		if g := s.groups[""]; g != nil || len(s.groups) == 0 {
 			return nil
 		}
 	}
 	var onset, end, from, to int64 // 0 without a finding
-	var closed bool
+	var fallen falls
 	if f != nil {
 		onset, end = f.Onset, cmp.Or(f.End, math.MaxInt64)
 		from, to = onset-earlyBefore, onset+earlyAfter
-		// A session that was closed may have been meant to end: it counts where hardly
-		// anybody vanished without a word.
-		var silent int64
-		for _, g := range s.groups {
-			silent += g.fell(from, to, false)
-		}
-		closed = float64(silent) < th.VersionEvents
+		fallen = fallsOf(periods, from)
 	}
 	var clients, retries, early, late int64
 	type tally struct{ early, late int64 }
 	tallies := map[string]tally{}
+	closed := f != nil && s.closing(&fallen, q.Begin, from, to)
 	for v, g := range s.groups {
 		t := tally{}
 		if f != nil {
-			t.early = g.fell(from, to, closed)
+			t.early = g.fell(&fallen, q.Begin, from, to, closed)
 			t.late = within(g.troubled, onset, end)
 		}
 		tallies[v] = t
@@ -63,8 +59,8 @@ func (s *scene) versions(name string, f *Finding, q *Quality, th *Thresholds) (o
 		others := clients - g.clients
 		if f != nil && float64(g.clients) >= th.VersionMembers && float64(early) >= th.VersionEvents && others > 0 {
 			row.EarlyOdds, row.EarlyLow, row.EarlyHigh = oddsRatio(t.early, g.clients-t.early, early-t.early, others-(early-t.early))
-			row.EarlyP = fisher(t.early, g.clients-t.early, early-t.early, others-(early-t.early))
-			row.EarlyStratified = s.stratified(v, from, to, closed)
+			row.EarlyP = min(2*fisher(t.early, g.clients-t.early, early-t.early, others-(early-t.early)), 1) // of two ways to fall
+			row.EarlyStratified = s.stratified(v, &fallen, from, to, closed)
 			tested = append(tested, len(out))
 		}
 		if f != nil && float64(g.clients) >= th.VersionMembers && others > 0 && late > 0 {
@@ -78,32 +74,100 @@ func (s *scene) versions(name string, f *Finding, q *Quality, th *Thresholds) (o
 	correct(out, tested)
 	for i := range out {
 		v := &out[i]
-		switch {
-		case f == nil:
-		case v.EarlyOdds > 0 && v.EarlyLow > 1 && v.EarlyStratified > 1 && v.EarlyP <= th.VersionP && float64(v.CrashedEarly) >= th.VersionEvents:
-			v.Associated, v.AssociatedWith = true, "crash"
-		case f.Class == RetryStorm && float64(min(v.Clients, clients-v.Clients)) >= th.VersionMembers && v.RetryShare >= 0.5 && v.insists() &&
-			v.AmplificationLow > s.amplificationOfOthers(v.Version):
-			v.Associated, v.AssociatedWith = true, "retries"
+		var with []string
+		if v.EarlyOdds > 0 && v.EarlyLow > 1 && v.EarlyStratified > 1 && v.EarlyP <= th.VersionP && float64(v.CrashedEarly) >= th.VersionEvents {
+			with = append(with, withCrash)
 		}
+		if f != nil && f.Class == RetryStorm && s.carries(v, len(with) > 0, th) {
+			with = append(with, withRetries)
+		}
+		v.Associated, v.AssociatedWith = len(with) > 0, strings.Join(with, ",")
 	}
 	return out
+}
+
+// closing reports which of the two ways to fall sets the versions further apart: that
+// clients closed their sessions, as the kernel of a crashed program does, or that they
+// vanished without a word.
+func (s *scene) closing(fallen *falls, begin, from, to int64) bool {
+	least := [2]float64{1, 1}
+	for way, closed := range [2]bool{false, true} {
+		var all, early int64
+		fell := map[string]int64{}
+		for v, g := range s.groups {
+			fell[v] = g.fell(fallen, begin, from, to, closed)
+			all, early = all+g.clients, early+fell[v]
+		}
+		for v, n := range fell {
+			c := s.groups[v].clients
+			least[way] = min(least[way], fisher(n, c-n, early-n, all-c-(early-n)))
+		}
+	}
+	return least[1] < least[0]
+}
+
+// fallsOf are the first times after from at which nodes did not do their work.
+func fallsOf(periods map[nodeKey][]Period, from int64) (f falls) {
+	for i := range f {
+		f[i] = math.MaxInt64
+	}
+	for k, list := range periods {
+		at := &f[stratumOf(k)]
+		for _, p := range list {
+			if p.End == 0 || p.End > from {
+				*at = min(*at, cmp.Or(p.Suspected, p.Start))
+			}
+		}
+	}
+	return f
+}
+
+// What a version may be associated with; a version may be with both.
+const (
+	withCrash   = "crash"
+	withRetries = "retries"
+)
+
+// with reports that the version is associated with what is asked for.
+func (v *Version) with(what string) bool {
+	return slices.Contains(strings.Split(v.AssociatedWith, ","), what)
 }
 
 // insistence is how many times the retries of another client make a version carry
 // a storm, whatever its share of the clients.
 const insistence = 3
 
-// insists reports that a client of the version retries so many times as often as
-// one of another version.
-func (v *Version) insists() bool {
-	return v.ClientShare < 1 && v.RetryShare*(1-v.ClientShare) >= insistence*v.ClientShare*(1-v.RetryShare)
+// carries reports that most retries are of the version and that each of its clients
+// which met a failure retries so many times as often as one of another version that
+// met one, or was at the same nodes: whose nodes were well shows nothing of its policy.
+// A version whose members fell first has more to retry than those who were there; it is
+// held to those who met a failure, too.
+func (s *scene) carries(v *Version, fellFirst bool, th *Thresholds) bool {
+	g := s.groups[v.Version]
+	var failers, there, retries int64
+	for name, o := range s.groups {
+		if name == v.Version {
+			continue
+		}
+		failers, retries = failers+o.failers, retries+o.counts.Retries
+		for i, n := range o.attached {
+			if int64(g.nexts.to[i])*20 > g.nexts.all {
+				there += int64(n)
+			}
+		}
+	}
+	others := failers
+	if !fellFirst {
+		others = max(failers, there)
+	}
+	return v.RetryShare >= 0.5 && float64(min(g.failers, others)) >= th.VersionMembers && v.AmplificationLow > s.amplificationOfOthers(v.Version) &&
+		float64(v.Retries)*float64(others) >= insistence*float64(retries)*float64(g.failers)
 }
 
 // stratified is the odds ratio of falling first among the clients of the same
 // nodes (Mantel and Haenszel), so that a version that happened to sit at the
 // nodes that died is not blamed for it.
-func (s *scene) stratified(version string, from, to int64, closed bool) float64 {
+func (s *scene) stratified(version string, fallen *falls, from, to int64, closed bool) float64 {
 	var table [strata]struct{ a, m, fell, all float64 } // of the version, and of all
 	for v, g := range s.groups {
 		for k, n := range g.attached {
@@ -113,7 +177,7 @@ func (s *scene) stratified(version string, from, to int64, closed bool) float64 
 			}
 		}
 		for k, n := range g.vanished {
-			if k.counts(from, to, closed) {
+			if k.closed == closed && fallen.early(k, from, to) {
 				table[k.stratum].fell += float64(n)
 				if v == version {
 					table[k.stratum].a += float64(n)
