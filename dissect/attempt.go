@@ -144,6 +144,7 @@ type Client struct {
 	First, Last int64 // ns, of its attempts
 	Attempts    int32 // all rows
 	NATSuspect  bool
+	Unnamed     bool  // ID holds a hash of its name, which was one too many
 	Monitor     bool  // all that it sent are health checks
 	Wait        int64 // learned W, ns
 }

@@ -93,9 +93,6 @@ Exit status: 0 done, 2 unreadable input, 3 done but an input was damaged,
 				return err
 			}
 			defer results.Analysis.Close()
-			if x.dir == "" {
-				results.Analysis.Limit(storm.MaxNodes)
-			}
 			if x.in.keepIn != "" && cmd.Context().Err() == nil {
 				os.Remove(filepath.Join(x.dir, resumeName))
 			}

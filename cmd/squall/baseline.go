@@ -45,7 +45,7 @@ func (s *source) baseline(cmd *cobra.Command, judged *storm.State, files *[]stri
 		}
 		return b, err
 	}
-	calm := source{filter: cmp.Or(s.filter, s.calmFilter), hints: cmp.Or(s.hints, s.calmHints), keepDuplicates: s.keepDuplicates || s.calmDuplicates, calm: true, maxFlows: s.maxFlows, maxTemp: s.maxTemp, workers: s.workers, quiet: s.quiet}
+	calm := source{filter: cmp.Or(s.filter, s.calmFilter), hints: cmp.Or(s.hints, s.calmHints), keepDuplicates: s.keepDuplicates || s.calmDuplicates, calm: true, maxFlows: s.maxFlows, maxNodes: s.maxNodes, maxNames: s.maxNames, maxTemp: s.maxTemp, workers: s.workers, quiet: s.quiet}
 	for _, dir := range s.baselines {
 		if _, ok := keptDir([]string{dir}); ok { // was filtered when it was made, or was not
 			calm.filter, calm.keepDuplicates = "", false

@@ -116,6 +116,7 @@ analyze, or in shards, decides it.`,
 	f.StringVarP(&format, "format", "T", "text", "text, markdown, html or json")
 	f.StringVar(&colour, "color", "auto", "auto, always or never")
 	f.StringVar(&hints, "hints", "", "YAML file that names nodes, fixes roles, groups services")
+	ceilingFlags(f, &cfg.MaxNodes, &cfg.MaxNames)
 	f.Int64Var(&maxTemp, "max-temp", defaultTemp, "MB on disk for attempts that are too many for memory, in TMPDIR; 0 = no ceiling")
 	f.IntVarP(&cfg.Workers, "jobs", "j", 0, "workers; the results are the same for any number")
 	return cmd

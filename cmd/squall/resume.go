@@ -88,7 +88,7 @@ func (s *source) resumption(cmd *cobra.Command) *resumption {
 				w += " " + s.SHA256
 			}
 			k.flags = append(k.flags, w)
-		case "--after", "--before", "--tz", "--keep-duplicates", "--clock", "--max-flows":
+		case "--after", "--before", "--tz", "--keep-duplicates", "--clock", "--max-flows", "--max-names":
 			k.flags = append(k.flags, w)
 		}
 	}

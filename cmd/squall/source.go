@@ -12,9 +12,11 @@ import (
 	"time"
 
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 
 	"squall/capture"
 	"squall/dissect"
+	"squall/dissect/attempt"
 	"squall/dissect/headers"
 	"squall/dissect/overlay"
 	"squall/dissect/pipeline"
@@ -52,6 +54,8 @@ type source struct {
 	set            map[string]capture.Clock // once they are known
 	found          *taps.Clocks             // what a first pass over several taps found
 	maxFlows       int
+	maxNames       int
+	maxNodes       int
 	maxTemp        int64 // MB
 	workers        int
 	quiet, verbose bool
@@ -72,7 +76,8 @@ func (s *source) flags(cmd *cobra.Command) {
 	f.StringVar(&s.hints, "hints", "", "YAML file that names nodes, fixes roles, groups services, adds protocols")
 	f.StringArrayVar(&s.groups, "groups", nil, "where clients are: CSV with prefix and any of site, asn, country, or a MaxMind database (.mmdb: City, Country, ASN, or one of your own with site); columns of attempts, intents, clients, sources, findings, rows of squall report impact, group_timeline, group_versions and group_policies. Of several files the first that says something counts")
 	f.StringVar(&s.events, "events", "", "CSV of what was noted beside the packets (deploys, pages, reboots): time, text and perhaps node; lines of squall events and of the report, marked in its charts. Times without a zone are in that of --tz, else UTC")
-	f.IntVar(&s.maxFlows, "max-flows", pipeline.DefaultFlows, "flows followed at the same time, some 700 bytes each; the idlest gives way, and is counted")
+	f.IntVar(&s.maxFlows, "max-flows", pipeline.DefaultFlows, "flows followed at the same time, some 600 bytes each; one more, and one whose attempts have failed gives way, else an idle one, and is counted")
+	ceilingFlags(f, &s.maxNodes, &s.maxNames)
 	f.Int64Var(&s.maxTemp, "max-temp", defaultTemp, "MB on disk for attempts that are too many for memory, some 100 bytes each, in TMPDIR; 0 = no ceiling")
 	f.BoolVar(&s.keepDuplicates, "keep-duplicates", false, "count frames that a tap saw twice as packets of their own")
 	f.IntVarP(&s.workers, "jobs", "j", 0, "workers; the results are the same for any number")
@@ -81,12 +86,18 @@ func (s *source) flags(cmd *cobra.Command) {
 	f.BoolVarP(&s.numeric, "numeric", "n", false, "accepted for the sake of habit: names are never resolved")
 }
 
+// ceilingFlags are those of what is told apart.
+func ceilingFlags(f *pflag.FlagSet, nodes, names *int) {
+	f.IntVar(nodes, "max-nodes", attempt.MaxNodes, "nodes that have a row each, those with most attempts, some 2 kB each; the others count in totals, services and findings, and how many they are is said")
+	f.IntVar(names, "max-names", attempt.MaxNames, "names of clients that are kept, and versions, server names and fingerprints, some 60 bytes each; where there are more, a share is, and the clients of the others are printed as hashes, and counted")
+}
+
 // defaultTemp holds some 170 million attempts, MB.
 const defaultTemp = 16 << 10
 
 // words are the flags and inputs that give the same analysis again.
 func (s *source) words(cmd *cobra.Command, args []string) (out []string) {
-	for _, name := range []string{"filter", "after", "before", "hints", "groups", "events", "baseline", "threshold", "tz", "keep-duplicates", "clock", "max-flows"} {
+	for _, name := range []string{"filter", "after", "before", "hints", "groups", "events", "baseline", "threshold", "tz", "keep-duplicates", "clock", "max-flows", "max-nodes", "max-names"} {
 		if f := cmd.Flags().Lookup(name); f != nil && f.Changed {
 			if list, ok := f.Value.(interface{ GetSlice() []string }); ok {
 				for _, v := range list.GetSlice() {
@@ -133,7 +144,7 @@ func (s *source) config() (cfg pipeline.Config, err error) {
 	if s.maxTemp < 0 || s.maxTemp > 1<<40 {
 		return cfg, exitError{exitUsage, fmt.Errorf("--max-temp %d: want megabytes, 0 for no ceiling", s.maxTemp)}
 	}
-	cfg = pipeline.Config{RecordTemp: s.maxTemp << 20, Workers: s.workers, KeepDuplicates: s.keepDuplicates, Protocols: overlay.All(), CountOnly: s.countOnly, Shard: s.shard, MaxFlows: s.maxFlows}
+	cfg = pipeline.Config{RecordTemp: s.maxTemp << 20, Workers: s.workers, KeepDuplicates: s.keepDuplicates, Protocols: overlay.All(), CountOnly: s.countOnly, Shard: s.shard, MaxFlows: s.maxFlows, MaxNodes: s.maxNodes, MaxNames: s.maxNames}
 	if err := s.readZone(); err != nil {
 		return cfg, err
 	}

@@ -52,6 +52,11 @@ func (s *source) madeUnder(cmd *cobra.Command, dir string) {
 		return
 	}
 	s.thresholds = append(c.overridden(), s.thresholds...)
+	for _, a := range c.Arguments {
+		if most, ok := strings.CutPrefix(a, "--max-nodes="); ok && !cmd.Flags().Changed("max-nodes") {
+			s.maxNodes, _ = strconv.Atoi(most) // 0 = as many as ever
+		}
+	}
 	same := func(what string, f *sealed) bool {
 		now, err := seal(f.Name, f.Name)
 		if err == nil && now == *f {

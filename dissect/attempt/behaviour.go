@@ -119,16 +119,6 @@ func (n *nodeFacts) depends(r *Record) {
 	}
 }
 
-func (n *nodeFacts) joinBehaviour(o *nodeFacts) {
-	n.clients.join(&o.clients)
-	n.held += o.held
-	n.checks += o.checks
-	n.lastYes, n.lastNo = max(n.lastYes, o.lastYes), max(n.lastNo, o.lastNo)
-	if n.firstYes == 0 || o.firstYes != 0 && o.firstYes < n.firstYes {
-		n.firstYes = o.firstYes
-	}
-}
-
 // candidate is a node whose role its protocol does not tell.
 type candidate struct {
 	key   nodeKey
@@ -149,7 +139,7 @@ func inClear(protocol string) bool { return protocol == "dns" || protocol == "ht
 // none itself, is where they begin.
 func (x *Result) behave() error {
 	var list []*candidate
-	for k, n := range x.facts.nodes {
+	for k, n := range x.nodes {
 		d := &n.decided
 		if d.source >= dissect.RoleSourceBehaviour && d.role != dissect.RoleUnknown || inClear(x.names.String(d.protocol)) || n.lastYes == 0 {
 			continue

@@ -65,7 +65,7 @@ func nodeAt(n int, port uint16) dissect.Endpoint {
 // supernodes of which one falls, peers that ask each other, and beside it a SYN
 // flood, a scan, and a web server.
 func TestRolesByBehaviour(t *testing.T) {
-	g := &graph{names: attempt.NewNames()}
+	g := &graph{names: attempt.NewNames(0)}
 	entry, fell, heir, flooded, quiet := nodeAt(1000, 33033), nodeAt(1001, 40001), nodeAt(1002, 40002), nodeAt(1003, 5000), nodeAt(1004, 5001)
 	web := nodeAt(1005, 8080)
 	http := g.names.Intern([]byte("http"))
@@ -128,7 +128,7 @@ func TestRolesByBehaviour(t *testing.T) {
 // TestBurstsAndLadders: dials that nobody answered belong to what was dialled
 // around them, rungs of one host to one chain; a scan does not.
 func TestBurstsAndLadders(t *testing.T) {
-	g := &graph{names: attempt.NewNames()}
+	g := &graph{names: attempt.NewNames(0)}
 	overlay := g.names.Intern([]byte("overlay"))
 	known := func(client, node int, port uint16, at int64) {
 		r := g.try(client, nodeAt(node, port), at, 0)

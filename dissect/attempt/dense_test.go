@@ -22,7 +22,7 @@ func BenchmarkDense(b *testing.B) {
 		ds = append(ds, d)
 	})
 	rows := 0
-	e := attempt.NewEngine(attempt.Config{}, attempt.NewNames(), func(*attempt.Record) { rows++ })
+	e := attempt.NewEngine(attempt.Config{}, attempt.NewNames(0), func(*attempt.Record) { rows++ })
 	b.ReportAllocs()
 	b.ResetTimer()
 	span := ds[len(ds)-1].Time - ds[0].Time + 1e9

@@ -26,8 +26,8 @@ const (
 	defaultMaxFlows = 1 << 18
 	// maxTxns is how many exchanges of one flow are told apart at a time.
 	maxTxns = 32
-	// evictSample is how many flows are compared to find an idle one.
-	evictSample = 16
+	// evictSample is how many flows are looked at to find one that may go.
+	evictSample = 64
 	orphanSlots = 1 << 10
 	wheelSlots  = 1 << 9
 	wheelShift  = 30 // a slot is 2^30 ns, about a second
@@ -107,6 +107,7 @@ type flow struct {
 	openerA      bool
 	over         bool // FIN or RST
 	heard        [2]heard
+	mem          dissect.Flow // scratch of the protocols
 }
 
 type flowKey struct {
@@ -135,7 +136,7 @@ type Engine struct {
 	cfg    Config `frozen:"-"`
 	names  *Names
 	emit   func(*Record)
-	cache  map[string]Name
+	cache  [numKinds]map[string]Name
 	protos []Name
 	tcp    *asker `frozen:"-"`
 	udp    *asker `frozen:"-"`
@@ -146,7 +147,6 @@ type Engine struct {
 	streams    []*stream
 	freeStr    []int32
 	streamHand int
-	flowMem    []dissect.Flow   // scratch of the protocols, indexed like flows
 	held       map[int32][]byte // parts of messages, by flow
 	heldBytes  int
 	hand       int32
@@ -192,7 +192,7 @@ func newEngine(cfg Config, names *Names, tcp, udp *asker, emit func(*Record)) *E
 	if cfg.MaxFlows <= 0 {
 		cfg.MaxFlows = defaultMaxFlows
 	}
-	e := &Engine{cfg: cfg, names: names, emit: emit, tcp: tcp, udp: udp, cache: map[string]Name{},
+	e := &Engine{cfg: cfg, names: names, emit: emit, tcp: tcp, udp: udp,
 		dups: newDuplicates(cfg.CopyWithin), taps: newTapMeters(cfg.Taps), index: newFlowIndex(), older: map[flowKey]*older{}, ledgers: map[uint32]*dissect.Ledger{}}
 	for i := range e.wheel {
 		e.wheel[i] = none
@@ -470,29 +470,40 @@ func (e *Engine) newFlow(k *flowKey, d *dissect.Datagram) int32 {
 		e.evict()
 	}
 	fi := e.flows.take()
-	if len(e.protos) > 0 && int(fi) == len(e.flowMem) {
-		e.flowMem = append(e.flowMem, dissect.Flow{})
-	}
 	*e.flows.at(fi) = flow{key: *k, hash: e.hash, last: d.Time, due: never, head: none, stream: none, slot: none, wnext: none, wprev: none,
 		proto: unknown, used: true, openerA: k.a == d.Source()}
-	if len(e.protos) > 0 {
-		e.flowMem[fi] = dissect.Flow{}
-	}
 	e.index.add(e.hash, fi)
 	return fi
 }
 
-// evict gives up the idlest of a few flows.
+// evict gives up a flow: the next of which nothing but a late answer can come, and
+// where none is near the idlest of those that were looked at.
 func (e *Engine) evict() {
-	best := none
-	for n := 0; n < evictSample || best == none; n++ {
+	best, over := none, false
+	for n := 0; !over && (n < evictSample || best == none); n++ {
 		e.hand = (e.hand + 1) % e.flows.n
-		if f := e.flows.at(e.hand); f.used && (best == none || f.last < e.flows.at(best).last) {
-			best = e.hand
+		if f := e.flows.at(e.hand); f.used {
+			if over = e.settled(f); over || best == none || f.last < e.flows.at(best).last {
+				best = e.hand
+			}
 		}
 	}
 	e.stats.Evicted++
+	if over {
+		e.stats.Settled++
+	}
 	e.release(best, e.now)
+}
+
+// settled reports a flow of which every attempt has failed, by what is known by now.
+func (e *Engine) settled(f *flow) bool {
+	for ti := f.head; ti != none; ti = e.txns.at(ti).next {
+		t := e.txns.at(ti)
+		if e.expire(f, t, e.now); t.state != stateDone || !t.rec.Outcome.Failed() || t.rec.Evidence == dissect.EvidenceApp {
+			return false
+		}
+	}
+	return f.head != none
 }
 
 // release emits all exchanges of a flow and forgets it.
@@ -625,29 +636,34 @@ func (e *Engine) late(t *txn) {
 }
 
 // intern goes through the engine's own cache.
-func (e *Engine) intern(b []byte) Name {
+func (e *Engine) intern(k kind, b []byte) Name {
 	if len(b) > maxNameLen {
 		b = b[:maxNameLen]
 	}
 	if len(b) == 0 {
 		return 0
 	}
-	if n, ok := e.cache[string(b)]; ok {
+	c := e.cache[k]
+	if n, ok := c[string(b)]; ok {
 		return n
 	}
-	n := e.names.Intern(b)
-	if len(e.cache) >= 1<<14 {
-		clear(e.cache)
+	n := e.names.intern(k, b)
+	if c == nil || len(c) >= cachedNames {
+		c = map[string]Name{}
+		e.cache[k] = c
 	}
-	e.cache[string(b)] = n
+	c[string(b)] = n
 	return n
 }
 
+// cachedNames is how many names of a kind an engine has at hand.
+const cachedNames = 1 << 12
+
 func (e *Engine) internString(s string) Name {
-	if n, ok := e.cache[s]; ok {
+	if n, ok := e.cache[word][s]; ok {
 		return n
 	}
-	return e.intern([]byte(s))
+	return e.intern(word, []byte(s))
 }
 
 // each visits everything that is under way.
@@ -679,7 +695,7 @@ func (e *Engine) peek(now, patience int64, visit func(*Record)) {
 // renamed goes over to other names; those of records are changed already.
 func (e *Engine) renamed(names *Names) {
 	e.names = names
-	clear(e.cache)
+	e.cache = [numKinds]map[string]Name{}
 	for i, p := range e.cfg.Protocols {
 		e.protos[i] = names.Intern([]byte(p.Name()))
 	}

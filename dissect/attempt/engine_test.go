@@ -47,7 +47,7 @@ const (
 func run(t *testing.T, cfg Config, end int64, packets ...*dissect.Datagram) ([]Record, *Engine) {
 	t.Helper()
 	var got []Record
-	e := NewEngine(cfg, NewNames(), func(r *Record) {
+	e := NewEngine(cfg, NewNames(0), func(r *Record) {
 		if r.Flags&FlagOlder == 0 {
 			got = append(got, *r)
 		}
@@ -362,7 +362,7 @@ func TestLongConnection(t *testing.T) {
 
 func TestBounded(t *testing.T) {
 	rows := 0
-	e := NewEngine(Config{MaxFlows: 1000}, NewNames(), func(*Record) { rows++ })
+	e := NewEngine(Config{MaxFlows: 1000}, NewNames(0), func(*Record) { rows++ })
 	for i := range 200000 {
 		d := pk(int64(i/100), true, dissect.SYN, uint32(i), 0, "")
 		d.Src[13], d.Src[14], d.Src[15] = byte(i>>16), byte(i>>8), byte(i)
@@ -374,6 +374,42 @@ func TestBounded(t *testing.T) {
 	e.Finish(1e12)
 	if rows != 200000 {
 		t.Errorf("%d rows of 200000 sources", rows)
+	}
+}
+
+// TestSessionsOutliveAFlood: what gives way to new flows has failed already, where
+// there is such a flow, however long sessions are silent.
+func TestSessionsOutliveAFlood(t *testing.T) {
+	const sessions, most = 30, 120
+	served := 0
+	e := NewEngine(Config{MaxFlows: most}, NewNames(0), func(r *Record) {
+		if r.Outcome == dissect.OutcomeAccepted && r.SessionEnd != 0 {
+			served++
+		}
+	})
+	from := func(d *dissect.Datagram, client, i int) *dissect.Datagram {
+		a := &d.Src
+		if *a != pk(0, true, 0, 0, 0, "").Src {
+			a = &d.Dst
+		}
+		a[13], a[14], a[15] = byte(client), byte(i>>8), byte(i)
+		return d
+	}
+	for i := range sessions {
+		at := int64(10 * i)
+		for _, d := range []*dissect.Datagram{pk(at, true, dissect.SYN, 1, 0, ""), pk(at+1, false, sa, 50, 2, ""), pk(at+2, true, dissect.ACK, 2, 51, "hello"), pk(at+3, false, dissect.ACK, 51, 7, "hello")} {
+			e.Datagram(from(d, 1, i))
+		}
+	}
+	for i := range 2000 { // 25 of them wait at a time
+		e.Datagram(from(pk(2000+int64(400*i), true, dissect.SYN, 1, 0, ""), 2, i))
+	}
+	for i := range sessions {
+		e.Datagram(from(pk(803000+int64(i), true, dissect.FIN|dissect.ACK, 7, 56, ""), 1, i))
+	}
+	e.Finish(810e9)
+	if s := e.Stats(); served != sessions || s.Evicted < 1000 || s.Settled != s.Evicted {
+		t.Errorf("%d of %d sessions were seen to their end, %+v", served, sessions, s)
 	}
 }
 
@@ -453,7 +489,7 @@ func TestICMPKinds(t *testing.T) {
 
 // TestAllocations: a storm that the engine has grown for costs no memory.
 func TestAllocations(t *testing.T) {
-	e := NewEngine(Config{Protocols: []dissect.Protocol{line{}}, MaxFlows: 500}, NewNames(), func(*Record) {})
+	e := NewEngine(Config{Protocols: []dissect.Protocol{line{}}, MaxFlows: 500}, NewNames(0), func(*Record) {})
 	syn, ack, data, rst := pk(0, true, dissect.SYN, 1, 0, ""), pk(0, false, sa, 50, 2, ""), pk(0, true, dissect.ACK, 2, 51, "REG a\n"), pk(0, false, ra, 51, 8, "")
 	i := 0
 	step := func() {
@@ -478,7 +514,7 @@ func TestAllocations(t *testing.T) {
 
 func randomRun(t *testing.T, data []byte) {
 	rows := 0
-	e := NewEngine(Config{Protocols: []dissect.Protocol{line{}}, MaxFlows: 8}, NewNames(), func(r *Record) {
+	e := NewEngine(Config{Protocols: []dissect.Protocol{line{}}, MaxFlows: 8}, NewNames(0), func(r *Record) {
 		if r.Flags&FlagOlder != 0 {
 			return
 		}
@@ -545,7 +581,7 @@ func FuzzEngine(f *testing.F) {
 
 func BenchmarkEngine(b *testing.B) {
 	b.ReportAllocs()
-	e := NewEngine(Config{}, NewNames(), func(*Record) {})
+	e := NewEngine(Config{}, NewNames(0), func(*Record) {})
 	syn, rst := pk(0, true, dissect.SYN, 1, 0, ""), pk(0, false, ra, 0, 2, "")
 	for i := 0; b.Loop(); i++ { // one attempt of two packets, 20000 a second
 		at := int64(i) * 50000
@@ -611,7 +647,7 @@ func TestOlderSessions(t *testing.T) {
 			pk(2, true, dissect.ACK, 100, 900, "")}, data(3)...), false, 0},
 	} {
 		var got []Record
-		e := NewEngine(Config{}, NewNames(), func(r *Record) {
+		e := NewEngine(Config{}, NewNames(0), func(r *Record) {
 			if r.Flags&FlagOlder != 0 && r.Source.Addr == data(0)[0].Src {
 				got = append(got, *r)
 			}

@@ -12,7 +12,7 @@ import (
 	"squall/dissect"
 )
 
-// Result gives the finished rows. A partition of clients is finished when it is
+// Result gives the finished rows. A part of the clients is finished when it is
 // asked for, so that only a few are in memory at a time; small results are
 // kept. It may be read by several goroutines at once.
 type Result struct {
@@ -20,25 +20,20 @@ type Result struct {
 	hints      dissect.Hints
 	begin, end int64
 	store      *Store
-	facts      *shard
+	count      int64
+	nodes      map[nodeKey]*nodeFacts
 	sided      bool // only the clients' side was captured, of TCP
 	mute       bool // no packet of any node was captured
 	begun      bool // of TCP connections their begins and ends were captured, and nothing else
 	deaf       []Interval
-	moved      [Partitions][]byte
+	moved      spool // records by the partition of the identity that is lent to them
+	splits     int   // parts that each partition is finished in
+	dropped    bool  // names were, that records may have
 	monitors   map[askedBy]bool
-	homes      map[dissect.Addr]uint64 // identities of addresses that have records without one
 
 	mu   sync.Mutex
 	kept [Partitions]*part
 }
-
-// keptRecords is how many attempts a result may have for its partitions to be
-// kept, some 100 MB.
-const keptRecords = 1 << 18
-
-// leastPacked is about the least that a packed record takes, bytes.
-const leastPacked = 72
 
 // muteRows without a packet of any node are no chance.
 const muteRows = 20
@@ -61,13 +56,15 @@ type decided struct {
 
 // node is what one is; one that no record names is nothing.
 func (x *Result) node(k nodeKey) *decided {
-	if n := x.facts.nodes[k]; n != nil {
+	if n := x.nodes[k]; n != nil {
 		return &n.decided
 	}
-	return &decided{}
+	return &nothing
 }
 
-// part is a finished partition, by client, then start.
+var nothing decided
+
+// part is what is finished at a time, by client, then start.
 type part struct {
 	names   *Names
 	rows    []related
@@ -78,6 +75,9 @@ type part struct {
 	keys    []orderKey
 	people  people
 	texts   map[string]string
+
+	split   spool // a partition by the parts that it is finished in,
+	divided int   // and its number, from 1; 0 = none
 }
 
 type orderKey struct {
@@ -90,6 +90,7 @@ func (p *part) row(i int) *related { return &p.rows[i] }
 
 type related struct {
 	rec      Record
+	lent     uint64 // identity, by its address; 0 = none
 	id       uint64
 	service  string
 	gap      int64
@@ -112,13 +113,19 @@ type client struct {
 // Finalise closes the store; begin and end are the first and last packet times
 // of the whole capture. An error is one of the temporary file.
 func (s *Store) Finalise(names *Names, hints dissect.Hints, begin, end int64) (*Result, error) {
-	x := &Result{names: names, hints: hints, begin: begin, end: end, store: s, deaf: s.deaf, facts: s.gather()}
-	answered, sided, went := false, false, false
-	var shook int64
+	x := &Result{names: names, hints: hints, begin: begin, end: end, store: s, deaf: s.deaf}
+	seen := s.gather()
+	x.count = seen.count
+	x.splits = splitsOf(x.count, s.part)
+	clients, versions := names.OneIn()
+	x.dropped = max(clients, versions) > 1
+	x.moved.limit, x.moved.ceiling = movedMemory, s.spool.ceiling
+	var err error
+	if x.nodes, err = s.whole(); err != nil {
+		return nil, err
+	}
 	services := map[string]string{}
-	x.mute = x.facts.count >= muteRows
-	for k, n := range x.facts.nodes {
-		x.mute = x.mute && !n.answered
+	for k, n := range x.nodes {
 		d := decided{oneSided: n.oneSided && !n.answered}
 		if n.known() {
 			best := slices.MaxFunc(n.votes, func(a, b vote) int {
@@ -129,17 +136,13 @@ func (s *Store) Finalise(names *Names, hints dissect.Hints, begin, end int64) (*
 		}
 		d.service = intern(services, x.serviceOf(&Record{Destination: k.at, Proto: k.proto, Protocol: d.protocol, Role: d.role}))
 		n.decided = d
-		if k.proto == dissect.ProtoTCP {
-			answered = answered || n.answered
-			sided = sided || n.oneSided
-			went = went || n.went
-			shook += int64(n.shook)
-		}
 	}
 	x.neighbours()
 	x.climb(names)
-	x.sided = sided && !answered
-	x.begun = !went && shook >= muteRows
+	of := &seen.sides
+	x.mute = x.count >= muteRows && !of.answered
+	x.sided = of.oneSided && !of.spoke
+	x.begun = !of.went && of.shook >= muteRows
 	if err := x.behave(); err != nil {
 		return nil, err
 	}
@@ -185,7 +188,7 @@ func (x *Result) neighbours() {
 	}
 	known := map[place]decided{}
 	mixed := map[place]bool{}
-	for k, n := range x.facts.nodes {
+	for k, n := range x.nodes {
 		if !n.spoke {
 			continue
 		}
@@ -195,7 +198,7 @@ func (x *Result) neighbours() {
 		}
 		known[at] = n.decided
 	}
-	for k, n := range x.facts.nodes {
+	for k, n := range x.nodes {
 		d := &n.decided
 		of, ok := known[place{k.at.Port, k.proto}]
 		if !ok || mixed[place{k.at.Port, k.proto}] || n.spoke || n.known() || d.oneSided || of.protocol == 0 {
@@ -208,8 +211,8 @@ func (x *Result) neighbours() {
 // climb names the nodes that nothing is known of but that they said yes to
 // another step of a ladder of transports, at the same port (rule 31).
 func (x *Result) climb(names *Names) {
-	for k, n := range x.facts.nodes {
-		twin := x.facts.nodes[k.twin()]
+	for k, n := range x.nodes {
+		twin := x.nodes[k.twin()]
 		if n.known() || twin == nil || !twin.ladder {
 			continue
 		}
@@ -225,134 +228,23 @@ func (x *Result) climb(names *Names) {
 }
 
 // Close gives memory and temporary file back.
-func (x *Result) Close() error { return cmp.Or(x.store.spool.close(), x.store.homes.close()) }
+func (x *Result) Close() error {
+	return cmp.Or(x.store.spool.close(), x.store.homes.close(), x.moved.close())
+}
 
 // Len is the number of rows.
-func (x *Result) Len() int64 { return x.facts.count }
+func (x *Result) Len() int64 { return x.count }
 
-// Busiest says which nodes are among the most that were tried most often, of the last
-// ones those with the least hash, and how many are not; nil = all are.
-func (x *Result) Busiest(most int) (kept func(at dissect.Endpoint, proto uint8) bool, left int64) {
-	if len(x.facts.nodes) <= most {
-		return nil, 0
-	}
-	type rank struct {
-		records int64
-		hash    uint64
-	}
-	order := func(a, b rank) int { return cmp.Or(cmp.Compare(b.records, a.records), cmp.Compare(a.hash, b.hash)) }
-	hash := func(k nodeKey) uint64 {
-		return dissect.Hash64(uint64(k.proto)<<16|uint64(k.at.Port), k.at.Addr[:])
-	}
-	list := make([]rank, 0, len(x.facts.nodes))
-	for k, n := range x.facts.nodes {
-		list = append(list, rank{n.records, hash(k)})
-	}
-	slices.SortFunc(list, order)
-	last := list[most-1]
-	return func(at dissect.Endpoint, proto uint8) bool {
-		k := nodeKey{at, proto}
-		n := x.facts.nodes[k]
-		return n != nil && order(rank{n.records, hash(k)}, last) <= 0
-	}, int64(len(list) - most)
-}
-
-// reunite copies records that say no identity to the partition of the one that
-// their address lends them. There are none unless a protocol names its clients.
-func (x *Result) reunite() error {
-	var r Record
-	for p := range Partitions {
-		homes, err := x.store.housed(p)
-		if err != nil {
-			return err
+// Known gives how many attempts at a node there were, where it is one of those that
+// are told apart, and how many nodes are not.
+func (x *Result) Known() (attempts func(at dissect.Endpoint, proto uint8) (n int64, known bool), others int64) {
+	return func(at dissect.Endpoint, proto uint8) (int64, bool) {
+		n := x.nodes[nodeKey{at, proto}]
+		if n == nil {
+			return 1, false
 		}
-		if len(homes) == 0 {
-			continue
-		}
-		err = x.store.spool.each(p, func(data []byte) {
-			for u := (unpacker{b: data}); len(u.b) > 0; {
-				from := u.b
-				u.record(&r)
-				l, ok := homes[*r.client()]
-				if !ok || l.many || r.ClientKey != 0 {
-					continue
-				}
-				if x.homes == nil {
-					x.homes = map[dissect.Addr]uint64{}
-				}
-				x.homes[*r.client()] = l.key
-				if to := partitionOfKey(l.key); to != p {
-					x.moved[to] = append(x.moved[to], from[:len(from)-len(u.b)]...)
-				}
-			}
-		})
-		if err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-// borrowed is the key that a record without one is given by its address.
-func (x *Result) borrowed(r *Record) uint64 {
-	if r.ClientKey != 0 || x.homes == nil {
-		return 0
-	}
-	return x.homes[*r.client()]
-}
-
-// part finishes a partition. It is written into scratch, whose content is lost,
-// unless it is kept.
-func (x *Result) part(n int, scratch *part) (*part, error) {
-	small := x.facts.count <= keptRecords
-	if small {
-		x.mu.Lock()
-		kept := x.kept[n]
-		x.mu.Unlock()
-		if kept != nil {
-			return kept, nil
-		}
-		scratch = &part{}
-	}
-	p := scratch
-	p.names = x.names
-	if p.texts == nil {
-		p.texts = map[string]string{}
-	}
-	if p.older == nil {
-		p.older = map[dissect.Addr][]Record{}
-	}
-	clear(p.older)
-	p.rows, p.clients, p.intents = p.rows[:0], p.clients[:0], p.intents[:0]
-	p.rows = slices.Grow(p.rows, (x.store.spool.bytes(n)+len(x.moved[n]))/leastPacked)
-	own := true
-	load := func(data []byte) {
-		for u := (unpacker{b: data}); len(u.b) > 0; {
-			p.rows = slices.Grow(p.rows, 1)[:len(p.rows)+1]
-			r := &p.rows[len(p.rows)-1]
-			*r = related{}
-			u.record(&r.rec)
-			if key := x.borrowed(&r.rec); own && key != 0 && partitionOfKey(key) != n {
-				p.rows = p.rows[:len(p.rows)-1]
-			} else if r.rec.Flags&FlagOlder != 0 {
-				p.older[r.rec.Source.Addr] = append(p.older[r.rec.Source.Addr], r.rec)
-				p.rows = p.rows[:len(p.rows)-1]
-			}
-		}
-	}
-	if err := x.store.spool.each(n, load); err != nil {
-		return nil, err
-	}
-	own = false
-	load(x.moved[n])
-	x.finish(p)
-	if small {
-		p.spare, p.keys, p.people, p.older = nil, nil, people{}, nil
-		x.mu.Lock()
-		x.kept[n] = p
-		x.mu.Unlock()
-	}
-	return p, nil
+		return n.records, true
+	}, x.store.facts.all - int64(len(x.nodes))
 }
 
 func (x *Result) finish(p *part) {
@@ -501,7 +393,7 @@ func (x *Result) describe(w *related, services map[string]string) {
 	if h.Role != dissect.RoleUnknown {
 		r.Role, r.RoleSource = h.Role, dissect.RoleSourceUser
 	}
-	if r.Protocol == d.protocol && r.Role == d.role {
+	if r.Protocol == d.protocol && r.Role == d.role && d != &nothing {
 		w.service = d.service
 	} else {
 		w.service = intern(services, x.serviceOf(r))

@@ -15,7 +15,7 @@ func TestFluke(t *testing.T) {
 		want      string
 	}{{99, "gossip/unknown"}, {100, "tcp/5999"}} {
 		st := attempt.NewStore(attempt.StoreConfig{Shards: 1})
-		names := attempt.NewNames()
+		names := attempt.NewNames(0)
 		for i := range c.strangers + 2 {
 			r := attempt.Record{Start: int64(i) * 1e9, End: int64(i)*1e9 + 1e8, AnsweredAt: int64(i)*1e9 + 1e8, Proto: dissect.ProtoTCP, Outcome: dissect.OutcomeAccepted,
 				Source: endpoint(byte(i), 5000), Destination: endpoint(200, 5999), DestinationPackets: 2}

@@ -13,7 +13,7 @@ import (
 // still has its own, in whatever order and by however many shards they were read.
 func TestManyHomes(t *testing.T) {
 	const clients = 20_000
-	names := attempt.NewNames()
+	names := attempt.NewNames(0)
 	protocol := names.Intern([]byte("n2n"))
 	var list []attempt.Record
 	for i := range clients {
@@ -22,7 +22,7 @@ func TestManyHomes(t *testing.T) {
 		r := attempt.Record{Start: int64(i) * 1e6, End: int64(i)*1e6 + 1, Proto: dissect.ProtoUDP, Transmissions: 1, HandshakeRTT: -1, Digest: uint64(i),
 			Source: dissect.Endpoint{Addr: at, Port: 1}, Destination: dissect.Endpoint{Addr: dissect.Addr4([]byte{192, 0, 2, 1}), Port: 7654}, Protocol: protocol}
 		said := r
-		said.ClientKey, said.ClientName = dissect.Hash64(5, name), names.Intern(name)
+		said.ClientKey, said.ClientName = dissect.Hash64(5, name), names.Client(name)
 		said.Start += 50e9
 		list = append(list, r, said) // the first without a name
 	}

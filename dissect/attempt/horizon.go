@@ -50,7 +50,7 @@ func NewHorizon(cfg HorizonConfig) *Horizon {
 	if cfg.MaxFlows <= 0 {
 		cfg.MaxFlows = horizonFlows
 	}
-	h := &Horizon{cfg: cfg, names: NewNames(), slots: map[int64]*slot{}}
+	h := &Horizon{cfg: cfg, names: NewNames(0), slots: map[int64]*slot{}}
 	h.engine = NewEngine(cfg.Config, h.names, h.add)
 	return h
 }
@@ -177,7 +177,7 @@ func (s *Snapshot) Finalise(hints dissect.Hints) (*Result, error) {
 
 // rename forgets the strings that nothing uses any more. Snapshots keep theirs.
 func (h *Horizon) rename() {
-	fresh := NewNames()
+	fresh := NewNames(0)
 	to := map[Name]Name{}
 	again := func(r *Record) {
 		for _, n := range r.names() {
@@ -186,7 +186,7 @@ func (h *Horizon) rename() {
 			}
 			v, ok := to[*n]
 			if !ok {
-				v = fresh.Intern([]byte(h.names.String(*n)))
+				v = fresh.again(h.names, *n)
 				to[*n] = v
 			}
 			*n = v

@@ -37,7 +37,7 @@ func (x *Result) identify(rows []related, out *people) {
 		r := &rows[i].rec
 		p := person{key: r.ClientKey}
 		if p.key == 0 {
-			p.key = x.borrowed(r)
+			p.key = rows[i].lent
 		}
 		if p.key == 0 {
 			p.addr = *r.client()
@@ -68,7 +68,7 @@ func (x *Result) identify(rows []related, out *people) {
 		}
 		known := named[i]
 		name := x.names.String(known.name)
-		if name == "" {
+		if c.Unnamed = name == ""; c.Unnamed {
 			name = strconv.FormatUint(p.key, 16)
 		}
 		c.ID, c.Level = x.names.String(known.protocol)+":"+name, dissect.IDProtocol

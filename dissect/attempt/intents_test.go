@@ -81,7 +81,7 @@ func TestRelations(t *testing.T) {
 				}
 				st.Add(0, &r)
 			}
-			x, err := st.Finalise(attempt.NewNames(), dissect.Hints{}, 0, 1000*s)
+			x, err := st.Finalise(attempt.NewNames(0), dissect.Hints{}, 0, 1000*s)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -108,7 +108,7 @@ func finish(t *testing.T, cfg attempt.StoreConfig, end int64, recs []attempt.Rec
 	for i := range recs {
 		st.Add(0, &recs[i])
 	}
-	x, err := st.Finalise(attempt.NewNames(), dissect.Hints{}, 0, end)
+	x, err := st.Finalise(attempt.NewNames(0), dissect.Hints{}, 0, end)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -297,7 +297,7 @@ func TestRhythmAtTheBegin(t *testing.T) {
 func TestAnotherAddress(t *testing.T) {
 	const s = int64(1e9)
 	for _, same := range []bool{true, false} {
-		names := attempt.NewNames()
+		names := attempt.NewNames(0)
 		st := attempt.NewStore(attempt.StoreConfig{Shards: 1})
 		for i := range int64(2) {
 			name := names.Intern([]byte{'a'})
@@ -329,7 +329,7 @@ func TestAnotherAddress(t *testing.T) {
 // such nodes and speaks with nobody wants no service.
 func TestReserveDown(t *testing.T) {
 	const s = int64(1e9)
-	names := attempt.NewNames()
+	names := attempt.NewNames(0)
 	st := attempt.NewStore(attempt.StoreConfig{Shards: 1})
 	try := func(host, node byte, at int64, outcome dissect.Outcome) {
 		r := attempt.Record{Start: at, End: at + s/10, Proto: dissect.ProtoTCP, Outcome: outcome, Source: endpoint(host, 5000+uint16(at/s)), Destination: endpoint(node, 1883),
@@ -378,7 +378,7 @@ func TestReserveDown(t *testing.T) {
 // of one that says its own version; one that says none borrows it.
 func TestVersionsOfPrograms(t *testing.T) {
 	const s = int64(1e9)
-	names := attempt.NewNames()
+	names := attempt.NewNames(0)
 	st := attempt.NewStore(attempt.StoreConfig{Shards: 1})
 	for i, c := range []struct{ protocol, version string }{{"sip", "Phone/1"}, {"gnutella", "Leaf/2"}, {"sip", ""}, {"sip", ""}, {"stun", ""}} {
 		r := attempt.Record{Start: int64(i) * 10 * s, End: int64(i)*10*s + s, Proto: dissect.ProtoTCP, Outcome: dissect.OutcomeRefused, Source: endpoint(1, 5000+uint16(i)),

@@ -81,7 +81,7 @@ type monitored struct {
 // health checks. Where no node saw a passed check nothing is read again.
 func (x *Result) watchdogs() error {
 	possible := false
-	for _, n := range x.facts.nodes {
+	for _, n := range x.nodes {
 		possible = possible || n.checks >= checksToKnow
 	}
 	if !possible {
@@ -251,7 +251,7 @@ func (x *Result) few(service string, list []monitored) bool {
 		hosts[m.client] = true
 	}
 	var all sketch
-	for _, n := range x.facts.nodes {
+	for _, n := range x.nodes {
 		if n.service == service {
 			all.join(&n.clients)
 		}

@@ -69,7 +69,7 @@ func TestOracle(t *testing.T) {
 			want[fmt.Sprint(r.Source, r.Target, r.Start, " ", r.Outcome, " ", r.Evidence, " ", r.Answer, " ", r.Transmissions)]++
 			rows++
 		}
-		e := attempt.NewEngine(attempt.Config{}, attempt.NewNames(), func(r *attempt.Record) {
+		e := attempt.NewEngine(attempt.Config{}, attempt.NewNames(0), func(r *attempt.Record) {
 			if r.Flags&attempt.FlagOlder != 0 {
 				return
 			}

@@ -152,7 +152,7 @@ func TestLoss(t *testing.T) {
 		}
 	}
 	slices.SortStableFunc(both, func(a, b *dissect.Datagram) int { return cmp.Compare(a.Time, b.Time) })
-	e := NewEngine(Config{CopyWithin: 200e6, Taps: []uint8{0, 1}}, NewNames(), func(*Record) {})
+	e := NewEngine(Config{CopyWithin: 200e6, Taps: []uint8{0, 1}}, NewNames(0), func(*Record) {})
 	for _, d := range both {
 		e.Datagram(d)
 	}

@@ -49,40 +49,44 @@ func (x *Result) Visit(workers int, newVisitor func(worker int) dissect.Visitor)
 
 func (x *Result) fillOf(p *part, w *related, a *dissect.Attempt) {
 	in := &p.intents[w.intent]
-	x.fill(w, &p.clients[w.client].Client, in.ID, in.Censored, a)
+	c := &p.clients[w.client]
+	x.fill(w, c.ID, c.Level, in.ID, in.Censored, a)
 }
 
-// parts finishes all partitions, several at a time, in no particular order.
+// parts finishes all parts, several at a time, in no particular order.
 func (x *Result) parts(workers int, visit func(worker, number int, p *part)) error {
 	var next atomic.Int32
 	errs := make([]error, max(workers, 1))
 	var wg sync.WaitGroup
 	for w := range errs {
-		wg.Add(1)
-		go func() {
-			defer wg.Done()
+		wg.Go(func() {
 			scratch := &part{}
+			defer scratch.split.close()
 			for errs[w] == nil {
-				n := int(next.Add(1) - 1)
-				if n >= Partitions {
+				partition := int(next.Add(1) - 1)
+				if partition >= Partitions {
 					return
 				}
-				p, err := x.part(n, scratch)
-				if errs[w] = err; err == nil {
-					visit(w, n, p)
+				for sub := 0; sub < x.splits && errs[w] == nil; sub++ {
+					n := partition*x.splits + sub
+					p, err := x.part(n, scratch)
+					if errs[w] = err; err == nil {
+						visit(w, n, p)
+					}
 				}
 			}
-		}()
+		})
 	}
 	wg.Wait()
 	return cmp.Or(errs...)
 }
 
-// Walk visits the clients, partition by partition, with the attempts of each.
+// Walk visits the clients, part by part, with the attempts of each.
 func (x *Result) Walk(visit func(c *dissect.Client, attempts iter.Seq[*dissect.Attempt]) bool) error {
 	var a dissect.Attempt
 	scratch := &part{}
-	for n := range Partitions {
+	defer scratch.split.close()
+	for n := range Partitions * x.splits {
 		p, err := x.part(n, scratch)
 		if err != nil {
 			return err
@@ -108,17 +112,16 @@ func (x *Result) Walk(visit func(c *dissect.Client, attempts iter.Seq[*dissect.A
 // Attempts gives the rows by start, then id. The struct is reused.
 func (x *Result) Attempts(workers int) iter.Seq2[*dissect.Attempt, error] {
 	return func(yield func(*dissect.Attempt, error) bool) {
-		s := sorter[finished]{limit: x.store.spool.limit, pack: packRow, unpack: unpackRow,
+		var clients recall
+		texts := newTexts()
+		s := sorter[finished]{limit: x.store.spool.limit, chunk: x.mergeChunk(),
+			pack:   func(b []byte, w *finished) []byte { return packRow(b, w, texts) },
+			unpack: func(u *unpacker, w *finished) { unpackRow(u, w, texts, &clients) },
 			less: func(a, b *finished) bool {
 				return a.rec.Start < b.rec.Start || a.rec.Start == b.rec.Start && a.id < b.id
 			}}
 		defer s.spool.close()
-		var clients [Partitions][]dissect.Client
-		services := newTexts()
 		err := x.parts(workers, func(_, number int, p *part) {
-			for i := range p.clients {
-				clients[number] = append(clients[number], p.clients[i].Client)
-			}
 			order := make([]int32, len(p.rows))
 			for i := range order {
 				order[i] = int32(i)
@@ -129,16 +132,15 @@ func (x *Result) Attempts(workers int) iter.Seq2[*dissect.Attempt, error] {
 			s.add(number, func(yield func(*finished) bool) {
 				for _, i := range order {
 					w := &p.rows[i]
-					in := &p.intents[w.intent]
-					yield(&finished{related: *w, intent: in.ID, censored: in.Censored, text: services.index(w.service)})
+					in, c := &p.intents[w.intent], &p.clients[w.client]
+					yield(&finished{related: *w, intent: in.ID, censored: in.Censored, who: c.ID, level: c.Level})
 				}
 			})
 		})
 		var a dissect.Attempt
 		if err == nil {
-			err = s.merge(func(number int, w *finished) bool {
-				w.service = services.list[w.text]
-				x.fill(&w.related, &clients[number][w.client], w.intent, w.censored, &a)
+			err = s.merge(func(w *finished) bool {
+				x.fill(&w.related, w.who, w.level, w.intent, w.censored, &a)
 				return yield(&a, nil)
 			})
 		}
@@ -151,10 +153,11 @@ func (x *Result) Attempts(workers int) iter.Seq2[*dissect.Attempt, error] {
 // Intents gives the intents by start, then id. The struct is reused.
 func (x *Result) Intents(workers int) iter.Seq2[*dissect.Intent, error] {
 	return func(yield func(*dissect.Intent, error) bool) {
+		var clients recall
 		texts := newTexts()
-		s := sorter[dissect.Intent]{limit: x.store.spool.limit,
+		s := sorter[dissect.Intent]{limit: x.store.spool.limit, chunk: x.mergeChunk(),
 			pack:   func(b []byte, in *dissect.Intent) []byte { return packIntent(b, in, texts) },
-			unpack: func(u *unpacker, in *dissect.Intent) { unpackIntent(u, in, texts) },
+			unpack: func(u *unpacker, in *dissect.Intent) { unpackIntent(u, in, texts, &clients) },
 			less:   func(a, b *dissect.Intent) bool { return a.Start < b.Start || a.Start == b.Start && a.ID < b.ID }}
 		defer s.spool.close()
 		err := x.parts(workers, func(_, number int, p *part) {
@@ -169,7 +172,7 @@ func (x *Result) Intents(workers int) iter.Seq2[*dissect.Intent, error] {
 			})
 		})
 		if err == nil {
-			err = s.merge(func(_ int, in *dissect.Intent) bool { return yield(in, nil) })
+			err = s.merge(func(in *dissect.Intent) bool { return yield(in, nil) })
 		}
 		if err != nil {
 			yield(nil, err)
@@ -182,34 +185,57 @@ type finished struct {
 	related
 	intent   uint64
 	censored bool
-	text     uint64 // of the service
+	who      string // its client
+	level    dissect.IDLevel
 }
 
-func packRow(b []byte, w *finished) []byte {
+func packRow(b []byte, w *finished, t *texts) []byte {
 	b = appendRecord(b, &w.rec)
 	b = binary.LittleEndian.AppendUint64(b, w.id)
 	b = binary.LittleEndian.AppendUint64(b, w.intent)
-	b = binary.AppendUvarint(b, w.text)
+	b = binary.AppendUvarint(b, t.index(w.service))
 	b = binary.AppendVarint(b, w.gap)
-	b = binary.AppendUvarint(b, uint64(w.client))
+	b = appendString(b, w.who)
 	b = binary.AppendUvarint(b, uint64(w.number))
 	flags := byte(w.relation)
 	if w.censored {
 		flags |= 0x80
 	}
-	return append(b, flags, w.proof)
+	return append(b, flags, w.proof, byte(w.level))
 }
 
-func unpackRow(u *unpacker, w *finished) {
+func unpackRow(u *unpacker, w *finished, t *texts, clients *recall) {
 	u.record(&w.rec)
 	w.id, w.intent = u.fixed(), u.fixed()
-	w.text = u.number()
+	w.service = t.list[u.number()]
 	w.gap = u.signed()
-	w.client = int32(u.number())
+	w.who = clients.of(u.take(int(u.number())))
 	w.number = int32(u.number())
 	flags := u.byte()
 	w.relation, w.censored = dissect.Relation(flags&0x7f), flags&0x80 != 0
 	w.proof = u.byte()
+	w.level = dissect.IDLevel(u.byte())
+}
+
+func appendString(b []byte, s string) []byte {
+	return append(binary.AppendUvarint(b, uint64(len(s))), s...)
+}
+
+// recall gives one string for the same bytes, as far as it remembers.
+type recall struct{ known map[string]string }
+
+const recalled = 1 << 16
+
+func (r *recall) of(b []byte) string {
+	if text, ok := r.known[string(b)]; ok {
+		return text
+	}
+	if r.known == nil || len(r.known) >= recalled {
+		r.known = make(map[string]string)
+	}
+	text := string(b)
+	r.known[text] = text
+	return text
 }
 
 func packIntent(b []byte, in *dissect.Intent, t *texts) []byte {
@@ -217,7 +243,8 @@ func packIntent(b []byte, in *dissect.Intent, t *texts) []byte {
 	for _, n := range [...]int64{in.Start, in.End, in.Wait, int64(in.Attempts), int64(in.Retries), int64(in.Nodes)} {
 		b = binary.AppendVarint(b, n)
 	}
-	for _, s := range [...]string{in.ClientID, in.Service, in.Protocol} {
+	b = appendString(b, in.ClientID)
+	for _, s := range [...]string{in.Service, in.Protocol} {
 		b = binary.AppendUvarint(b, t.index(s))
 	}
 	for _, e := range [...]dissect.Endpoint{in.FirstNode, in.LastNode} {
@@ -232,11 +259,12 @@ func packIntent(b []byte, in *dissect.Intent, t *texts) []byte {
 	return append(b, byte(in.Outcome), byte(in.Relation), byte(in.ClosedBy), censored)
 }
 
-func unpackIntent(u *unpacker, in *dissect.Intent, t *texts) {
+func unpackIntent(u *unpacker, in *dissect.Intent, t *texts, clients *recall) {
 	in.ID = u.fixed()
 	in.Start, in.End, in.Wait = u.signed(), u.signed(), u.signed()
 	in.Attempts, in.Retries, in.Nodes = int32(u.signed()), int32(u.signed()), int32(u.signed())
-	in.ClientID, in.Service, in.Protocol = t.list[u.number()], t.list[u.number()], t.list[u.number()]
+	in.ClientID = clients.of(u.take(int(u.number())))
+	in.Service, in.Protocol = t.list[u.number()], t.list[u.number()]
 	in.FirstNode.Addr, in.FirstNode.Port = u.addr(false), u.port()
 	in.LastNode.Addr, in.LastNode.Port = u.addr(false), u.port()
 	in.Source = u.addr(false)
@@ -265,9 +293,10 @@ func (t *texts) index(s string) uint64 {
 	return n
 }
 
-// sorter merges partitions that are sorted in themselves.
+// sorter merges parts that are sorted in themselves.
 type sorter[T any] struct {
 	limit  int64
+	chunk  int // bytes of each part that are in hand while merging
 	pack   func([]byte, *T) []byte
 	unpack func(*unpacker, *T)
 	less   func(a, b *T) bool
@@ -275,34 +304,33 @@ type sorter[T any] struct {
 	heads  []*head[T]
 }
 
-// mergeChunk is how much of each partition is in hand while merging.
-const mergeChunk = 64 << 10
+// mergeChunk is how much of each part is in hand while merging: of all together 4 to
+// 32 MB.
+func (x *Result) mergeChunk() int { return max(64<<10/x.splits, 8<<10) }
 
-// add takes the items of a partition, in order. Partitions may be added at the
-// same time.
-func (s *sorter[T]) add(partition int, items iter.Seq[*T]) {
+// add takes the items of a part, in order. Parts may be added at the same time.
+func (s *sorter[T]) add(number int, items iter.Seq[*T]) {
 	var b []byte
 	for v := range items {
 		if b == nil {
-			b = make([]byte, 0, mergeChunk+512)
+			b = make([]byte, 0, s.chunk+512)
 		}
-		if b = s.pack(b, v); len(b) >= mergeChunk {
-			s.put(partition, b)
+		if b = s.pack(b, v); len(b) >= s.chunk {
+			s.put(number, b)
 			b = nil
 		}
 	}
-	s.put(partition, b)
+	s.put(number, b)
 }
 
-func (s *sorter[T]) put(partition int, b []byte) {
+func (s *sorter[T]) put(number int, b []byte) {
 	s.spool.mu.Lock()
 	s.spool.limit = s.limit
 	s.spool.mu.Unlock()
-	s.spool.put(partition, b)
+	s.spool.put(number, b)
 }
 
 type head[T any] struct {
-	number int
 	chunks []chunk
 	u      unpacker
 	buf    []byte
@@ -310,9 +338,9 @@ type head[T any] struct {
 }
 
 // merge visits all items in order until visit returns false.
-func (s *sorter[T]) merge(visit func(partition int, item *T) bool) error {
-	for p := range Partitions {
-		h := &head[T]{number: p, chunks: s.spool.runs[p]}
+func (s *sorter[T]) merge(visit func(item *T) bool) error {
+	for _, chunks := range s.spool.runs {
+		h := &head[T]{chunks: chunks}
 		ok, err := s.next(h)
 		if err != nil {
 			return err
@@ -324,7 +352,7 @@ func (s *sorter[T]) merge(visit func(partition int, item *T) bool) error {
 	heap.Init(s)
 	for len(s.heads) > 0 {
 		h := s.heads[0]
-		if !visit(h.number, &h.item) {
+		if !visit(&h.item) {
 			return nil
 		}
 		ok, err := s.next(h)
@@ -365,7 +393,7 @@ func (s *sorter[T]) Pop() any {
 	return last
 }
 
-func (x *Result) fill(w *related, c *dissect.Client, intent uint64, censored bool, a *dissect.Attempt) {
+func (x *Result) fill(w *related, client string, level dissect.IDLevel, intent uint64, censored bool, a *dissect.Attempt) {
 	r := &w.rec
 	h := r.History[:]
 	if n := bytes.IndexByte(h, 0); n >= 0 {
@@ -376,7 +404,7 @@ func (x *Result) fill(w *related, c *dissect.Client, intent uint64, censored boo
 		Source: r.Source, Destination: r.Destination, Proto: r.Proto,
 		Protocol: x.names.String(r.Protocol), Op: x.names.String(r.Op), Rung: x.names.String(r.Rung),
 		Service: w.service, Role: r.Role, RoleSource: r.RoleSource, RoleProof: float64(w.proof) / 100,
-		ClientID: c.ID, ClientIDLevel: c.Level, ClientVersion: x.names.String(r.Version),
+		ClientID: client, ClientIDLevel: level, ClientVersion: x.names.String(r.Version),
 		ServerName: x.names.String(r.ServerName), JA3: x.names.String(r.JA3),
 		Relation: w.relation, Number: w.number, Outcome: r.Outcome, Evidence: r.Evidence, Answer: r.Answer,
 		Late: r.Flags&FlagLate != 0, OneSided: r.Flags&FlagOneSided != 0, Censored: censored,

@@ -13,7 +13,7 @@ import (
 
 // saveMark begins what Save writes. The digit is the version of the packed
 // form; another one is not read.
-const saveMark = "squall attempts 3\n"
+const saveMark = "squall attempts 4\n"
 
 // ErrSaved is behind every error of a saved store that cannot be read.
 var ErrSaved = errors.New("not what squall saved")
@@ -21,13 +21,17 @@ var ErrSaved = errors.New("not what squall saved")
 // saver writes the saved form: the strings, then the records in runs.
 type saver struct{ out *bufio.Writer }
 
-func newSaver(w io.Writer, names []string) saver {
+// newSaver writes the strings of each kind, and how many of them are kept.
+func newSaver(w io.Writer, of *Names, names *[numKinds][]string) saver {
 	s := saver{bufio.NewWriterSize(w, 1<<16)}
 	s.out.WriteString(saveMark)
-	s.number(len(names))
-	for _, n := range names {
-		s.number(len(n))
-		s.out.WriteString(n)
+	for k, list := range names {
+		s.number(int(of.of[k].halve))
+		s.number(len(list))
+		for _, n := range list {
+			s.number(len(n))
+			s.out.WriteString(n)
+		}
 	}
 	return s
 }
@@ -53,18 +57,26 @@ func (s saver) end() error {
 // pass, so that they can be joined with those of other pieces. The same records
 // are the same bytes, in whatever order the workers came to them.
 func (x *Result) Save(w io.Writer) error {
-	list := x.names.all()
-	order := make([]Name, len(list))
-	for i := range order {
-		order[i] = Name(i)
+	var sorted [numKinds][]string
+	var to [numKinds][]Name
+	for k := range numKinds {
+		list := x.names.all(k)
+		order := make([]Name, 0, len(list))
+		for i, text := range list {
+			if i == 0 || text != "" { // is kept
+				order = append(order, Name(i))
+			}
+		}
+		slices.SortFunc(order, func(a, b Name) int { return strings.Compare(list[a], list[b]) }) // the empty one stays first
+		to[k] = make([]Name, len(list))
+		for i, n := range order {
+			if to[k][n] = Name(i); i > 0 {
+				to[k][n] |= Name(k) << kindShift
+			}
+			sorted[k] = append(sorted[k], list[n])
+		}
 	}
-	slices.SortFunc(order, func(a, b Name) int { return strings.Compare(list[a], list[b]) }) // the empty one stays first
-	to := make([]Name, len(list))
-	sorted := make([]string, len(list))
-	for i, n := range order {
-		to[n], sorted[i] = Name(i), list[n]
-	}
-	out := newSaver(w, sorted)
+	out := newSaver(w, x.names, &sorted)
 	var r Record
 	for p := range Partitions {
 		var data []byte // the records in the order of the run
@@ -73,7 +85,7 @@ func (x *Result) Save(w io.Writer) error {
 			for u := (unpacker{b: packed}); len(u.b) > 0; {
 				u.record(&r)
 				for _, n := range r.names() {
-					*n = to[*n]
+					*n = to[n.kind()][*n&(1<<kindShift-1)]
 				}
 				data = appendRecord(data, &r)
 				ends = append(ends, len(data))
@@ -103,7 +115,11 @@ func (x *Result) Save(w io.Writer) error {
 // Save writes a store that still collects, in the order in which it did; nothing
 // may be added meanwhile.
 func (s *Store) Save(w io.Writer, names *Names) error {
-	out := newSaver(w, names.all())
+	var lists [numKinds][]string
+	for k := range lists {
+		lists[k] = names.all(kind(k))
+	}
+	out := newSaver(w, names, &lists)
 	for p := range Partitions {
 		if err := s.spool.each(p, out.run); err != nil {
 			return err
@@ -121,32 +137,24 @@ func (s *Store) Save(w io.Writer, names *Names) error {
 func (s *Store) Load(r io.Reader, names *Names, file func(uint32) (uint32, bool), wanted func(*Record) bool) error {
 	in := bufio.NewReaderSize(r, 1<<16)
 	mark := make([]byte, len(saveMark))
-	if _, err := io.ReadFull(in, mark); err != nil || string(mark) != saveMark {
+	_, err := io.ReadFull(in, mark)
+	if err != nil || string(mark) != saveMark {
 		return fmt.Errorf("%w: begins with %q, expected %q", ErrSaved, mark, saveMark)
 	}
-	count, err := binary.ReadUvarint(in)
-	if err != nil || count > maxNames {
-		return fmt.Errorf("%w: %d strings", ErrSaved, count)
-	}
-	var to []Name
-	buf := make([]byte, maxNameLen)
-	for i := range count {
-		n, err := binary.ReadUvarint(in)
-		if err != nil || n > maxNameLen {
-			return fmt.Errorf("%w: string %d of %d: length %d", ErrSaved, i, count, n)
+	var to [numKinds][]Name
+	for k := range numKinds {
+		if to[k], err = loadNames(in, names, k); err != nil {
+			return err
 		}
-		if _, err := io.ReadFull(in, buf[:n]); err != nil {
-			return fmt.Errorf("%w: ends in string %d of %d", ErrSaved, i, count)
-		}
-		to = append(to, names.Intern(buf[:n]))
 	}
 	wrong := false
 	name := func(n *Name) {
-		if int(*n) >= len(to) {
+		list, i := to[n.kind()], *n&(1<<kindShift-1)
+		if int(i) >= len(list) {
 			wrong, *n = true, 0
 			return
 		}
-		*n = to[*n]
+		*n = list[i]
 	}
 	for records := 0; ; {
 		n, err := binary.ReadUvarint(in)
@@ -175,6 +183,28 @@ func (s *Store) Load(r io.Reader, names *Names, file func(uint32) (uint32, bool)
 			}
 		}
 	}
+}
+
+// loadNames gives the names of a kind, by their number in the file.
+func loadNames(in *bufio.Reader, names *Names, k kind) (to []Name, err error) {
+	halve, err := binary.ReadUvarint(in)
+	count, err2 := binary.ReadUvarint(in)
+	if err != nil || err2 != nil || halve > 63 || count > 1<<kindShift {
+		return nil, fmt.Errorf("%w: %d strings", ErrSaved, count)
+	}
+	names.keep(k, uint8(halve))
+	buf := make([]byte, maxNameLen)
+	for i := range count {
+		n, err := binary.ReadUvarint(in)
+		if err != nil || n > maxNameLen {
+			return nil, fmt.Errorf("%w: string %d of %d: length %d", ErrSaved, i, count, n)
+		}
+		if _, err := io.ReadFull(in, buf[:n]); err != nil {
+			return nil, fmt.Errorf("%w: ends in string %d of %d", ErrSaved, i, count)
+		}
+		to = append(to, names.intern(k, buf[:n]))
+	}
+	return to, nil
 }
 
 // maxSavedChunk bounds what is read at once from a file that may be damaged.

@@ -17,7 +17,7 @@ type spool struct {
 	held int64 // in memory
 	file *os.File
 	size int64
-	runs [Partitions][]chunk
+	runs [][]chunk // by partition
 	err  error
 }
 
@@ -47,6 +47,9 @@ func (s *spool) put(partition int, data []byte) (spare []byte) {
 			s.err = s.write(data)
 		}
 	}
+	for len(s.runs) <= partition {
+		s.runs = append(s.runs, nil)
+	}
 	s.runs[partition] = append(s.runs[partition], c)
 	return spare
 }
@@ -63,7 +66,7 @@ func (s *spool) write(data []byte) error {
 		os.Remove(f.Name())
 		s.file = f
 	}
-	if _, err := s.file.Write(data); err != nil {
+	if _, err := s.file.WriteAt(data, s.size); err != nil {
 		return fmt.Errorf("temporary file for attempts, %d MB so far: %w; TMPDIR names another place", s.size>>20, err)
 	}
 	s.size += int64(len(data))
@@ -74,7 +77,7 @@ func (s *spool) write(data []byte) error {
 // during the call.
 func (s *spool) each(partition int, visit func([]byte)) error {
 	s.mu.Lock()
-	runs, err := s.runs[partition], s.err
+	runs, err := s.of(partition), s.err
 	s.mu.Unlock()
 	if err != nil {
 		return err
@@ -104,18 +107,31 @@ func (s *spool) load(c chunk, buf []byte) (data, grown []byte, err error) {
 	return buf[:c.n], buf, nil
 }
 
+// of gives the chunks of a partition.
+func (s *spool) of(partition int) []chunk {
+	if partition < len(s.runs) {
+		return s.runs[partition]
+	}
+	return nil
+}
+
 // bytes of a partition.
 func (s *spool) bytes(partition int) (n int) {
-	for _, c := range s.runs[partition] {
+	for _, c := range s.of(partition) {
 		n += c.n
 	}
 	return n
 }
 
 func (s *spool) close() error {
-	s.runs = [Partitions][]chunk{}
+	s.runs = nil
 	if s.file == nil {
 		return nil
 	}
 	return s.file.Close()
+}
+
+// empty forgets everything, for other bytes.
+func (s *spool) empty() {
+	s.runs, s.held, s.size = nil, 0, 0
 }

@@ -5,7 +5,8 @@ import "squall/dissect"
 // Stats counts what the rows do not show.
 type Stats struct {
 	Records     int64 // emitted
-	Evicted     int64 // flows given up early because MaxFlows was reached
+	Evicted     int64 // flows given up early because MaxFlows was reached,
+	Settled     int64 // and of them those whose attempts had failed: they lost late answers alone
 	Duplicates  int64 // frames seen twice within 5 ms, kept or not
 	Copies      int64 // packets seen at another point before, kept or not
 	InvalidRST  int64 // RSTs whose numbers fit no attempt (rule 4)

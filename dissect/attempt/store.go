@@ -2,6 +2,7 @@ package attempt
 
 import (
 	"bytes"
+	"cmp"
 	"encoding/binary"
 	"slices"
 
@@ -18,7 +19,7 @@ const (
 	packedMost    = 256     // bytes of nearly every record
 	// homesHeld is how many addresses with an identity a shard keeps at hand, and
 	// homesMemory how many bytes of those before are kept in memory by all.
-	homesHeld   = 1 << 14
+	homesHeld   = 1 << 12
 	homesMemory = 8 << 20
 )
 
@@ -27,6 +28,8 @@ type StoreConfig struct {
 	Shards int
 	Memory int64 // bytes of packed records before the rest goes to a temporary file; 0 = 40 MiB
 	Temp   int64 // ceiling of that file, bytes; 0 = none
+	Part   int   // attempts that are finished at a time, about; 0 = 65536
+	Nodes  int   // that are told apart by more than their records, 0 = MaxNodes
 }
 
 // Store collects the records of all shards until Finalise, and what has to be
@@ -36,6 +39,8 @@ type Store struct {
 	spool  spool
 	homes  spool // addresses with their identities, by partition of the address
 	shards []shard
+	facts  facts
+	part   int // attempts that are finished at a time
 	deaf   []Interval
 
 	setBack bool // a capturing clock
@@ -53,11 +58,43 @@ func (s *Store) SetBack(yes bool) { s.setBack = yes }
 type shard struct {
 	open  [Partitions][]byte
 	count int64
-	nodes map[nodeKey]*nodeFacts
-	at    nodeKey
-	hand  *nodeFacts // of at
+	sides sides
+	hand  hand
 	homes map[dissect.Addr]lent
 }
+
+// sides say whose packets were captured, of all nodes together.
+type sides struct {
+	answered, spoke bool  // a packet of a node was, of any and of one over TCP
+	oneSided        bool  // a TCP handshake was proven by its client alone
+	went            bool  // a TCP connection went on: a segment of it is no SYN, FIN or RST
+	shook           int64 // TCP connections that were answered with a SYN-ACK, up to muteRows
+}
+
+func (s *sides) note(r *Record) {
+	heard := r.DestinationPackets > 0
+	s.answered = s.answered || heard
+	if r.Proto != dissect.ProtoTCP {
+		return
+	}
+	s.spoke = s.spoke || heard
+	s.oneSided = s.oneSided || r.proven()
+	if !s.went {
+		s.went = bytes.ContainsAny(r.History[:], "aAdD")
+		if r.shook() && s.shook < muteRows {
+			s.shook++
+		}
+	}
+}
+
+func (s *sides) join(o *sides) {
+	s.answered, s.spoke = s.answered || o.answered, s.spoke || o.spoke
+	s.oneSided, s.went = s.oneSided || o.oneSided, s.went || o.went
+	s.shook += o.shook
+}
+
+// proven reports a handshake that its client alone proves.
+func (r *Record) proven() bool { return r.Flags&FlagOneSided != 0 && r.Answer != dissect.AnswerNone }
 
 type nodeKey struct {
 	at    dissect.Endpoint
@@ -72,8 +109,6 @@ type nodeFacts struct {
 	spoke    bool  // and it was no refusal by its kernel, or by a router before it
 	oneSided bool  // a handshake was proven by its client alone
 	ladder   bool  // a step of a ladder of transports was accepted here
-	went     bool  // a TCP connection went on: a segment of it is no SYN, FIN or RST
-	shook    int32 // TCP connections that were answered with a SYN-ACK
 
 	clients           sketch // that depend on it
 	held              int32  // sessions with it that were kept
@@ -113,11 +148,12 @@ func NewStore(cfg StoreConfig) *Store {
 	if cfg.Memory <= 0 {
 		cfg.Memory = defaultMemory
 	}
-	s := &Store{shards: make([]shard, max(cfg.Shards, 1))}
+	s := &Store{shards: make([]shard, max(cfg.Shards, 1)), part: cmp.Or(cfg.Part, partRecords)}
+	s.facts.most = cmp.Or(cfg.Nodes, MaxNodes)
+	s.facts.clear()
 	s.spool.limit, s.spool.ceiling = cfg.Memory, cfg.Temp
 	s.homes.limit, s.homes.ceiling = homesMemory, cfg.Temp
 	for i := range s.shards {
-		s.shards[i].nodes = map[nodeKey]*nodeFacts{}
 		s.shards[i].homes = map[dissect.Addr]lent{}
 	}
 	return s
@@ -138,8 +174,12 @@ func (s *Store) Add(number int, r *Record) {
 	h := &s.shards[number]
 	if r.Flags&FlagOlder == 0 {
 		h.count++
-		if h.note(r); len(h.homes) > homesHeld {
-			s.house(h)
+		h.sides.note(r)
+		s.facts.note(r, &h.hand)
+		if r.Flags&FlagGiven == 0 && r.ClientKey != 0 {
+			if lend(h.homes, *r.client(), lent{key: r.ClientKey}); len(h.homes) > homesHeld {
+				s.house(h)
+			}
 		}
 	}
 	p := r.partition()
@@ -153,35 +193,17 @@ func (s *Store) Add(number int, r *Record) {
 	h.open[p] = b
 }
 
-func (h *shard) note(r *Record) {
-	k := nodeKey{r.Destination, r.Proto}
-	n := h.hand
-	if n == nil || k != h.at {
-		if n = h.nodes[k]; n == nil {
-			n = &nodeFacts{}
-			h.nodes[k] = n
-		}
-		h.at, h.hand = k, n
-	}
+func (n *nodeFacts) note(r *Record) {
 	n.records++
 	n.answered = n.answered || r.DestinationPackets > 0
 	n.spoke = n.spoke || r.DestinationPackets > 0 && r.Answer != dissect.AnswerRST && r.Answer != dissect.AnswerICMP
-	n.oneSided = n.oneSided || r.Flags&FlagOneSided != 0 && r.Answer != dissect.AnswerNone
+	n.oneSided = n.oneSided || r.proven()
 	n.ladder = n.ladder || r.Rung != 0 && r.Outcome == dissect.OutcomeAccepted
-	if r.Proto == dissect.ProtoTCP && !n.went {
-		n.went = bytes.ContainsAny(r.History[:], "aAdD")
-		if r.shook() && n.shook < muteRows {
-			n.shook++
-		}
-	}
 	n.depends(r)
 	if r.Protocol != 0 {
 		n.add(vote{r.Protocol, r.Role, r.RoleSource, 1})
 	} else if r.Outcome == dissect.OutcomeAccepted {
 		n.strange++
-	}
-	if r.Flags&FlagGiven == 0 && r.ClientKey != 0 {
-		lend(h.homes, *r.client(), lent{key: r.ClientKey})
 	}
 }
 
@@ -265,25 +287,7 @@ func (s *Store) gather() *shard {
 		if i == 0 {
 			continue
 		}
-		for k, n := range h.nodes {
-			mine := whole.nodes[k]
-			if mine == nil {
-				whole.nodes[k] = n
-				continue
-			}
-			mine.records += n.records
-			mine.strange += n.strange
-			mine.answered = mine.answered || n.answered
-			mine.spoke = mine.spoke || n.spoke
-			mine.oneSided = mine.oneSided || n.oneSided
-			mine.ladder = mine.ladder || n.ladder
-			mine.went = mine.went || n.went
-			mine.shook += n.shook
-			mine.joinBehaviour(n)
-			for _, v := range n.votes {
-				mine.add(v)
-			}
-		}
+		whole.sides.join(&h.sides)
 		whole.count += h.count
 		*h = shard{}
 	}

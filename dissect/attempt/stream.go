@@ -57,7 +57,7 @@ func (e *Engine) takeStream(fi int32) {
 		e.streamHand = (e.streamHand + 1) % len(e.streams)
 		victim := e.streams[e.streamHand].flow
 		e.stats.GivenUp++
-		e.flowMem[victim].Done = true
+		e.flows.at(victim).mem.Done = true
 		e.dropStream(e.flows.at(victim))
 	}
 	f := e.flows.at(fi)
@@ -74,7 +74,7 @@ func (e *Engine) takeStream(fi int32) {
 // tcpPayload shows the bytes of a segment to the protocol of its flow.
 func (e *Engine) tcpPayload(fi int32, d *dissect.Datagram, fromA bool) (changed bool) {
 	f := e.flows.at(fi)
-	if f.probes >= maxProbes && f.proto == unknown || e.flowMem[fi].Done {
+	if f.probes >= maxProbes && f.proto == unknown || f.mem.Done {
 		e.dropStream(f)
 		return false
 	}
@@ -197,7 +197,7 @@ func (e *Engine) feed(fi int32, h *half, d *dissect.Datagram, data []byte, fromA
 			}
 			changed = true
 		}
-		mem := &e.flowMem[fi]
+		mem := &f.mem
 		if mem.Done {
 			break
 		}

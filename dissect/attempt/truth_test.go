@@ -95,7 +95,7 @@ func count(t *testing.T, path string) (n [7]int) {
 		return n
 	}
 	defer src.Close()
-	e := attempt.NewEngine(attempt.Config{KeepDuplicates: true}, attempt.NewNames(), func(r *attempt.Record) {
+	e := attempt.NewEngine(attempt.Config{KeepDuplicates: true}, attempt.NewNames(0), func(r *attempt.Record) {
 		if r.Flags&attempt.FlagOlder != 0 {
 			return
 		}

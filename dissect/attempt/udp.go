@@ -97,7 +97,7 @@ func (e *Engine) udpUnknown(fi int32, d *dissect.Datagram, fromA bool) dissect.B
 
 func (e *Engine) udpMessage(fi int32, d *dissect.Datagram, fromA bool) dissect.Bucket {
 	f := e.flows.at(fi)
-	mem := &e.flowMem[fi]
+	mem := &f.mem
 	mem.FromClient, mem.SegLen, mem.Established = fromA == f.openerA, d.PayloadLen, true
 	if mem.Done {
 		return dissect.BucketSession
@@ -174,16 +174,16 @@ func (e *Engine) describe(t *txn, m *dissect.Message) {
 		}
 	}
 	if r.ClientKey == 0 && len(m.ClientID) > 0 {
-		r.ClientKey, r.ClientName = dissect.Hash64(uint64(r.Protocol), m.ClientID), e.intern(printable(m.ClientID))
+		r.ClientKey, r.ClientName = dissect.Hash64(uint64(r.Protocol), m.ClientID), e.intern(who, printable(m.ClientID))
 	}
 	if m.FromClient && len(m.Version) > 0 {
-		r.Version = e.intern(m.Version)
+		r.Version = e.intern(said, m.Version)
 	}
 	if m.FromClient && len(m.ServerName) > 0 {
-		r.ServerName = e.intern(printable(m.ServerName))
+		r.ServerName = e.intern(said, printable(m.ServerName))
 	}
 	if len(m.JA3) > 0 {
-		r.JA3 = e.intern(m.JA3)
+		r.JA3 = e.intern(said, m.JA3)
 	}
 	if m.Rung != "" {
 		r.Rung = e.internString(m.Rung)

@@ -10,13 +10,14 @@ import (
 // analysis did not have, and over the edges of several tables. Its id, client,
 // outcome and all that packets said stay.
 func FromRow(a *dissect.Attempt, names *attempt.Names) attempt.Record {
-	intern := func(s string) attempt.Name { return names.Intern([]byte(s)) }
+	word := func(s string) attempt.Name { return names.Intern([]byte(s)) }
+	said := func(s string) attempt.Name { return names.Said([]byte(s)) }
 	r := attempt.Record{Start: a.Start, End: a.End, AnsweredAt: a.AnsweredAt, SessionEnd: a.SessionEnd, SessionEnded: a.SessionEnded,
 		HandshakeRTT: a.HandshakeRTT, RetryAfter: a.RetryAfter, GaveUp: a.GaveUp, LastSeen: a.LastSeen, LastHeard: a.LastHeard,
 		Source: a.Source, Destination: a.Destination, Digest: a.ID,
 		SourcePackets: a.SourcePackets, SourceBytes: a.SourceBytes, DestinationPackets: a.DestinationPackets, DestinationBytes: a.DestinationBytes,
 		FirstFrame: a.FirstFrame, LastFrame: a.LastFrame, FirstOffset: a.FirstOffset,
-		Protocol: intern(a.Protocol), Op: intern(a.Op), Rung: intern(a.Rung), Version: intern(a.ClientVersion), ServerName: intern(a.ServerName), JA3: intern(a.JA3),
+		Protocol: word(a.Protocol), Op: word(a.Op), Rung: word(a.Rung), Version: said(a.ClientVersion), ServerName: said(a.ServerName), JA3: said(a.JA3),
 		File: a.File, TunnelID: a.TunnelID, Transmissions: a.Transmissions, VLAN: a.VLAN, Proto: a.Proto, Tunnel: a.Tunnel,
 		Role: a.Role, RoleSource: a.RoleSource, Outcome: a.Outcome, Evidence: a.Evidence, Answer: a.Answer, Flags: attempt.FlagGiven}
 	copy(r.History[:], a.History)
@@ -25,7 +26,7 @@ func FromRow(a *dissect.Attempt, names *attempt.Names) attempt.Record {
 	}
 	if a.ClientIDLevel != dissect.IDAddress {
 		r.ClientKey = max(dissect.Hash64(3, []byte(a.ClientID)), 1)
-		r.ClientName = intern(a.ClientID)
+		r.ClientName = names.Client([]byte(a.ClientID))
 	}
 	if a.OneSided {
 		r.Flags |= attempt.FlagOneSided

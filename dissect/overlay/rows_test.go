@@ -25,7 +25,7 @@ type wire struct {
 // scene is preceded by its handshake at 0.
 func scene(t *testing.T, transport uint8, port uint16, packets []wire) []string {
 	t.Helper()
-	names := attempt.NewNames()
+	names := attempt.NewNames(0)
 	var rows []attempt.Record
 	e := attempt.NewEngine(attempt.Config{Protocols: All()}, names, func(r *attempt.Record) {
 		if r.Flags&attempt.FlagOlder == 0 {

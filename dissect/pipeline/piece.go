@@ -32,11 +32,11 @@ type piece struct {
 	Gaps        []storm.Span
 	Captures    []Capture
 	Evicted     int64
-	Unnamed     int64
+	Settled     int64
 	Seen        Seen
 }
 
-const pieceVersion = 2
+const pieceVersion = 3
 
 // written is 1 for a piece that holds what others had written down.
 func (p *piece) written() int {
@@ -98,7 +98,7 @@ func (p *piece) shares(o *piece) bool {
 // Save writes what Join needs of an analysis: its inputs, and its attempts as
 // they were before anything was related.
 func (a *Analysis) Save(w io.Writer) error {
-	head, err := json.Marshal(piece{pieceVersion, a.shard, a.first, a.last, a.gaps, a.captures, a.evicted, a.unnamed, a.seen})
+	head, err := json.Marshal(piece{pieceVersion, a.shard, a.first, a.last, a.gaps, a.captures, a.evicted, a.settled, a.seen})
 	if err != nil {
 		return err
 	}
@@ -146,7 +146,7 @@ func Join(cfg Config, pieces []io.Reader) (*Analysis, error) {
 	var heard []storm.Span
 	for _, p := range all {
 		a.evicted += p.Evicted
-		a.unnamed += p.Unnamed
+		a.settled += p.Settled
 		a.seen.join(&p.Seen, p.Captures, p.Shard.Count > 1)
 		for _, c := range p.Captures {
 			k := keyOf(&c.FileStats)
@@ -183,8 +183,8 @@ func Join(cfg Config, pieces []io.Reader) (*Analysis, error) {
 			return nil, fmt.Errorf("%s: %d of %d shards are there", a.captures[n].Path, len(list), c)
 		}
 	}
-	names := attempt.NewNames()
-	store := attempt.NewStore(attempt.StoreConfig{Memory: cfg.RecordMemory, Temp: cfg.RecordTemp})
+	names := attempt.NewNames(cfg.MaxNames)
+	store := attempt.NewStore(attempt.StoreConfig{Memory: cfg.RecordMemory, Temp: cfg.RecordTemp, Part: cfg.Part, Nodes: cfg.MaxNodes})
 	store.Deaf(a.holes())
 	store.SetBack(a.setBack())
 	// What several pieces saw counts once. Logs come last: packets tell more.
@@ -230,6 +230,7 @@ func Join(cfg Config, pieces []io.Reader) (*Analysis, error) {
 		}
 	}
 	(&witnesses{both: logged}).account(a.captures, 0)
+	a.clientsOneIn, a.saidOneIn = names.OneIn()
 	var err error
 	a.result, err = store.Finalise(names, cfg.Hints, a.first, a.last)
 	return a, err

@@ -29,6 +29,8 @@ type Config struct {
 	Window   capture.Window
 	Hints    dissect.Hints
 	MaxFlows int            // followed at the same time, 0 = DefaultFlows
+	MaxNodes int            // with a row each, those with most attempts; 0 = attempt.MaxNodes
+	MaxNames int            // of clients, and of versions and the like; 0 = attempt.MaxNames
 	Progress func(Progress) // called once for each batch; nil = none
 	// Clocks are what a survey of several taps found; nil = there was none.
 	Clocks *taps.Clocks
@@ -47,12 +49,15 @@ type Config struct {
 	// opened with its marks.
 	From         *Kept
 	RecordMemory int64 // bytes of attempts kept in memory before the rest goes to a temporary file; 0 = 40 MiB
+	Part         int   // attempts that the second pass has in hand at a time for each worker; 0 = 65536
 	RecordTemp   int64 // ceiling of that file, bytes; 0 = none
 }
 
-// DefaultFlows is how many flows are followed at the same time, some 700 bytes
-// each. One more, and the idlest of a few gives way: what was open of it is
-// unknown, and counted.
+// DefaultFlows is how many flows are followed at the same time, some 600 bytes
+// each. One more, and one of a few gives way, which is counted: the idlest of those
+// whose attempts have failed, else the idlest, of which what was open is unknown. A
+// SYN that nobody answers is decided after ten seconds, so that a flood of 50,000
+// clients a second is.
 const DefaultFlows = shards * flowsByShard
 
 func (c *Config) flowsByShard() int {
@@ -98,16 +103,16 @@ func (c *Capture) TransportOnly() bool {
 
 // Analysis holds the results of a run.
 type Analysis struct {
-	captures    []Capture
-	first, last int64
-	gaps        []storm.Span
-	shard       Shard
-	workers     int
-	evicted     int64 // flows given up early
-	unnamed     int64 // strings that were one too many
-	seen        Seen
-	nodes       int // with a row each, 0 = all
-	result      rows
+	captures                []Capture
+	first, last             int64
+	gaps                    []storm.Span
+	shard                   Shard
+	workers                 int
+	evicted                 int64 // flows given up early
+	settled                 int64 // and of them those of which every attempt had failed
+	clientsOneIn, saidOneIn int64 // see attempt.Names.OneIn; 0 = not known
+	seen                    Seen
+	result                  rows
 }
 
 // Close gives memory and temporary file back.

@@ -17,7 +17,7 @@ import (
 const (
 	// shards is fixed: which engine sees a packet never depends on -j.
 	shards       = 16
-	flowsByShard = 1 << 16 // DefaultFlows / shards
+	flowsByShard = 1 << 15 // DefaultFlows / shards
 	queued       = 4       // batches before each worker
 )
 
@@ -68,8 +68,8 @@ func Run(ctx context.Context, cfg Config, src capture.Source) (*Analysis, error)
 
 func newRun(cfg *Config, src capture.Source) *run {
 	n := min(cfg.Workers, shards)
-	r := &run{cfg: cfg, src: src, names: attempt.NewNames(), filtered: map[uint32]int64{},
-		store: attempt.NewStore(attempt.StoreConfig{Shards: shards, Memory: cfg.RecordMemory, Temp: cfg.RecordTemp})}
+	r := &run{cfg: cfg, src: src, names: attempt.NewNames(cfg.MaxNames), filtered: map[uint32]int64{},
+		store: attempt.NewStore(attempt.StoreConfig{Shards: shards, Memory: cfg.RecordMemory, Temp: cfg.RecordTemp, Part: cfg.Part, Nodes: cfg.MaxNodes})}
 	r.span.a = &Analysis{workers: n, shard: cfg.Shard}
 	if cfg.Records != nil {
 		r.seenBy = &witnesses{of: cfg.Logger, shard: make([][]witnessed, shards), latest: map[uint64]int{}, logged: map[uint64][]loggedBy{}, both: map[uint32]int64{}}
@@ -186,8 +186,8 @@ func (r *run) conclude(a *Analysis) error {
 	for _, e := range r.engines {
 		e.Finish(a.last)
 		a.evicted += e.Stats().Evicted
+		a.settled += e.Stats().Settled
 	}
-	a.unnamed = r.names.Refused()
 	a.seen = r.seen(files)
 	for i, f := range files {
 		c := Capture{FileStats: f}
@@ -205,7 +205,9 @@ func (r *run) conclude(a *Analysis) error {
 			return err
 		}
 	}
-	r.engines, r.state.values = nil, nil // their memory is for the second pass
+	r.engines, r.state.values = nil, nil
+	runtime.GC() // their memory is for the second pass, which would else be given more beside it
+	a.clientsOneIn, a.saidOneIn = r.names.OneIn()
 	var err error
 	a.result, err = r.store.Finalise(r.names, r.cfg.Hints, a.first, a.last)
 	return err

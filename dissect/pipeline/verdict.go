@@ -32,15 +32,11 @@ func (a *Analysis) Judge(cfg storm.Config) (*storm.Report, error) {
 	return r, nil
 }
 
-// Limit keeps rows of so many nodes only, those with most attempts, for a report that
-// is read and not kept; 0 = of all.
-func (a *Analysis) Limit(nodes int) { a.nodes = nodes }
-
 // State counts everything that the run found; its Report, with what Quality
 // says, is the judgement.
 func (a *Analysis) State(cfg storm.Config) (*storm.State, error) {
-	if x, ok := a.result.(*attempt.Result); ok && a.nodes > 0 {
-		cfg.Kept, cfg.Left = x.Busiest(a.nodes)
+	if x, ok := a.result.(*attempt.Result); ok {
+		cfg.Known, cfg.Left = x.Known()
 	}
 	var parts []*storm.State
 	err := a.Visit(func(int) dissect.Visitor {
@@ -67,7 +63,7 @@ func (a *Analysis) State(cfg storm.Config) (*storm.State, error) {
 
 // Quality sums up what the inputs say about themselves.
 func (a *Analysis) Quality() storm.Quality {
-	q := storm.Quality{Begin: a.first, End: a.last, Gaps: a.gaps, Lossy: a.lossy(), Evicted: a.evicted, Unnamed: a.unnamed}
+	q := storm.Quality{Begin: a.first, End: a.last, Gaps: a.gaps, Lossy: a.lossy(), Evicted: a.evicted, Settled: a.settled, ClientsOneIn: a.clientsOneIn, SaidOneIn: a.saidOneIn}
 	logs := map[string]bool{}
 	for i := range a.captures {
 		c := &a.captures[i]

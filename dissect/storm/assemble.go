@@ -314,15 +314,17 @@ func (d *scenes) notes(r *Report, q *Quality) {
 	note(q.Dropped > 0, "the tap dropped %d packets by its own counters", q.Dropped)
 	note(q.Duplicates > 0, "%d duplicate packets were left out", q.Duplicates)
 	note(q.Cut > 0, "%d packets were cut too short to be classified", q.Cut)
-	note(q.Evicted > 0, "%d flows were given up early, too many lived at once: what was open of them is unknown (--max-flows)", q.Evicted)
-	note(q.Unnamed > 0, "%d identities and versions were too many to be kept by name", q.Unnamed)
+	note(q.Evicted > 0, "%d flows were given up early, too many lived at once: every attempt of %d of them had failed, and a late answer is not known; what was open of the other %d is unknown (--max-flows)",
+		q.Evicted, q.Settled, q.Evicted-q.Settled)
+	note(d.whole.unnamed > 0, "%d clients that name themselves are printed as hashes: of so many names one in %d is kept (--max-names)", d.whole.unnamed, q.ClientsOneIn)
+	note(q.SaidOneIn > 1, "of versions, server names and fingerprints, which were too many, one in %d is kept and the others are left out (--max-names)", q.SaidOneIn)
 	note(q.Damaged, "an input is damaged; the results cover what could be read")
 	note(r.Totals.NATSuspects > 0, "%d addresses seem to hold several clients each (NAT): their attempts cannot be told apart", r.Totals.NATSuspects)
 	note(d.shift > 0, "the capture is long: bins are %d s instead of 1 s", 1<<d.shift)
-	note(d.whole.cfg.Left > 0, "%d nodes: those with most attempts have a row each, %d others count in the totals alone (squall report nodes has all)", r.Totals.Nodes, d.whole.cfg.Left)
-	note(d.keep.pulses != ^uint64(0), "more than %d nodes: the lives of a sample were followed", maxPulses)
+	note(d.whole.cfg.Left > 0, "%d nodes: those with most attempts have a row each, the %d others count in totals, services and findings, and are known by what each attempt says (--max-nodes)", r.Totals.Nodes, d.whole.cfg.Left)
+	note(d.keep.pulses != ^uint64(0), "more than %d nodes: the lives of a sample were followed, of those with most attempts first", maxPulses)
 	note(d.keep.spells != ^uint64(0), "more than %d lock-outs: clients hit are estimated from a sample", maxSpells)
-	note(d.keep.edges != ^uint64(0), "more than %d pairs of nodes: migrations are a sample", maxEdges)
+	note(d.keep.edges != ^uint64(0), "more than %d pairs of nodes: migrations are a sample, of nodes with most attempts first", maxEdges)
 	var oneSided, shook, missed int64
 	for _, s := range d.by {
 		for _, b := range s.line.list() {

@@ -19,7 +19,7 @@ type Grouped struct {
 const labelled = "="
 
 // NewGrouped returns the neutral element; of says to which group a row belongs.
-func NewGrouped(of func(*dissect.Attempt) string) *Grouped { return &Grouped{newScenes(), of} }
+func NewGrouped(of func(*dissect.Attempt) string) *Grouped { return &Grouped{newScenes(&Config{}), of} }
 
 // Client begins the next client.
 func (g *Grouped) Client(c *dissect.Client) { g.scenes.begin(c) }

@@ -98,19 +98,20 @@ func recentEdge(from, to uint64) uint64 {
 	return (from*0x9e3779b97f4a7c15 + to*0xc2b2ae3d27d4eb4f) >> 54
 }
 
-// pulse gives the one of a node, nil where its hash lies over the threshold.
+// pulse gives the one of a node, nil where its rank lies over the threshold.
 func (d *scenes) pulse(s *scene, at *place) *pulse {
-	if p := at.pulse; p != nil && p.hash <= d.keep.pulses {
+	if p := at.pulse; p != nil && p.rank <= d.keep.pulses {
 		return p
 	}
 	k := at.key
 	p := s.pulses[k]
 	if p == nil {
-		h := k.hash()
-		if h > d.keep.pulses {
+		attempts, _ := d.cfg.known(&k)
+		r := k.rank(attempts)
+		if r > d.keep.pulses {
 			return nil
 		}
-		p = &pulse{hash: h, line: cells{fields: numNodeFields}}
+		p = &pulse{rank: r, line: cells{fields: numNodeFields}}
 		s.pulses[k] = p
 		d.pulses++
 	}
@@ -202,15 +203,17 @@ const moveStep = second / 10
 // move notes that the client went from the node of its last row to another.
 func (d *scenes) move(t *thread, a *dissect.Attempt, at *place) {
 	known := &d.recent.edges[recentEdge(t.prevAt, at.number)]
-	if known.from != t.prevAt || known.to != at.number || known.flow.hash > d.keep.edges {
+	if known.from != t.prevAt || known.to != at.number || known.flow.rank > d.keep.edges {
 		e := edge{nodeKey{a.Service, t.prev.Destination, t.prev.Proto}, at.key}
 		f := t.s.edges[e]
 		if f == nil {
-			h := e.from.hash() ^ e.to.hash()*3
-			if h > d.keep.edges {
+			from, _ := d.cfg.known(&e.from)
+			to, _ := d.cfg.known(&e.to)
+			r := (e.from.hash() ^ e.to.hash()*3) / uint64(max(min(from, to), 1))
+			if r > d.keep.edges {
 				return
 			}
-			f = &flow{first: a.Start, last: a.Start, hash: h}
+			f = &flow{first: a.Start, last: a.Start, rank: r}
 			t.s.edges[e] = f
 			d.edges++
 		}

@@ -402,13 +402,16 @@ type Quality struct {
 	OutOfOrder int64
 	Cut        int64 // packets the snapshot length made unreadable
 	Truncated  int64 // packets it cut at all
-	Evicted    int64 // flows that were given up early because too many lived at once
-	Unnamed    int64 // identities and versions too many to be kept by name
-	Damaged    bool
-	Lossy      []Span         // in which the tap missed so much that it tells nothing of the calm
-	Holes      []string       // what is missing between the files, in words
-	Remarks    []string       // what else limits the inputs, in plain words
-	Zone       *time.Location // of times in texts; nil = UTC
+	Evicted    int64 // flows that were given up early because too many lived at once,
+	Settled    int64 // and of them those of which every attempt had failed
+	// Of how many names of clients one is kept, and of how many versions, server names
+	// and fingerprints; up to 1: all are.
+	ClientsOneIn, SaidOneIn int64
+	Damaged                 bool
+	Lossy                   []Span         // in which the tap missed so much that it tells nothing of the calm
+	Holes                   []string       // what is missing between the files, in words
+	Remarks                 []string       // what else limits the inputs, in plain words
+	Zone                    *time.Location // of times in texts; nil = UTC
 }
 
 // Span of time, ns.

@@ -31,6 +31,7 @@ const (
 // client.
 type scenes struct {
 	whole                 *State // while it reports
+	cfg                   *Config
 	by                    map[string]*scene
 	shift                 uint8 // a bin is 1 s << shift
 	sheets                int
@@ -51,7 +52,8 @@ type scenes struct {
 	touched uint64  // of no meaning
 }
 
-// hashes are the thresholds above which items are not kept.
+// hashes are the thresholds above which items are not kept, of clients by their hash
+// and of nodes by their rank.
 type hashes struct{ pulses, spells, edges uint64 }
 
 // scene is one service.
@@ -80,7 +82,7 @@ type pulse struct {
 	good    marks // signs of life
 	bad     marks // signs of death
 	clients int64
-	hash    uint64
+	rank    uint64
 	hand    int64 // number of the client that was counted last,
 	lastBad int64 // and when it saw the last bad sign of a spell
 }
@@ -93,7 +95,7 @@ type flow struct {
 	n           int64
 	first, last int64
 	by          moves
-	hash        uint64
+	rank        uint64
 }
 
 // lockout is a client that failed, from then until it was accepted; to 0 =
@@ -179,8 +181,8 @@ type thread struct {
 	rungs         map[dissect.Addr]step
 }
 
-func newScenes() *scenes {
-	return &scenes{by: map[string]*scene{}, keep: hashes{^uint64(0), ^uint64(0), ^uint64(0)}, threads: map[string]*thread{}}
+func newScenes(cfg *Config) *scenes {
+	return &scenes{cfg: cfg, by: map[string]*scene{}, keep: hashes{^uint64(0), ^uint64(0), ^uint64(0)}, threads: map[string]*thread{}}
 }
 
 func (d *scenes) bin(t int64) int64 {
@@ -787,13 +789,13 @@ func (d *scenes) prune() {
 		pulses, spells, edges, moves := 0, 0, 0, 0
 		for _, s := range d.by {
 			for k, p := range s.pulses {
-				if p.hash > d.keep.pulses {
+				if p.rank > d.keep.pulses {
 					d.sheets -= p.line.sheets.len()
 					delete(s.pulses, k)
 				}
 			}
 			for k, f := range s.edges {
-				if f.hash > d.keep.edges {
+				if f.rank > d.keep.edges {
 					delete(s.edges, k)
 					continue
 				}

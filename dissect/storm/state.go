@@ -14,12 +14,9 @@ import (
 
 const (
 	// maxPages bounds the time lines of nodes to some 150 MB. Over it only the
-	// nodes whose hash lies under a falling threshold keep a line, the same
+	// nodes whose rank lies under a falling threshold keep a line, the same
 	// ones wherever and in whatever order the parts were read.
 	maxPages = 1 << 16
-	// MaxNodes is how many nodes have a row of their own where the rows are only for
-	// a report, some 100 MB: see Config.Kept.
-	MaxNodes = 1 << 17
 	// busiest is how many clients a report names.
 	busiest = 20
 )
@@ -29,10 +26,12 @@ type Config struct {
 	Thresholds Thresholds
 	// Zone is that of the times in Report.Shown; nil = UTC, and no such report.
 	Zone *time.Location
-	// Kept says which nodes have a row of their own; nil = all. Left is how many have
-	// none: they count in the totals, in their service and in the findings.
-	Kept func(at dissect.Endpoint, proto uint8) bool
-	Left int64
+	// Known gives how many attempts there were at a node, and whether it has a row of its
+	// own; nil = all have. Left is how many have none: they count in the totals, in their
+	// service and in the findings. Of what is kept of a share of the nodes, those with
+	// most attempts are kept first.
+	Known func(at dissect.Endpoint, proto uint8) (attempts int64, row bool)
+	Left  int64
 	// Baseline makes what the state is judged by, once everything is counted;
 	// nil = what is calm in it.
 	Baseline func(*State) (*Baseline, error)
@@ -47,8 +46,9 @@ type State struct {
 	nodes    map[nodeKey]*node
 	rest     node   // stands for those without a row
 	pages    int    // of all nodes
-	keep     uint64 // nodes with a higher hash have no time line
+	keep     uint64 // nodes with a higher rank have no time line
 	left     int64  // rows that found no line
+	unnamed  int64  // clients
 	top      []Client
 	monitors []Monitor
 	scenes   *scenes
@@ -88,7 +88,7 @@ type node struct {
 	Node
 	line
 	last int64 // client
-	hash uint64
+	rank uint64
 }
 
 // spell is a stretch of time in which a client holds a session.
@@ -104,7 +104,7 @@ type stand struct {
 // NewState returns the neutral element.
 func NewState(cfg Config) *State {
 	return &State{cfg: cfg, services: map[string]*service{}, nodes: map[nodeKey]*node{}, keep: ^uint64(0),
-		shares: map[string]*share{}, scenes: newScenes()}
+		shares: map[string]*share{}, scenes: newScenes(&cfg)}
 }
 
 // Client begins the next client.
@@ -119,6 +119,7 @@ func (s *State) Client(c *dissect.Client) {
 	if c.NATSuspect {
 		s.totals.NATSuspects++
 	}
+	s.unnamed += count(c.Unnamed)
 	s.current = Client{Client: *c, NeverIn: !c.Monitor}
 	s.scenes.begin(c)
 }
@@ -177,7 +178,7 @@ func (s *State) Attempt(a *dissect.Attempt) {
 		n.last = s.client
 		n.Clients++
 	}
-	if n.hash > s.keep {
+	if n.rank > s.keep {
 		s.left++
 		return
 	}
@@ -255,7 +256,7 @@ func (s *State) end(h *share) {
 
 // stay counts a session with a node.
 func (s *State) stay(n *node, from, to int64) {
-	if n.hash <= s.keep && n != &s.rest {
+	if n.rank <= s.keep && n != &s.rest {
 		s.pages += n.line.stay(from, to)
 		s.shrink()
 	}
@@ -308,17 +309,28 @@ func byAttempts(a, b Client) int {
 
 func (s *State) node(k nodeKey, a *dissect.Attempt) *node {
 	n := s.nodes[k]
-	if n == nil && s.cfg.Kept != nil && !s.cfg.Kept(k.at, k.proto) {
-		return &s.rest
-	}
 	if n == nil {
+		attempts, row := s.cfg.known(&k)
+		if !row {
+			return &s.rest
+		}
 		n = &node{Node: Node{At: a.Destination, Proto: a.Proto, Service: a.Service, Protocol: a.Protocol, Role: a.Role,
-			RoleSource: a.RoleSource, RoleProof: a.RoleProof, First: a.Start, Last: a.Start, Generation: -1}, hash: k.hash()}
+			RoleSource: a.RoleSource, RoleProof: a.RoleProof, First: a.Start, Last: a.Start, Generation: -1}, rank: k.rank(attempts)}
 		s.nodes[k] = n
 		s.totals.Nodes++
 	}
 	return n
 }
+
+func (cfg *Config) known(k *nodeKey) (attempts int64, row bool) {
+	if cfg.Known == nil {
+		return 1, true
+	}
+	return cfg.Known(k.at, k.proto)
+}
+
+// rank orders nodes by chance, those with more attempts rather at the front.
+func (k *nodeKey) rank(attempts int64) uint64 { return k.hash() / uint64(max(attempts, 1)) }
 
 func (k *nodeKey) hash() uint64 {
 	b := binary.BigEndian.AppendUint16(k.at.Addr[:len(k.at.Addr):len(k.at.Addr)], k.at.Port)
@@ -331,7 +343,7 @@ func (s *State) shrink() {
 		s.keep >>= 1
 		s.pages = 0
 		for _, n := range s.nodes {
-			if n.hash > s.keep {
+			if n.rank > s.keep {
 				n.line = line{}
 			}
 			s.pages += len(n.pages)
@@ -381,10 +393,11 @@ func (s *State) Merge(o *State) {
 		s.pages += mine.merge(&n.line)
 	}
 	s.left += o.left
+	s.unnamed += o.unnamed
 	s.scenes.merge(o.scenes)
 	s.keep = min(s.keep, o.keep)
 	for _, n := range s.nodes {
-		if n.hash > s.keep && n.pages != nil {
+		if n.rank > s.keep && n.pages != nil {
 			s.pages -= len(n.pages)
 			n.line = line{}
 		}
