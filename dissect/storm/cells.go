@@ -30,6 +30,7 @@ const (
 	fInsist   // attempts that follow the client's own acceptance at once
 	fShook    // connections that went on after their handshake,
 	fMissed   // and of which the tap missed the SYN-ACK
+	fHit      // failures that began a lock-out
 	fOutcome0 // attempts by outcome
 	fLocked   = fOutcome0 + field(dissect.NumOutcomes)
 	fActive0  = fLocked + 1 // clients with an attempt in the window that ends here, by rung

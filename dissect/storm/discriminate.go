@@ -22,11 +22,45 @@ func (j *judge) pathLoss(r run) bool {
 	}
 	// A node that says no, or busy, has heard the client.
 	spoken := m.n[fOutcome0+field(dissect.OutcomeThrottled)] + m.n[fOutcome0+field(dissect.OutcomeRefused)]
-	return j.lossy(&m) && m.failure() < j.th.Failure && spoken*2 <= m.failed()
+	return j.lossy(&m) && m.failure() < j.th.Failure && spoken*2 <= m.failed() && !j.fellSilent(j.at[r.from].at-j.window, j.at[r.to].at)
 }
 
+// fellSilent reports that most of what nobody answered between two bins was asked of
+// nodes while they answered nobody: a path that loses leaves every node some answers
+// all the time.
+func (j *judge) fellSilent(from, to int64) bool {
+	count := func(p *pulse, from, to int64) (n int64) {
+		bins := p.line.list()
+		for i := range bins {
+			if bins[i].at >= from && bins[i].at <= to {
+				n += int64(bins[i].n[nSilent])
+			}
+		}
+		return n
+	}
+	var silent, all int64
+	for _, p := range j.s.pulses {
+		all += count(p, from, to)
+	}
+	ill := j.illness()
+	for i := range ill {
+		x := &ill[i]
+		if x.Kind == Overloaded {
+			continue
+		}
+		end := to
+		if x.End != 0 {
+			end = min(j.d.bin(x.End), to)
+		}
+		silent += count(x.of, max(j.d.bin(x.Start), from), end)
+	}
+	return silent*2 > all
+}
+
+// lossy: repeats were needed, and no more of them than a path that loses half of what
+// it carries each way asks for: of a node that is slow hardly any answer comes first.
 func (j *judge) lossy(m *moment) bool {
-	return !j.cut() && m.n[fAnswered] >= 20 && ratio(m.n[fAnswerSends], m.n[fAnswered]) >= j.th.PathRepeats &&
+	return !j.cut() && m.n[fAnswered] >= 20 && m.n[fQuick]*4 >= m.n[fAnswered] && ratio(m.n[fAnswerSends], m.n[fAnswered]) >= j.th.PathRepeats &&
 		ratio(m.n[fLate], m.n[fAnswers]) <= j.th.PathLate && j.prompt(m.at, ratio(m.n[fQuickWait], m.n[fQuick]))
 }
 

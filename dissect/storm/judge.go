@@ -71,7 +71,7 @@ type judge struct {
 	base   *levels         // of a calm day; nil = there is none
 	mixed  map[*calm]*calm // its levels with what only the capture knows
 	gap    float64         // median, from the start of an attempt to that of its retry, ns
-	ill    []Period        // of all nodes, once they were asked for
+	ill    []illness       // of all nodes, once they were asked for
 }
 
 // judge prepares the judging of a service with windows of a rung.
@@ -600,7 +600,12 @@ func (j *judge) brief(f *Finding) bool {
 // noisy is the failure ratio of a calm in which stretches of failing are nothing new.
 const noisy = 0.2
 
-// failedIn is how many attempts that began in the bin failed.
+// served is how many attempts and refreshes that began in the bin were.
+func (b *bin) served() int64 {
+	return int64(b.n[fOutcome0+field(dissect.OutcomeAccepted)] + b.n[fReturns] + b.n[fRefresh])
+}
+
+// failed is how many attempts that began in the bin failed.
 func (b *bin) failed() (n int64) {
 	for o := dissect.OutcomeAccepted + 1; o < dissect.NumOutcomes; o++ {
 		n += int64(b.n[fOutcome0+field(o)])

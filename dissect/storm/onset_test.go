@@ -55,7 +55,10 @@ func TestRepeatsThatWereCut(t *testing.T) {
 	for _, cut := range []bool{false, true} {
 		f := newFeed(33)
 		f.calm("calm", 900, 0, 300, func(a *dissect.Attempt) {
-			a.Proto, a.Answer, a.Transmissions, a.LastSeen = dissect.ProtoUDP, dissect.AnswerReply, 2, a.Start+second
+			a.Proto, a.Answer = dissect.ProtoUDP, dissect.AnswerReply
+			if f.rng.Float64() < 0.4 {
+				a.Transmissions, a.LastSeen = 2, a.Start+second
+			}
 		})
 		q := storm.Quality{End: 300 * second, Packets: int64(10 * f.id)}
 		want := storm.PathLoss
@@ -179,6 +182,101 @@ func TestRepeatsOfAnOutage(t *testing.T) {
 		}
 	}
 	if r.Verdict.Class != storm.RetryStorm {
+		t.Errorf("%v: %s", r.Verdict.Class, r.Summary)
+	}
+}
+
+// TestOutageThatGrows: where ever more of the wishes fail, and then ever fewer, the onset
+// lies where that begins, and the end where it stops, though few fail by then.
+func TestOutageThatGrows(t *testing.T) {
+	const from, full, back, to = 300.0, 500.0, 560.0, 640.0
+	for seed := range uint64(5) {
+		f := newFeed(40 + seed)
+		first, last := 0.0, 0.0
+		for i := range 1000 {
+			at, name := float64(i)+f.rng.Float64(), fmt.Sprint("c", i)
+			share := 0.0
+			switch {
+			case at >= from && at < back:
+				share = math.Min((at-from)/(full-from), 0.98)
+			case at >= back && at < to:
+				share = (to - at) / (to - back)
+			}
+			intent, k := uint64(0), int32(1)
+			for ; f.rng.Float64() < share && k < 40; k++ {
+				a := f.add(name, at, silent)
+				if intent == 0 {
+					intent = a.IntentID
+				}
+				a.IntentID, a.Number = intent, k
+				if k > 1 {
+					a.Relation, a.RetryGap = dissect.RelationRetry, second
+				}
+				if first == 0 {
+					first = at
+				}
+				last = math.Max(last, at)
+				at++
+			}
+			a := f.add(name, at, nil)
+			if k > 1 {
+				a.IntentID, a.Number, a.Relation, a.RetryGap = intent, k, dissect.RelationRetry, second
+			}
+		}
+		v := &f.judge(1050, nil).Verdict
+		if d := float64(v.Onset)/1e9 - first; v.Class != storm.RetryStorm || math.Abs(d) > (full-from)/10 {
+			t.Errorf("seed %d: onset at %.1f s, the first attempt failed at %.1f s: %s", seed, float64(v.Onset)/1e9, first, v.Sentence)
+		}
+		if d := float64(v.End)/1e9 - last; math.Abs(d) > 5 {
+			t.Errorf("seed %d: end at %.1f s, the last attempt failed at %.1f s: %s", seed, float64(v.End)/1e9, last, v.Sentence)
+		}
+	}
+}
+
+// TestSlowIsNoPathLoss: where hardly anybody is answered before repeating, the node is
+// slow.
+func TestSlowIsNoPathLoss(t *testing.T) {
+	f := newFeed(47)
+	udp := func(a *dissect.Attempt) { a.Proto, a.Answer = dissect.ProtoUDP, dissect.AnswerReply }
+	f.calm("calm", 1200, 0, 300, udp)
+	f.calm("slow", 600, 300, 450, func(a *dissect.Attempt) {
+		udp(a)
+		a.Transmissions, a.LastSeen, a.AnsweredAt = 3, a.Start+2*second, a.Start+3*second
+	})
+	f.calm("then", 600, 450, 600, udp)
+	r := f.judge(600, nil)
+	for i := range r.Findings {
+		if r.Findings[i].Class == storm.PathLoss {
+			t.Errorf("%s", r.Findings[i].Sentence)
+		}
+	}
+}
+
+// TestFlappingIsNoPathLoss: requests that had to be repeated because their node was gone
+// for seconds were not lost on the way.
+func TestFlappingIsNoPathLoss(t *testing.T) {
+	f := newFeed(48)
+	gone := func(at float64) float64 { // until when
+		if d := math.Mod(at-300, 20); at >= 300 && at < 440 && d < 8 {
+			return at - d + 8
+		}
+		return 0
+	}
+	for i := range 3000 {
+		at := 600 * (float64(i) + f.rng.Float64()) / 3000
+		f.add(fmt.Sprint("c", i), at, func(a *dissect.Attempt) {
+			a.Proto, a.Answer = dissect.ProtoUDP, dissect.AnswerReply
+			switch back := gone(at); {
+			case back == 0:
+			case back-at < 3.5: // repeated until it is back
+				a.Transmissions, a.LastSeen = 4, a.Start+int64((back-at)*1e9)
+				a.AnsweredAt = a.LastSeen
+			default:
+				silent(a)
+			}
+		})
+	}
+	if r := f.judge(600, nil); r.Verdict.Class == storm.PathLoss || r.Verdict.Class < storm.PartialOutage {
 		t.Errorf("%v: %s", r.Verdict.Class, r.Summary)
 	}
 }

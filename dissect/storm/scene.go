@@ -425,6 +425,7 @@ func (d *scenes) failure(t *thread, a *dissect.Attempt) {
 	if t.lock == 0 {
 		t.lock = a.Start
 		d.count(t, a.Start, fLocked, 1)
+		d.count(t, a.Start, fHit, 1)
 	}
 	if !t.troubled {
 		t.troubled = true

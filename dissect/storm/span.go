@@ -102,6 +102,96 @@ func (j *judge) trickle(split, begin int64) int64 {
 	return split
 }
 
+// stray reports that a failure so many bins from another, and so many attempts and
+// refreshes that were served, may as well be one of a calm in which that share fails.
+func (j *judge) stray(gap, served int64, calm float64) bool {
+	return (gap > j.d.length(5) || calm > byChance) && float64(served)*calm > byChance
+}
+
+// calmShare is the share of attempts and refreshes that failed between two bins, but
+// for the last minute, which what begins at the second leads up to.
+func (j *judge) calmShare(begin, end int64) float64 {
+	if minute := j.d.length(60); end-begin > 2*minute {
+		end -= minute
+	}
+	failed, served := 0.5, int64(0) // what none in that time leaves possible
+	for i := j.binFrom(begin); i < len(j.bins) && j.bins[i].at < end; i++ {
+		failed += float64(j.bins[i].failed())
+		served += j.bins[i].served()
+	}
+	return failed / (failed + float64(served))
+}
+
+// longestDescent is how long an outage may thin out.
+const longestDescent = 900 // s
+
+// descent is the last bin of those in which ever fewer of the wishes failed after the
+// bin end, before the bin next.
+func (j *judge) descent(end, next int64) int64 {
+	next = min(next, end+j.d.length(longestDescent))
+	bins := j.bins[j.binFrom(end+1):max(j.binFrom(next), j.binFrom(end+1))]
+	for k := 1; k < len(bins); k++ {
+		if (bins[k].at-bins[k-1].at)*j.length > felt { // nobody asked: what follows is not known to be the same
+			bins = bins[:k]
+			break
+		}
+	}
+	if k := j.bend(len(bins), func(i int) *bin { return &bins[len(bins)-1-i] }); k < len(bins) {
+		return bins[len(bins)-1-k].at
+	}
+	return end
+}
+
+// bend is the first of n bins from which on the share of the wishes, refreshes among
+// them, that failed and locked their clients out rises. Of one share, and of one that
+// grows with every wish from some bin on, the second has to be a thousand times as
+// likely; else it is n.
+func (j *judge) bend(n int, at func(int) *bin) int {
+	const least = 3 // that failed
+	hits, clock := make([]float64, n), make([]float64, n+1)
+	all := 0.0
+	for i := range n {
+		b := at(i)
+		hits[i] = float64(b.n[fHit])
+		all += hits[i]
+		clock[i+1] = clock[i] + math.Max(float64(b.n[fIntents]+b.n[fReturns]+b.n[fRefresh]), hits[i])
+	}
+	length := clock[n]
+	if all < least {
+		return n
+	}
+	best, foot := all*math.Log(all/length)+math.Log(1000), n
+	low := 0.0
+	for k := range n {
+		left := length - clock[k]
+		if k > 0 {
+			low += hits[k-1]
+		}
+		if hits[k] == 0 || clock[k] < 10 || all-low < least {
+			continue
+		}
+		level := (low + 0.5) / (clock[k] + 1)
+		slope := 2 * (all - low - level*left) / (left * left)
+		if slope <= 0 {
+			continue
+		}
+		l := low*math.Log(level) + all - level*length - slope*left*left/2
+		var third [3]float64
+		for i := k; i < n && l > best-all; i++ {
+			if hits[i] > 0 {
+				middle := (clock[i]+clock[i+1])/2 - clock[k]
+				l += hits[i] * math.Log(level+slope*middle)
+				third[min(int(3*middle/left), 2)] += hits[i]
+			}
+		}
+		// None of its thirds holds clearly less than the one before.
+		if l > best && third[1]+math.Sqrt(third[0]) >= third[0] && third[2]+math.Sqrt(third[1]) >= third[1] {
+			best, foot = l, k
+		}
+	}
+	return foot
+}
+
 // calmRate is how many attempts failed in a bin between two, but for the last minute,
 // which what begins at the second leads up to.
 func (j *judge) calmRate(begin, end int64) float64 {
@@ -169,24 +259,37 @@ const felt = 30 * second
 // bin split; split itself where none is. Nodes that fall one after another are one
 // fall.
 func (j *judge) fell(split int64) int64 {
-	if j.ill == nil {
-		j.ill = []Period{}
-		for _, p := range j.s.pulses {
-			list, _ := p.periods(j.d, j.th)
-			j.ill = append(j.ill, list...)
-		}
-	}
 	at := split * j.length
 	first := at
 	for again := true; again; {
 		again = false
-		for i := range j.ill {
-			if p := &j.ill[i]; p.Kind != Overloaded && p.Start < first && p.Start >= first-felt && (p.End == 0 || p.End > at) {
+		ill := j.illness()
+		for i := range ill {
+			if p := &ill[i].Period; p.Kind != Overloaded && p.Start < first && p.Start >= first-felt && (p.End == 0 || p.End > at) {
 				first, again = p.Start, true
 			}
 		}
 	}
 	return j.d.bin(first)
+}
+
+// illness is a period of a node.
+type illness struct {
+	Period
+	of *pulse
+}
+
+func (j *judge) illness() []illness {
+	if j.ill == nil {
+		j.ill = []illness{}
+		for _, p := range j.s.pulses {
+			list, _ := p.periods(j.d, j.th)
+			for _, x := range list {
+				j.ill = append(j.ill, illness{x, p})
+			}
+		}
+	}
+	return j.ill
 }
 
 // failuresBefore is how many attempts fail in a bin before the climb to a jump,
@@ -276,19 +379,7 @@ func (j *judge) end(f *Finding, r run) {
 	if end == 0 {
 		end = f.Onset
 	}
-	// Where failures were rare before, those that follow closely belong to it.
-	if !f.rareBefore {
-		i = len(keys)
-	}
-	for i++; i < len(keys); i++ {
-		k := j.s.fails.get(keys[i])
-		if k.first-end > max(joinBreaks*second, j.window*j.length, int64(1.5*j.gap)) {
-			break
-		}
-		if half == 0 || j.dense(keys[i], half) {
-			end = max(end, k.last)
-		}
-	}
+	end = j.thinned(end, half, f, r)
 	if j.q.End-end <= max(j.window*j.length, 10*second) && r.to >= len(j.at)-1-int(j.window) && !j.servedAfter(end) {
 		return
 	}
@@ -297,6 +388,47 @@ func (j *judge) end(f *Finding, r run) {
 	}
 	f.End = end
 	f.Recovered = j.servedAfter(end)
+}
+
+// thinned is the last of the failures that follow an end: of those that come ever
+// more seldom, and where they were rare before, of those so close that the calm would
+// not have had them there.
+func (j *judge) thinned(end int64, half float64, f *Finding, r run) int64 {
+	last, next := j.d.bin(end), j.q.End/j.length
+	row := int64(0) // of stormy moments
+	for i := range j.at {
+		m := &j.at[i]
+		if m.at <= max(last+j.window, j.at[r.to].at) || !j.stormy(m) {
+			row = 0
+		} else if row++; row == j.need() {
+			next = m.at - row - j.window
+			break
+		}
+	}
+	foot := j.descent(last, next)
+	for i := j.binFrom(last + 1); i < len(j.bins) && j.bins[i].at <= foot; i++ {
+		if j.bins[i].failed() > 0 {
+			last = j.bins[i].at
+		}
+	}
+	if f.rareBefore {
+		calm := j.calmShare(j.q.Begin/j.length, j.d.bin(f.Onset))
+		if middle := last + (next-last)/2; next-middle >= j.d.length(30) {
+			calm = max(calm, j.calmShare(middle, next))
+		}
+		rest := max(joinBreaks*second, j.window*j.length, int64(1.5*j.gap))
+		served := int64(0)
+		for i := j.binFrom(last + 1); i < len(j.bins) && (j.bins[i].at-last)*j.length <= rest; i++ {
+			b := &j.bins[i]
+			if served += b.served(); b.failed() > 0 && (!j.stray(b.at-last, served, calm) || half > 0 && j.dense(b.at, half)) {
+				last, served = b.at, 0
+			}
+		}
+	}
+	if k := j.s.fails.get(last); k.is {
+		return max(end, k.last)
+	}
+	return end
 }
 
 // plateau is the median failure ratio of the stormy moments of a run.
