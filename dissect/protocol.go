@@ -152,6 +152,8 @@ type Message struct {
 	// Chain ties legs with different Txn into one attempt (SIP Call-ID, a
 	// tracker's connect and announce); 0 = none.
 	Chain uint64
+	// Begins: it never is a later leg of its Chain (a tracker's connect).
+	Begins bool
 	// Role of the node, RoleUnknown if the message does not tell.
 	Role Role
 	// ByPort: the protocol or role rests on a port number, not on content.

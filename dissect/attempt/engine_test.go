@@ -99,7 +99,8 @@ func TestAnswerLikeAQuestion(t *testing.T) {
 	}
 }
 
-// line is a register protocol of text lines: REG id, OK id, NO id, BUSY id, AUTH id, BYE.
+// line is a register protocol of text lines: REG id, OK id, NO id, BUSY id, AUTH id, BYE;
+// NEW id begins anew whatever was asked.
 type line struct{}
 
 func (line) Name() string                  { return "line" }
@@ -121,8 +122,8 @@ func (line) Dissect(d *dissect.Datagram, f *dissect.Flow, m *dissect.Message) (i
 	m.Chain = dissect.Hash64(1, id)
 	m.Txn = dissect.Hash64(0, rest)
 	switch string(verb) {
-	case "REG":
-		m.Kind, m.Op, m.ClientID = dissect.KindRequest, "REG", id
+	case "REG", "NEW":
+		m.Kind, m.Op, m.ClientID, m.Begins = dissect.KindRequest, "REG", id, string(verb) == "NEW"
 	case "OK":
 		m.Kind = dissect.KindAccept
 	case "NO":
@@ -229,6 +230,9 @@ func TestRules(t *testing.T) {
 			[]row{{dissect.OutcomeRefused, dissect.EvidenceICMP, dissect.AnswerICMP, 1}}},
 		{"26 challenge, then yes", line, 60000, []P{udp(0, true, "REG a.1\n"), udp(50, false, "AUTH a.1\n"), udp(100, true, "REG a.2\n"), udp(150, false, "OK a.2\n")},
 			[]row{{dissect.OutcomeAccepted, dissect.EvidenceApp, dissect.AnswerReply, 1}}},
+		{"29 challenge, then anew", line, 90000, []P{udp(0, true, "REG a.1\n"), udp(50, false, "AUTH a.1\n"), udp(10000, true, "NEW a.2\n"), udp(10050, false, "AUTH a.2\n"),
+			udp(10100, true, "REG a.3\n"), udp(10150, false, "OK a.3\n")},
+			[]row{{dissect.OutcomeAccepted, dissect.EvidenceApp, dissect.AnswerReply, 1}, {dissect.OutcomeStalled, dissect.EvidenceSilence, dissect.AnswerReply, 1}}},
 		{"27 challenge, then no", line, 60000, []P{udp(0, true, "REG a.1\n"), udp(50, false, "AUTH a.1\n"), udp(100, true, "REG a.2\n"), udp(150, false, "NO a.2\n")},
 			[]row{{dissect.OutcomeRefused, dissect.EvidenceApp, dissect.AnswerReply, 1}}},
 		{"28 two on one connection", line, 60000, open(pk(110, true, A, 2, 51, "REG a\n"), pk(200, false, A, 51, 8, "OK a\n"), pk(5110, true, A, 8, 56, "REG b\n"), pk(5200, false, A, 56, 14, "NO b\n")),

@@ -290,6 +290,9 @@ func (e *Engine) request(fi int32, d *dissect.Datagram, clientA bool) dissect.Bu
 		// Who asks anew though nobody asked for another leg tries again (rule 22),
 		// unless it is so soon that the tap missed the challenge.
 		leg := m.Chain != 0 && t.chain == m.Chain && t.state != stateDone && (t.asked || d.Time-t.lastSend < legWithin)
+		if t.clientA == clientA && leg && !same && m.Begins {
+			t.asked, leg = false, false // it has given that one up
+		}
 		if t.clientA == clientA && (same || leg) {
 			ti = i
 			break

@@ -132,7 +132,7 @@ func trackerRequest(b []byte, f *dissect.Flow, m *dissect.Message) {
 	m.Txn = hashKey(0, b[12:16])
 	action := binary.BigEndian.Uint32(b[8:])
 	if action == 0 && string(b[:8]) == trackerMagic {
-		m.Op, m.Chain = "connect", hash1(0)
+		m.Op, m.Chain, m.Begins = "connect", hash1(0), true
 		return
 	}
 	if f.Step == 1 { // the second leg; later ones stand for themselves
