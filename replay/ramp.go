@@ -139,6 +139,7 @@ func NewKnee(recorded *Plan, o RampOptions, rows []Result) *Knee {
 	type sums struct {
 		attempts, retries, accepted, failed, late, answers, wishes float64
 		latency                                                    []int64
+		served                                                     float64 // acceptances at that time, whoever wished for them
 	}
 	steps := make([]sums, len(rates))
 	for i := range rows {
@@ -159,6 +160,9 @@ func NewKnee(recorded *Plan, o RampOptions, rows []Result) *Knee {
 			s.accepted++
 			s.answers++
 			s.latency = append(s.latency, r.Answered-r.Due)
+			if at := int(time.Duration(r.Answered) / o.step()); at >= 0 && at < len(steps) {
+				steps[at].served++
+			}
 		case r.Outcome.Failed():
 			s.failed++
 		}
@@ -177,7 +181,7 @@ func NewKnee(recorded *Plan, o RampOptions, rows []Result) *Knee {
 	for i := range steps {
 		s := &steps[i]
 		slices.Sort(s.latency)
-		t := RampStep{Down: i > (len(steps)-1)/2, Offered: s.wishes / seconds, Attempts: s.attempts / seconds, Accepted: s.accepted / seconds,
+		t := RampStep{Down: i > (len(steps)-1)/2, Offered: s.wishes / seconds, Attempts: s.attempts / seconds, Accepted: s.served / seconds,
 			Retries: over(s.retries, s.attempts), Failed: over(s.failed, s.failed+s.accepted), Late: over(s.late, s.answers)}
 		if n := len(s.latency); n > 0 {
 			t.P50, t.P99 = s.latency[n/2], s.latency[n*99/100]

@@ -86,3 +86,19 @@ func observed(rows *[]replay.Result) func(replay.Trial) {
 		*rows = append(*rows, r)
 	}
 }
+
+// TestCapacityIsWhatIsServed: who waits in a queue is no capacity: a hundred
+// wishes of one second that are answered within ten are ten a second.
+func TestCapacityIsWhatIsServed(t *testing.T) {
+	p := planOf(t, "sip", "none", 1, time.Minute, replay.Item{})
+	var rows []replay.Result
+	for i := range 100 {
+		r := replay.Result{Due: int64(i) * 1e7, Answered: int64(i) * 1e8}
+		r.Outcome, r.Relation = dissect.OutcomeAccepted, dissect.RelationFirst
+		rows = append(rows, r)
+	}
+	k := replay.NewKnee(p, replay.RampOptions{From: 1, To: 100, Step: time.Second}, rows)
+	if k.Capacity != 10 || k.Steps[0].Offered != 100 {
+		t.Errorf("capacity %v of %v wishes/s", k.Capacity, k.Steps[0].Offered)
+	}
+}
