@@ -27,7 +27,7 @@ func TestBusyNodesStay(t *testing.T) {
 		s.Client(&dissect.Client{ID: strconv.Itoa(number)})
 		for i, at := range nodes {
 			start := int64(number)*1e6 + int64(i)*1e9
-			a := dissect.Attempt{ID: uint64(number), Start: start, End: start + 1e6, Destination: at, Proto: dissect.ProtoTCP, Service: "tcp/33033", Transmissions: 1,
+			a := dissect.Attempt{ID: uint64(number), Start: start, End: start + 1e6, Destination: at, Proto: dissect.ProtoTCP, Service: "tcp/33033", Number: int32(i + 1), Transmissions: 1,
 				Relation: dissect.RelationFirst, Outcome: dissect.OutcomeRefused, Answer: dissect.AnswerRST}
 			if i > 0 {
 				a.Relation = dissect.RelationFailover
