@@ -150,7 +150,11 @@ func chain(list []*Row, intents int) int {
 	twin := make([]bool, len(list))
 	for i, r := range list {
 		for j := i - 1; j >= 0 && r.Start-list[j].Start < parallel; j-- {
-			twin[i] = twin[i] || list[j].end > r.Start && !twin[j]
+			e := list[j]
+			// One that won and is still attached leaves the others of its set nothing to win.
+			spare := e.Outcome == "accepted" && r.Outcome != "accepted" && (e.sessionEnd == 0 || e.sessionEnd > r.Start) &&
+				(r.service != "skype" || e.Target.Addr() != r.Target.Addr())
+			twin[i] = twin[i] || !twin[j] && (e.end > r.Start || spare)
 		}
 	}
 	// An answer after the next try had begun is late.

@@ -239,7 +239,7 @@ func twinsAndLate(list []*related, gaps []int64) []int64 {
 				elders = room[:0]
 			}
 		}
-		r.twin = slices.ContainsFunc(elders, func(e *related) bool { return e.rec.End > r.rec.Start })
+		r.twin = slices.ContainsFunc(elders, func(e *related) bool { return e.rec.End > r.rec.Start || spare(&e.rec, &r.rec) })
 		if r.twin {
 			continue
 		}
@@ -257,6 +257,13 @@ func twinsAndLate(list []*related, gaps []int64) []int64 {
 		prev = r
 	}
 	return gaps
+}
+
+// spare: a dial of a set that began when an elder one had just won, and came to
+// nothing; of who is attached that short, nothing is lost.
+func spare(won, r *Record) bool {
+	return won.Outcome == dissect.OutcomeAccepted && r.Outcome != dissect.OutcomeAccepted &&
+		(won.SessionEnd == 0 || won.SessionEnd > r.Start) && !probed(won, r)
 }
 
 // chain ties the attempts of one client at one service into intents, of limit

@@ -56,6 +56,8 @@ func TestRelations(t *testing.T) {
 		{"35", "first reattach; 2", []try{{0, s, 1, true, 9 * s, dissect.SessionByNode}, {20 * s, 21 * s, 1, true, 0, 0}}},
 		{"36", "first first; 2", []try{{0, s, 1, true, 9 * s, dissect.SessionByClient}, {20 * s, 21 * s, 1, true, 0, 0}}},
 		{"37", "first parallel; 1", []try{{0, s, 1, true, 0, 0}, {s / 5, s, 2, false, 0, 0}}},
+		{"37, after the first has won", "first parallel first; 2", []try{{0, s / 50, 1, true, 9 * s, dissect.SessionByClient}, {s / 20, s / 10, 2, false, 0, 0}, {20 * s, 21 * s, 1, true, 0, 0}}},
+		{"37, after the first was lost", "first reattach; 2", []try{{0, s / 50, 1, true, s / 25, dissect.SessionByNode}, {s / 20, s / 10, 2, false, 0, 0}}},
 		{"38", "first first; 2", []try{{0, 2 * s, 1, false, 0, 0}, {200 * s, 202 * s, 1, false, 0, 0}}},
 		{"38, a limit of two learned", strings.Repeat("first retry ", 5) + "first; 6", rounds(2, 5, 2*s, 20*s)},
 		{"38, the one pause is no gap to learn from", "first" + strings.Repeat(" retry", 11) + " first; 2", rounds(12, 1, 2*s, 150*s)},

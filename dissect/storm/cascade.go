@@ -43,7 +43,7 @@ func (d *scenes) cascade(name string, th *Thresholds, f *Finding, q *Quality) *c
 	s := d.by[name]
 	c := &cascade{periods: map[nodeKey][]Period{}}
 	for k, p := range s.pulses {
-		list, shut := p.periods(d, th)
+		list, shut := p.periods(d, th, q)
 		if len(list) > 0 {
 			c.periods[k] = list
 		}

@@ -566,3 +566,39 @@ func TestLeftForGood(t *testing.T) {
 		t.Errorf("%d findings: %s", len(r.Findings), r.Summary)
 	}
 }
+
+// TestOverloaded: a handful who come together and have to wait are no overload, and an
+// overload ends with the last who came and waited too long, or not in the capture.
+func TestOverloaded(t *testing.T) {
+	late := func(a *dissect.Attempt) {
+		a.Outcome, a.Evidence, a.Late, a.AnsweredAt, a.End = dissect.OutcomeStalled, dissect.EvidenceFIN, true, a.Start+3*second, a.Start+2*second
+	}
+	for _, c := range []struct {
+		name       string
+		perSecond  int
+		from, to   float64
+		start, end int64
+		none       bool
+	}{
+		{name: "handful", perSecond: 3, from: 300, to: 302, none: true},
+		{name: "overload", perSecond: 3, from: 300, to: 330, start: 300, end: 330},
+		{name: "to the end", perSecond: 3, from: 500, to: 600, start: 500},
+	} {
+		f := newFeed(28)
+		f.calm("calm", 360, 0, 600, nil) // 6 in 10 s
+		for at, i := c.from, 0; at < c.to; at, i = at+1/float64(c.perSecond), i+1 {
+			f.add(fmt.Sprint("late", i), at, late)
+		}
+		for _, n := range f.judge(600, nil).Nodes {
+			if c.none != (len(n.Periods) == 0) {
+				t.Errorf("%s: %+v", c.name, n.Periods)
+				continue
+			}
+			for _, p := range n.Periods {
+				if p.Kind != storm.Overloaded || p.Start != c.start*second || p.End != c.end*second {
+					t.Errorf("%s: %v from %d to %d s", c.name, p.Kind, p.Start/second, p.End/second)
+				}
+			}
+		}
+	}
+}

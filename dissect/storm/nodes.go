@@ -183,15 +183,19 @@ func (d *scenes) life(t *thread, a *dissect.Attempt, at *place) {
 		good(nAlive, a.Start)
 		d.sheets += p.line.add(d.bin(a.Start), nDropped, 1)
 	case dissect.OutcomeStalled, dissect.OutcomeTimeout:
+		at := a.Start
 		switch {
 		case a.Late && a.AnsweredAt != 0:
-			good(nAlive, a.AnsweredAt)
-			d.sheets += p.line.add(d.bin(a.Start), nStalled, 1)
-		case a.Answer == dissect.AnswerSynAck || a.Answer == dissect.AnswerReply:
-			good(nAlive, a.Start) // its kernel at least
-			d.sheets += p.line.add(d.bin(a.Start), nStalled, 1)
+			at = a.AnsweredAt
+		case a.Answer == dissect.AnswerSynAck || a.Answer == dissect.AnswerReply: // its kernel at least
 		default:
-			bad(nSilent, a.Start)
+			bad(nSilent, at)
+			return
+		}
+		good(nAlive, at)
+		// The client dropped a twin that lost, and nobody waited for a forged one.
+		if a.Relation != dissect.RelationParallel && d.real(a) {
+			d.sheets += p.line.add(d.bin(a.Start), nStalled, 1)
 		}
 	}
 }
@@ -247,7 +251,7 @@ func (p *pulse) heard(d *scenes, bins []bin, from, to int64) (n int64) {
 // periods are the times in which a node was down, closed itself or answered
 // too late. shut says that it took nobody new for a while, silently, though it
 // was alive.
-func (p *pulse) periods(d *scenes, th *Thresholds) (out []Period, shut bool) {
+func (p *pulse) periods(d *scenes, th *Thresholds, q *Quality) (out []Period, shut bool) {
 	bins := p.line.list()
 	length := second << d.shift
 	type run struct {
@@ -341,13 +345,14 @@ func (p *pulse) periods(d *scenes, th *Thresholds) (out []Period, shut bool) {
 		}
 	}
 	finish(mark{})
-	for _, o := range p.overloads(bins, out, length) {
+	least := int64(th.DownAfter * 1e9)
+	for _, o := range p.overloads(bins, out, length, least, q.End) {
 		for _, f := range out {
-			if f.Kind != Overloaded && f.Start > o.Start && f.Start < o.End {
+			if f.Kind != Overloaded && f.Start > o.Start && (o.End == 0 || f.Start < o.End) {
 				o.End = f.Start
 			}
 		}
-		if o.End-o.Start >= int64(th.DownAfter*1e9) { // less is part of the fall next to it, or chance
+		if o.End == 0 || o.End-o.Start >= least { // less is part of the fall next to it
 			out = append(out, o)
 		}
 	}
@@ -371,12 +376,21 @@ func (p *pulse) lastGood(d *scenes, t int64) (last int64) {
 }
 
 // overloads are the stretches in which the node answers, but too late or with
-// no, to at least half of those whom it answers at all.
-func (p *pulse) overloads(bins []bin, fallen []Period, length int64) (out []Period) {
+// no, to at least half of those whom it answers at all. That it is so for less
+// time than lasting is chance: a handful who come together make a small queue.
+func (p *pulse) overloads(bins []bin, fallen []Period, length, lasting, end int64) (out []Period) {
 	const window, least = 10, 10
 	var bads, all int64
 	from := 0
 	var open *Period
+	var last int64         // begin of the last second with one of them
+	var since, until int64 // in the open stretch, half of them were
+	settle := func() {
+		if open != nil && until-since < lasting {
+			out = out[:len(out)-1]
+		}
+		open = nil
+	}
 	for i := range bins {
 		b := &bins[i]
 		for ; bins[from].at <= b.at-window; from++ {
@@ -387,6 +401,9 @@ func (p *pulse) overloads(bins []bin, fallen []Period, length int64) (out []Peri
 		bad := int64(b.n[nStalled] + b.n[nDropped])
 		bads, all = bads+bad, all+bad+int64(b.n[nAccepted])
 		at := b.at * length
+		if bad > 0 {
+			last = at
+		}
 		over := all >= least && bads*2 >= all
 		for _, f := range fallen {
 			over = over && (at < f.Start || f.End != 0 && at >= f.End)
@@ -399,13 +416,17 @@ func (p *pulse) overloads(bins []bin, fallen []Period, length int64) (out []Peri
 					start = bins[j].at * length
 				}
 			}
-			out = append(out, Period{Kind: Overloaded, Start: start, End: at + length, Suspected: start})
-			open = &out[len(out)-1]
+			out = append(out, Period{Kind: Overloaded, Start: start, End: last + length, Suspected: start})
+			open, since, until = &out[len(out)-1], at, at+length
 		case over:
-			open.End = at + length
-		case open != nil && at-open.End > window*length:
-			open = nil
+			open.End, until = last+length, at+length
+		case open != nil && at-until > window*length:
+			settle()
 		}
 	}
+	if n := len(bins); open != nil && until == (bins[n-1].at+1)*length && end-until <= window*length {
+		open.End = 0
+	}
+	settle()
 	return out
 }

@@ -130,6 +130,18 @@ func TestScenarios(t *testing.T) {
 			if (r.Totals.Checks > 0) != (sc.Monitors > 0) || len(r.Monitors) != sc.Monitors {
 				t.Errorf("%d checks of %d monitors, there are %d: %+v", r.Totals.Checks, r.Totals.Monitors, sc.Monitors, r.Monitors)
 			}
+			// Where nothing happens to the nodes, none is in trouble, and who is served has
+			// tried once.
+			if len(sc.Script) == 0 && sc.PathLoss == 0 && !sc.Broken && sc.Scan == 0 && sc.Tap == (samples.Tap{}) {
+				for _, n := range r.Nodes {
+					if len(n.Periods) > 0 {
+						t.Errorf("%v is well: %+v", n.At, n.Periods)
+					}
+				}
+				if a := r.Totals.Amplification(); a > 1.001 {
+					t.Errorf("A = %.3f", a)
+				}
+			}
 			if testing.Verbose() {
 				show(t, r)
 			}

@@ -283,7 +283,7 @@ func (j *judge) illness() []illness {
 	if j.ill == nil {
 		j.ill = []illness{}
 		for _, p := range j.s.pulses {
-			list, _ := p.periods(j.d, j.th)
+			list, _ := p.periods(j.d, j.th, j.q)
 			for _, x := range list {
 				j.ill = append(j.ill, illness{x, p})
 			}
