@@ -72,6 +72,12 @@ func (a *Attempt) Event() string {
 	return a.Outcome.Event()
 }
 
+// Replied reports that the node said something, in time or late. A handshake that
+// nothing of the node followed was its kernel's.
+func (a *Attempt) Replied() bool {
+	return a.AnsweredAt != 0 && (a.Late || a.Answer != AnswerSynAck || a.Outcome != OutcomeStalled && a.Outcome != OutcomeUnknown)
+}
+
 // SessionEnd is why a session was over.
 type SessionEnd uint8
 

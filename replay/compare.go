@@ -160,7 +160,7 @@ func (p *Profile) count(t *dissect.Attempt, from int64) {
 	}
 	c.Outcomes[t.Outcome]++
 	c.Transmissions += int64(t.Transmissions)
-	if t.Outcome == dissect.OutcomeAccepted || t.AnsweredAt != 0 {
+	if t.Replied() {
 		c.Answers++
 	}
 	if t.Late {

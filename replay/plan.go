@@ -137,8 +137,8 @@ const (
 const (
 	leftRefresh  = "refreshes: the sessions of the replay make their own"
 	leftLoop     = "reattachments of clients whose node ended the session"
-	leftAlone    = "of clients whose sessions no wish of the plan begins"
-	leftParallel = "parallel twins: one dial a wish is made"
+	leftAlone    = "of clients whose sessions no intent of the plan begins"
+	leftParallel = "parallel twins: one dial an intent is made"
 	leftMonitor  = "health checks of monitors: no demand"
 	leftWindow   = "outside the window"
 	leftService  = "another service"

@@ -42,7 +42,7 @@ func RampOf(text string) (o RampOptions, err error) {
 		}
 	}
 	if !ok || err != nil || !(o.From > 0 && o.To > o.From && o.To <= 1e6) {
-		return o, fmt.Errorf("ramp %q: want FROM:TO in wishes per second, such as 5:200", text)
+		return o, fmt.Errorf("ramp %q: want FROM:TO in intents per second, such as 5:200", text)
 	}
 	return o, nil
 }
@@ -85,7 +85,7 @@ func (p *Plan) Ramp(o RampOptions) (*Plan, error) {
 		total += rate * o.step().Seconds()
 	}
 	if total > itemsMost {
-		return nil, fmt.Errorf("ramp: %.0f wishes are more than %d", total, itemsMost)
+		return nil, fmt.Errorf("ramp: %.0f intents are more than %d", total, itemsMost)
 	}
 	r.Clients = min(int(total)+1, rampClients)
 	draw := uint64(0)
@@ -249,7 +249,7 @@ func (p *Plan) busiest() float64 {
 // Text is the knee in words, its steps as a table.
 func (k *Knee) Text() string {
 	var b strings.Builder
-	fmt.Fprintf(&b, "          wishes/s  attempts/s  accepted/s  retry share  failed  late  p50 ms  p99 ms\n")
+	fmt.Fprintf(&b, "         intents/s  attempts/s  accepted/s  retry share  failed  late  p50 ms  p99 ms\n")
 	for _, s := range k.Steps {
 		way := "up"
 		if s.Down {
@@ -269,15 +269,15 @@ func (k *Knee) Text() string {
 	case k.Tipping == 0:
 		fmt.Fprintf(&b, "tipping     not reached: retries did not make it collapse at any of these rates\n")
 	default:
-		fmt.Fprintf(&b, "tipping     %.1f wishes/s: from there on retries keep it collapsed\n", k.Tipping)
+		fmt.Fprintf(&b, "tipping     %.1f intents/s: from there on retries keep it collapsed\n", k.Tipping)
 		if k.Recovery == 0 {
-			fmt.Fprintf(&b, "recovery    none, down to %.1f wishes/s\n", k.Steps[len(k.Steps)-1].Offered)
+			fmt.Fprintf(&b, "recovery    none, down to %.1f intents/s\n", k.Steps[len(k.Steps)-1].Offered)
 		} else {
-			fmt.Fprintf(&b, "recovery    at %.1f wishes/s on the way down\n", k.Recovery)
+			fmt.Fprintf(&b, "recovery    at %.1f intents/s on the way down\n", k.Recovery)
 		}
 	}
 	if k.Recorded > 0 {
-		fmt.Fprintf(&b, "recorded    %.1f wishes/s in the busiest 10 s", k.Recorded)
+		fmt.Fprintf(&b, "recorded    %.1f intents/s in the busiest 10 s", k.Recorded)
 		if k.Margin > 0 {
 			fmt.Fprintf(&b, ", the tipping point is %.1f times that", k.Margin)
 		}

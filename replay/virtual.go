@@ -298,7 +298,7 @@ func (w *World) Check() error {
 		d := &w.Demand[i]
 		if d.Client < 0 || d.Node < 0 || int(d.Node) >= len(w.Nodes) || d.Group < 0 || int(d.Group) >= len(w.Policies) || d.At < 0 || d.Hold < 0 ||
 			i > 0 && d.At < w.Demand[i-1].At {
-			return fmt.Errorf("world: wish %d: client, node or group is out of range, or the time goes back", i)
+			return fmt.Errorf("world: intent %d: client, node or group is out of range, or the time goes back", i)
 		}
 	}
 	if len(w.Keepalives) > 0 && len(w.Keepalives) != len(w.Policies) {

@@ -299,7 +299,7 @@ func TestWorldErrors(t *testing.T) {
 		"duration":                  func(w *replay.World) { w.Duration = 0 },
 		"at least one node":         func(w *replay.World) { w.Nodes = nil },
 		"no virtual time":           func(w *replay.World) { w.Mode = replay.PacketMode },
-		"wish 0":                    func(w *replay.World) { w.Demand[0].Node = 1 },
+		"intent 0":                  func(w *replay.World) { w.Demand[0].Node = 1 },
 		"the last one is node 1":    func(w *replay.World) { w.Script = []replay.Event{{Node: 1}} },
 		"node 1: node: capacity -1": func(w *replay.World) { w.Nodes[0].Capacity = -1 },
 		"factor 0":                  func(w *replay.World) { w.Policies[0].Family = replay.Exponential },

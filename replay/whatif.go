@@ -746,18 +746,18 @@ func (c *Case) words(f *Forecast) {
 		}
 	}
 	say(&f.Assumed, "one queue per node, first come first served, exponential service times, round trip %v everywhere", c.whole.rtt.Round(time.Millisecond))
-	say(&f.Assumed, "wishes come as recorded; reattachments and retries arise in the model; %d of the wishes are cut by an edge of the capture", c.plan.Coverage.Censored)
+	say(&f.Assumed, "intents come as recorded; reattachments and retries arise in the model; %d of the intents are cut by an edge of the capture", c.plan.Coverage.Censored)
 	if c.whole.reattach == 0 && c.whole.falls > 0 {
 		say(&f.Unfitted, "how soon clients come back after a lost session: %v assumed", reattachDefault)
 	}
 	if c.open > 0 {
-		say(&f.Assumed, "sessions of wishes that failed in the capture last as long as the %d that clients were seen to end", len(c.holds))
+		say(&f.Assumed, "sessions of intents that failed in the capture last as long as the %d that clients were seen to end", len(c.holds))
 	}
 	if c.opt.Now {
 		if c.rate > 0 {
-			say(&f.Assumed, "after the end of the capture %.3g new wishes/s, as before the storm", c.rate)
+			say(&f.Assumed, "after the end of the capture %.3g new intents/s, as before the storm", c.rate)
 		} else {
-			say(&f.Assumed, "after the end of the capture no new wishes: clients stay once they are in")
+			say(&f.Assumed, "after the end of the capture no new intents: clients stay once they are in")
 		}
 		say(&f.Assumed, "after the end of the capture nodes that were down for another reason than load stay down")
 	}

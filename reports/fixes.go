@@ -31,7 +31,7 @@ func Fixes() *Of[Fix] {
 			return x.Class == storm.Calm || x.Recovered
 		}),
 		num("attempts", "", "first ones and retries", func(v *f) int64 { return v.Profile.Counts.Attempts }),
-		ratio("amplification", "", "attempts by wishes", func(v *f) float64 { return rounded(v.Profile.Counts.Amplification()) }),
+		ratio("amplification", "", "attempts by intents", func(v *f) float64 { return rounded(v.Profile.Counts.Amplification()) }),
 		ratio("peak_rate", "1/s", "attempts in the busiest 10 s", func(v *f) float64 { return v.Profile.Peak }),
 		num("accepted", "", "attempts that were accepted", func(v *f) int64 { return v.Profile.Counts.Outcomes[1] }),
 		num("clients_hit", "", "clients with a failed attempt", func(v *f) int64 { return int64(v.Profile.Failed) }),

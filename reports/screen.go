@@ -343,7 +343,7 @@ func (s *screen) harm() {
 	}
 	line := fmt.Sprintf("impact: %s locked out for %s client-minutes", many(v.Clients, "client"), short(float64(v.LockedOut)/60e9))
 	if v.AttachP50 > 0 {
-		line += fmt.Sprintf("; from wish to acceptance p50 %s, p95 %s, p99 %s", brief(v.AttachP50), brief(v.AttachP95), brief(v.AttachP99))
+		line += fmt.Sprintf("; from intent to acceptance p50 %s, p95 %s, p99 %s", brief(v.AttachP50), brief(v.AttachP95), brief(v.AttachP99))
 	}
 	s.say(2, line)
 }

@@ -26,7 +26,7 @@ func Versions() *Of[storm.Version] {
 		ratio("late_odds_ratio", "", "of failing afterwards", func(r *v) float64 { return r.LateOdds }),
 		ratio("late_odds_low", "", "lower 95 % bound", func(r *v) float64 { return r.LateLow }),
 		ratio("late_odds_high", "", "upper 95 % bound", func(r *v) float64 { return r.LateHigh }),
-		ratio("rollout_odds_ratio", "", "of being the version of a wish right before the onset, against the beginning", func(r *v) float64 { return r.RolloutOdds }),
+		ratio("rollout_odds_ratio", "", "of being the version of an intent right before the onset, against the beginning", func(r *v) float64 { return r.RolloutOdds }),
 		ratio("rollout_odds_low", "", "lower 95 % bound", func(r *v) float64 { return r.RolloutLow }),
 		ratio("rollout_odds_high", "", "upper 95 % bound", func(r *v) float64 { return r.RolloutHigh }),
 		flag("associated", "more than chance", func(r *v) bool { return r.Associated }),

@@ -128,7 +128,7 @@ func Scenarios() []Scenario {
 			s.Tap = Tap{GapAt: 0, GapFor: 4 * minute}
 		}),
 		with(healthy("n14", "every packet captured twice"), func(s *Scenario) { s.Tap.Duplicate = true }),
-		with(healthy("n15", "two parallel dials for every wish"), func(s *Scenario) { s.Dials = 2 }),
+		with(healthy("n15", "two parallel dials for every intent"), func(s *Scenario) { s.Dials = 2 }),
 		with(healthy("n16", "SIP, every REGISTER challenged"), func(s *Scenario) { s.Protocol, s.Challenge = "sip", true }),
 		with(base("n17", "a dead node, three SYNs and no second attempt"), func(s *Scenario) {
 			s.Intents, s.Hold, s.Clients = 20, 30*second, 8000

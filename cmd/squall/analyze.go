@@ -58,7 +58,7 @@ events of Suricata's eve.json, and attempts tables of squall report attempts. Wh
 they tell is of the transport alone, and said to be.
 
 --baseline PATH judges by a calm day in place of the calm stretch of the captures:
-volume, failures and wishes against the same time of day, or against the median
+volume, failures and intents against the same time of day, or against the median
 where it does not cover that. With it a capture that begins inside a storm is
 judged in full.
 

@@ -23,7 +23,7 @@ func TestHarmOnScreen(t *testing.T) {
 	if code != 0 {
 		t.Fatal(errs)
 	}
-	for _, want := range []string{"impact: 60 clients locked out for ", "client-minutes; from wish to acceptance p50 ", " before the onset: deploy 2.1 (lb1)", " after the onset: page"} {
+	for _, want := range []string{"impact: 60 clients locked out for ", "client-minutes; from intent to acceptance p50 ", " before the onset: deploy 2.1 (lb1)", " after the onset: page"} {
 		if !strings.Contains(out, want) {
 			t.Errorf("%q is not on the screen:\n%s", want, out)
 		}

@@ -158,7 +158,7 @@ wanted: when, of which node, for how long, and how they retry. It sends nothing.
 -w keeps it as JSON lines for squall replay; the summary goes to standard output,
 with how much of the recorded demand the plan covers and what it leaves out, why.
 
---mode intent (default) plans the wishes; the attempts arise from the policies
+--mode intent (default) plans the intents; the attempts arise from the policies
 and from how the target behaves. --mode attempt plans every recorded attempt at
 its time, whatever becomes of it: good for a load at a known rate, wrong for
 "would it happen again", since it condemns healthy targets.

@@ -98,7 +98,7 @@ broadcast are never sent to. Refusals exit with 4.
 --testnodes N needs no targets: it plays them as well, as squall testnode would.
 --fixes then runs the plan as recorded, with jittered back-off, with a retry
 budget, with admission control and with more nodes, and shows what helped.
---ramp FROM:TO raises the wishes per second and lowers them again: what the
+--ramp FROM:TO raises the intents per second and lowers them again: what the
 targets sustain, where retries make them collapse, where they come back.
 
 --trigger makes the outage happen: 'at 30s: node 2 down; at 60s: node 2 up' by
@@ -122,7 +122,7 @@ else's packets; on the wire itself answers are as quick as they are.`,
 	f.IntVar(&x.testnodes, "testnodes", 0, "play the targets, too: so many test nodes of this process, with --capacity and so on")
 	f.BoolVar(&x.fixes, "fixes", false, "run once as recorded and once with each remedy, one table; with --testnodes")
 	f.IntVar(&x.more, "more-nodes", 2, "mega-supernodes that --fixes adds")
-	f.StringVar(&x.ramp, "ramp", "", "FROM:TO wishes a second, up and down again: capacity, tipping point, recovery")
+	f.StringVar(&x.ramp, "ramp", "", "FROM:TO intents a second, up and down again: capacity, tipping point, recovery")
 	f.DurationVar(&x.rampStep, "ramp-step", 0, "how long each rate lasts, 0 = 10s")
 	f.StringArrayVar(&x.targets, "target", nil, "HOST:PORT to send to, once for each node")
 	f.StringArrayVar(&x.maps, "map", nil, "NODE=HOST:PORT: the target that plays a node of the plan; those without one are played by --target in turn")
@@ -139,7 +139,7 @@ else's packets; on the wire itself answers are as quick as they are.`,
 	f.Int64Var(&x.caps.MaxBytes, "max-bytes", replay.DefaultMaxBytes, "that are sent")
 	f.BoolVar(&x.untilCollapse, "until-collapse", false, "go on when the targets serve next to nobody (default on loopback)")
 	f.DurationVar(&x.keepalive, "keepalive", 0, "how often a TCP session shows life, in the time of the recording, 0 = as recorded, else 20s")
-	f.DurationVar(&x.reattach, "reattach", 0, "within which a lost session is wished for again, 0 = 2s")
+	f.DurationVar(&x.reattach, "reattach", 0, "within which a lost session is wanted again, 0 = 2s")
 	f.BoolVar(&x.netem, "netem", false, "clients hear their nodes as late as the recorded round trips had it (plan --round-trips)")
 	f.BoolVar(&x.realtime, "realtime", false, "the sender runs before all others of this machine, so that it is less late (root, or ulimit -r 1)")
 	f.StringVar(&x.credentials, "credentials", "", "file of logins for the clients in turn: lines user:password (SIP, TURN), or certificates of Nebula (.crt)")

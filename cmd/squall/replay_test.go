@@ -239,7 +239,7 @@ func TestFixesAndRamp(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "ramp")
 	code, out, errs = squall(nil, "replay", plan, "--testnodes", "3", "--ramp", "20:200", "--ramp-step", "60ms", "--send", "-o", dir, "-Z", "root")
 	if code != 0 || strings.Count(out, "\n  up ")+strings.Count(out, "\n  down ") != 19 || !strings.Contains(out, "capacity    ") || !strings.Contains(out, "tipping     not reached") ||
-		!strings.Contains(out, "recorded    6.0 wishes/s") {
+		!strings.Contains(out, "recorded    6.0 intents/s") {
 		t.Errorf("exit %d\n%s%s", code, out, errs)
 	}
 	var m manifest

@@ -169,7 +169,7 @@ func reportCommand() *cobra.Command {
 ` + tableList() + `
 Rows come in an order of their own, the same for any -j; docs/tables.md has the
 columns. Attempts come by their start: one row for each try of a client at a
-node: when, how it ended, what proves it, and what it is to the wish it belongs
+node: when, how it ended, what proves it, and what it is to the intent it belongs
 to (first, retry, failover, parallel, refresh, reattach).`,
 		Example: `  squall report attempts outage.pcapng.gz -T csv -w attempts.csv
   squall report attempts outage.pcap --where 'attempt_outcome == "refused"' --limit 20 -e event_start,source_ip,relation

@@ -31,7 +31,7 @@ func whatifCommand() *cobra.Command {
 		Use:   "whatif CASE",
 		Short: "the recorded storm with other clients or more nodes: would it have happened, when is everybody back",
 		Long: `whatif takes captures, or a directory that analyze -o kept, and plays the recorded
-wishes again in virtual time: clients with their inferred retry policies, nodes
+intents again in virtual time: clients with their inferred retry policies, nodes
 with the capacity and limits that the capture shows. It sends nothing.
 
 First it hindcasts: fitted on the first half of the storm, does the model tell

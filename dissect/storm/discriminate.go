@@ -201,7 +201,7 @@ func (j *judge) surges(free wrap) (out []Finding) {
 		if share := ratio(head.n[fInsist], max(head.n[fAttempts], 1)); share >= j.th.InsistShare {
 			f.Class = ApplicationFlood
 			f.Criteria = []Criterion{
-				{Name: "surge", Unit: "x", Value: f.Surge, Threshold: j.th.Surge, Met: true, Note: j.over("wishes")},
+				{Name: "surge", Unit: "x", Value: f.Surge, Threshold: j.th.Surge, Met: true, Note: j.over("intents")},
 				{Name: "insistence", Unit: "ratio", Value: share, Threshold: j.th.InsistShare, Met: true,
 					Note: "attempts right after the same source was served and closed"},
 			}
@@ -209,10 +209,10 @@ func (j *judge) surges(free wrap) (out []Finding) {
 			continue
 		}
 		f.Criteria = []Criterion{
-			{Name: "surge", Unit: "x", Value: f.Surge, Threshold: j.th.Surge, Met: true, Note: j.over("wishes")},
+			{Name: "surge", Unit: "x", Value: f.Surge, Threshold: j.th.Surge, Met: true, Note: j.over("intents")},
 			{Name: "failure", Unit: "ratio", Value: head.failure(), Threshold: j.calmFailure(head.at) + j.th.SurgeFailure, Met: true, Note: "at most"},
 			{Name: "returning", Unit: "ratio", Value: back, Threshold: j.th.ReconnectShare, Met: f.Class == MassReconnect,
-				Note: "wishes of clients that had a session"},
+				Note: "intents of clients that had a session"},
 		}
 		out = append(out, f)
 	}

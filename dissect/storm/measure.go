@@ -36,7 +36,8 @@ func (j *judge) measure(f *Finding) {
 	f.shook, f.missed = m.n[fShook], m.n[fMissed]
 	f.unreal, f.oneSided = m.n[fUnreal], m.n[fOneSided]
 	f.reattached = m.n[fReattach] + m.n[fReturns]
-	f.newcomers = m.n[fNew]
+	f.newcomers, f.returned = m.n[fNew], m.n[fReturns]
+	f.answered, f.answerSends = m.n[fAnswered], m.n[fAnswerSends]
 	f.wait = ratio(m.n[fQuickWait], m.n[fQuick])
 	if j.base != nil {
 		f.Baseline = j.base.words()

@@ -289,7 +289,9 @@ type Finding struct {
 	rareBefore bool // failures were, before the onset
 	shut       int  // nodes that took nobody new though they served those they had
 
-	implied, asked, unreal, oneSided, reattached, newcomers, insisted, saidNo, shook, missed int64
+	implied, asked, unreal, oneSided, reattached, returned, newcomers, insisted, saidNo, shook, missed int64
+
+	answered, answerSends int64 // attempts that the transport answered, and their transmissions
 
 	wait     float64 // ms, for an answer to what was sent once
 	offender string

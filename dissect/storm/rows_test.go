@@ -138,6 +138,57 @@ func TestFloodOfRequests(t *testing.T) {
 	}
 }
 
+// TestEvidence: what is said for and against an explanation holds for the capture.
+func TestEvidence(t *testing.T) {
+	said := func(r *storm.Report, name string) string {
+		for _, h := range r.Hypotheses {
+			if h.Name == name {
+				return strings.Join(append(h.For, h.Against...), "\n")
+			}
+		}
+		t.Fatalf("no %s: %s", name, r.Summary)
+		return ""
+	}
+	// A crowd that is served: nothing failed, so nothing failed aloud either.
+	f := newFeed(31)
+	f.calm("old", 300, 0, 600, nil)
+	f.calm("new", 900, 300, 340, nil)
+	r := f.judge(600, nil)
+	if s := said(r, "network"); !strings.Contains(s, "nothing failed") {
+		t.Error(s)
+	}
+	if s := said(r, "demand"); !strings.Contains(s, "they were served: none of the decided attempts failed") {
+		t.Error(s)
+	}
+	if s := said(r, "bug_in_version"); s != "no two versions were seen there" {
+		t.Error(s)
+	}
+	// Answers that came too late are no silence.
+	f = newFeed(32)
+	f.calm("calm", 900, 0, 300, nil)
+	for i := range 200 {
+		f.storm(fmt.Sprint("c", i), 300, 400, 3, func(a *dissect.Attempt) {
+			a.Proto, a.Late, a.Answer, a.AnsweredAt, a.End = dissect.ProtoUDP, true, dissect.AnswerReply, a.Start+5*second, a.Start+3*second
+		})
+	}
+	r = f.judge(400, nil)
+	if s := said(r, "network"); !strings.Contains(s, "none of the failures are silence") || !strings.Contains(s, "100 % of the answers are late") {
+		t.Error(s)
+	}
+	// Of one side alone nobody knows what was answered.
+	f = newFeed(33)
+	f.calm("calm", 900, 0, 300, nil)
+	for i := range 200 {
+		f.storm(fmt.Sprint("c", i), 300, 400, 3, func(a *dissect.Attempt) { a.OneSided, a.Outcome = true, dissect.OutcomeUnknown })
+	}
+	r = f.judge(400, nil)
+	for _, name := range []string{"network", "overload"} {
+		if s := said(r, name); !strings.Contains(s, "answers were not captured") || strings.Contains(s, "late") {
+			t.Error(s)
+		}
+	}
+}
+
 // TestRefreshSurge: clients that refresh ten times as often as before.
 func TestRefreshSurge(t *testing.T) {
 	f := newFeed(2)

@@ -130,6 +130,17 @@ func TestScenarios(t *testing.T) {
 			if (r.Totals.Checks > 0) != (sc.Monitors > 0) || len(r.Monitors) != sc.Monitors {
 				t.Errorf("%d checks of %d monitors, there are %d: %+v", r.Totals.Checks, r.Totals.Monitors, sc.Monitors, r.Monitors)
 			}
+			// Of a node that works on what nobody waits for any more, all answers are late.
+			switch late := r.Verdict.LateRatio(); e.name {
+			case "s2", "s4", "s7", "n9", "n13", "n20":
+				if late < 0.95 {
+					t.Errorf("late %.2f", late)
+				}
+			case "s9", "n8", "n17", "filter":
+				if late > 0.05 {
+					t.Errorf("late %.2f", late)
+				}
+			}
 			// Where nothing happens to the nodes, none is in trouble, and who is served has
 			// tried once.
 			if len(sc.Script) == 0 && sc.PathLoss == 0 && !sc.Broken && sc.Scan == 0 && sc.Tap == (samples.Tap{}) {

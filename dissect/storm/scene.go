@@ -356,7 +356,7 @@ func (d *scenes) counted(t *thread, a *dissect.Attempt) {
 	if a.Late {
 		made += l.add(b, fLate, 1)
 	}
-	if a.AnsweredAt != 0 {
+	if a.Replied() {
 		made += l.add(b, fAnswers, 1)
 	}
 	d.sheets += made

@@ -171,7 +171,7 @@ func (c *Counts) count(a *dissect.Attempt) {
 	if a.Late {
 		c.Late++
 	}
-	if a.AnsweredAt != 0 {
+	if a.Replied() {
 		c.Answers++
 	}
 }
