@@ -86,6 +86,7 @@ type count struct {
 	service  string
 	nodes    []dissect.Endpoint
 	came     *dissect.Endpoint // only attempts that follow one there; nil = all
+	client   string            // only its attempts; empty: everybody's
 	all      int64
 	by       map[uint32]*counted
 }
@@ -93,8 +94,9 @@ type count struct {
 // counted is one capture's part.
 type counted struct {
 	n      int64
-	frames []int64 // their first ones, as many as a filter may name
-	syns   bool    // SYNs that are no repeats are as many
+	frames []int64        // their first ones, as many as a filter may name
+	syns   bool           // SYNs that are no repeats are as many
+	from   []dissect.Addr // of the client, where one is asked for
 }
 
 const (
@@ -137,7 +139,7 @@ func (k *recount) take(c *counting, a *dissect.Attempt) {
 }
 
 func (k *recount) count(c *count, a *dissect.Attempt) {
-	if a.Start < c.from || a.Start >= c.to || a.Service != c.service {
+	if a.Start < c.from || a.Start >= c.to || a.Service != c.service || c.client != "" && a.ClientID != c.client {
 		return
 	}
 	c.all++
@@ -147,6 +149,9 @@ func (k *recount) count(c *count, a *dissect.Attempt) {
 		c.by[a.File] = at
 	}
 	at.n++
+	if c.client != "" && len(at.from) <= maxCountedNodes && !slices.Contains(at.from, a.Source.Addr) {
+		at.from = append(at.from, a.Source.Addr)
+	}
 	at.syns = at.syns && a.Proto == dissect.ProtoTCP && strings.HasPrefix(a.History, "S")
 	if a.FirstFrame > 0 && len(at.frames) <= maxCountedFrames && k.kept < maxKeptFrames {
 		at.frames = append(at.frames, a.FirstFrame)
@@ -199,8 +204,19 @@ func bySYN(c *pipeline.Capture) bool {
 // many of them as it can name, the first: with a number and of what. Empty where
 // nothing tells them.
 func (c *count) filter(capture *pipeline.Capture, at *counted) (n int64, unit, filter string) {
-	if at.syns && len(c.nodes) <= maxCountedNodes {
-		var terms []string
+	if at.syns && len(c.nodes) <= maxCountedNodes && len(at.from) <= maxCountedNodes {
+		var terms, from []string
+		for _, a := range at.from {
+			ip := "ipv6"
+			if a.Is4() {
+				ip = "ip"
+			}
+			from = append(from, fmt.Sprintf("%s.src == %v", ip, a))
+		}
+		source := ""
+		if len(from) > 0 {
+			source = "(" + strings.Join(from, " || ") + ") && "
+		}
 		for _, n := range c.nodes {
 			ip := "ipv6"
 			if n.Addr.Is4() {
@@ -208,8 +224,8 @@ func (c *count) filter(capture *pipeline.Capture, at *counted) (n int64, unit, f
 			}
 			terms = append(terms, fmt.Sprintf("%s.dst == %v && tcp.dstport == %d", ip, n.Addr, n.Port))
 		}
-		return at.n, "attempts in the capture", fmt.Sprintf("(%s) && tcp.flags.syn == 1 && tcp.flags.ack == 0 && !tcp.analysis.retransmission && !tcp.analysis.out_of_order && frame.time_epoch >= %s && frame.time_epoch < %s",
-			strings.Join(terms, " || "), epoch(capture.Clock.Shown(c.from)), epoch(capture.Clock.Shown(c.to)))
+		return at.n, "attempts in the capture", fmt.Sprintf("%s(%s) && tcp.flags.syn == 1 && tcp.flags.ack == 0 && !tcp.analysis.retransmission && !tcp.analysis.out_of_order && frame.time_epoch >= %s && frame.time_epoch < %s",
+			source, strings.Join(terms, " || "), epoch(capture.Clock.Shown(c.from)), epoch(capture.Clock.Shown(c.to)))
 	}
 	first := at.frames[:min(len(at.frames), maxCountedFrames)]
 	if len(first) == 0 {
@@ -281,11 +297,15 @@ func eventsOf(a *pipeline.Analysis, r *storm.Report) ([]Event, error) {
 			name += " with cascade"
 		}
 		begins := add(Event{Time: f.Onset, What: name + " begins", Service: f.Service, File: f.FirstFile, Frame: f.FirstFrame})
+		client, whose := "", ""
+		if f.Class == storm.SingleOffender {
+			client, whose = f.Offender, " of "+f.Offender
+		}
 		until := f.Onset + firstWhile
 		if f.End != 0 {
 			until = min(until, f.End+1)
 		}
-		c := &count{event: begins, words: "attempts in its first 10 s", from: f.Onset, to: until, service: f.Service, nodes: members[f.Service], by: map[uint32]*counted{}}
+		c := &count{event: begins, words: "attempts" + whose + " in its first 10 s", from: f.Onset, to: until, service: f.Service, nodes: members[f.Service], client: client, by: map[uint32]*counted{}}
 		counts = append(counts, c)
 		put(ofService, f.Service, c)
 		if f.End != 0 {
@@ -294,7 +314,7 @@ func eventsOf(a *pipeline.Analysis, r *storm.Report) ([]Event, error) {
 				what += ", clients are served again"
 			}
 			n := add(Event{Time: f.End, What: what, Service: f.Service})
-			c := &count{event: n, words: "attempts meanwhile", from: f.Onset, to: f.End + 1, service: f.Service, nodes: members[f.Service], by: map[uint32]*counted{}}
+			c := &count{event: n, words: "attempts" + whose + " meanwhile", from: f.Onset, to: f.End + 1, service: f.Service, nodes: members[f.Service], client: client, by: map[uint32]*counted{}}
 			counts = append(counts, c)
 			put(ofService, f.Service, c)
 			services[f.Service] = append(services[f.Service], &pin{event: n, at: f.End + 1, before: true, fits: func(a *dissect.Attempt) bool { return a.Outcome.Failed() }})

@@ -36,6 +36,7 @@ type Explanation struct {
 	Filters    []Filter
 
 	thresholds storm.Thresholds
+	first      *dissect.Endpoint // whose attempt the first of the finding is
 }
 
 // Flip is a threshold, and from which value on the finding is called otherwise.
@@ -237,8 +238,8 @@ func (e *Explanation) flips(state *storm.State, q storm.Quality, verdict bool) {
 		t.Set(name, value)
 		e.Judged++
 		r := state.Under(t, q)
-		if f.Service == "" && verdict {
-			return className(r.Verdict.Class, false)
+		if verdict && (f.Service == "" || f.Service == "many") {
+			return className(r.Verdict.Class, r.Verdict.Cascade)
 		}
 		class, cascade := storm.Calm, false
 		for i := range r.Findings {
@@ -347,7 +348,7 @@ func (e *Explanation) frames(r *Results, report *storm.Report, nodes []dissect.E
 		e.Frames = append(e.Frames, x)
 	}
 	mine := func(a *dissect.Attempt) bool {
-		return (f.Service == "" || f.Service == "many" || a.Service == f.Service) && (len(nodes) == 0 || slices.Contains(nodes, a.Destination))
+		return (f.Offender == "" || a.ClientID == f.Offender) && (f.Service == "" || f.Service == "many" || a.Service == f.Service) && (len(nodes) == 0 || slices.Contains(nodes, a.Destination))
 	}
 	over := func(at int64) bool { return f.End != 0 && at > f.End }
 	var causal *storm.Migration
@@ -383,7 +384,7 @@ func (e *Explanation) frames(r *Results, report *storm.Report, nodes []dissect.E
 				add("the last that was accepted before", before.File, before.FirstFrame, before.Start, before)
 			}
 			c := *a
-			onset = &c
+			onset, e.first = &c, &c.Source
 			what := "the first of the finding: "
 			if a.Outcome.Failed() {
 				what = "the first that failed: "
@@ -476,6 +477,14 @@ func (e *Explanation) filters(nodes []dissect.Endpoint) {
 		}
 	}
 	where := strings.Join(hosts[:min(len(hosts), 12)], " or ")
+	what := "all that the nodes said and heard meanwhile"
+	switch {
+	case where != "":
+	case f.Offender != "" && e.first != nil:
+		where, what = addressTerm(*e.first), "all that the client said and heard meanwhile"
+	default:
+		what = "all packets meanwhile"
+	}
 	span := fmt.Sprintf("frame.time_epoch >= %s", epoch(f.Onset))
 	if f.End != 0 {
 		span += fmt.Sprintf(" and frame.time_epoch <= %s", epoch(f.End))
@@ -487,7 +496,7 @@ func (e *Explanation) filters(nodes []dissect.Endpoint) {
 	if len(order) == 1 {
 		file = order[0]
 	}
-	e.Filters = append(e.Filters, Filter{"all that the nodes said and heard meanwhile", file, span})
+	e.Filters = append(e.Filters, Filter{what, file, span})
 }
 
 func epoch(ns int64) string { return fmt.Sprintf("%d.%09d", ns/1e9, ns%1e9) }

@@ -264,3 +264,21 @@ func TestSources(t *testing.T) {
 		t.Errorf("n2: %v", n)
 	}
 }
+
+// TestOffenderEvents: of one client its own attempts are counted, and what explain
+// shows is its own, too.
+func TestOffenderEvents(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "n4.pcap")
+	if code, _, errs := squall(nil, "sample", "n4", "-w", file, "--duration", "2m"); code != 0 {
+		t.Fatal(errs)
+	}
+	rows := table(t, "events", file)
+	if w := rows[1]["what"]; w != "single offender begins; 10 attempts of 10.250.0.1 in its first 10 s" {
+		t.Error(w)
+	}
+	recount(t, rows, 3)
+	_, out, _ := squall(nil, "explain", file)
+	if !strings.Contains(out, "all that the client said and heard meanwhile") || strings.Contains(out, "the last that was accepted before") {
+		t.Error(out)
+	}
+}

@@ -1,7 +1,6 @@
 package storm
 
 import (
-	"fmt"
 	"math"
 	"slices"
 
@@ -327,7 +326,7 @@ func (j *judge) topOffender() (offender, bool) {
 		}
 	}
 	th := j.th
-	ok := float64(o.retries) >= th.OffenderRetries && float64(o.failed) >= th.OffenderFailure*float64(o.attempts) &&
+	ok := float64(o.counts.Retries) >= th.OffenderRetries && float64(o.failed) >= th.OffenderFailure*float64(o.counts.Attempts) &&
 		float64(o.failed) >= th.OffenderShare*float64(failed) && accepted >= 5 && j.s.clients >= 6
 	return o, ok
 }
@@ -339,16 +338,14 @@ func (j *judge) offender(found []Finding) []Finding {
 		return nil
 	}
 	f := Finding{Class: SingleOffender, Service: j.name, Role: j.s.role, Onset: o.first, Confidence: High,
-		FirstFile: o.file, FirstFrame: o.frame, FirstAttempt: o.row, Shape: "step", Clients: 1, offender: o.id}
+		FirstFile: o.file, FirstFrame: o.frame, FirstAttempt: o.row, Shape: "step", Clients: 1, Offender: o.id}
 	if j.q.End-o.last > 60*second {
 		f.End = o.last
 	}
-	f.Attempts, f.Retries = o.attempts, o.retries
-	f.Intents = o.attempts - o.retries
-	f.Outcomes[dissect.OutcomeRefused] = o.failed
+	f.Counts = o.counts
 	f.Criteria = []Criterion{
-		{Name: "retries", Unit: "retries", Value: float64(o.retries), Threshold: j.th.OffenderRetries, Met: true},
-		{Name: "failure", Unit: "ratio", Value: ratio(o.failed, o.attempts), Threshold: j.th.OffenderFailure, Met: true, Note: "of its attempts"},
+		{Name: "retries", Unit: "retries", Value: float64(o.counts.Retries), Threshold: j.th.OffenderRetries, Met: true},
+		{Name: "failure", Unit: "ratio", Value: ratio(o.failed, o.counts.Attempts), Threshold: j.th.OffenderFailure, Met: true, Note: "of its attempts"},
 	}
 	return []Finding{f}
 }
@@ -365,7 +362,7 @@ func (d *scenes) scanFinding(th *Thresholds) (f Finding, ok bool) {
 		return f, false
 	}
 	f = Finding{Class: Scan, Service: "many", Confidence: High, Shape: "step", Onset: list[0].first}
-	var nodes int64
+	var nodes, inVain int64
 	for _, s := range list {
 		if s.first <= f.Onset {
 			f.Onset, f.FirstFile, f.FirstFrame, f.FirstAttempt = s.first, s.file, s.frame, s.row
@@ -373,17 +370,20 @@ func (d *scenes) scanFinding(th *Thresholds) (f Finding, ok bool) {
 		f.End = max(f.End, s.last)
 		f.Attempts += s.attempts
 		f.Intents += s.attempts
-		f.Outcomes[dissect.OutcomeRefused] += s.failed
+		f.Transmissions += s.sends
+		for o, n := range s.outcomes {
+			f.Outcomes[o] += n
+		}
+		inVain += s.failed
 		nodes += s.nodes
-		f.offender = s.id
 	}
 	f.Clients = int64(len(list))
 	f.Criteria = []Criterion{
 		{Name: "destinations", Unit: "nodes", Value: float64(nodes) / float64(len(list)), Threshold: th.ScanNodes, Met: true, Note: "of each source"},
-		{Name: "failure", Unit: "ratio", Value: ratio(f.Outcomes.Failed(), f.Attempts), Threshold: th.ScanFailure, Met: true},
+		{Name: "failure", Unit: "ratio", Value: ratio(inVain, f.Attempts), Threshold: th.ScanFailure, Met: true, Note: "of their attempts that led to nothing"},
 	}
-	if len(list) > 1 {
-		f.offender = fmt.Sprintf("%d sources", len(list))
+	if len(list) == 1 {
+		f.Offender = list[0].id
 	}
 	return f, true
 }

@@ -274,10 +274,11 @@ type Finding struct {
 	// = not known. The jump between them is what a loss does to the rate.
 	RateAttached, RateLocked float64
 	// Harm.
-	Clients       int64 // that failed at least once inside
-	NeverIn       int64 // of them, never accepted until the capture's end
-	LockedOut     int64 // client-ns from first failure to acceptance or the end
-	AttachP50     int64 // ns from the first attempt of an intent to its acceptance
+	Clients       int64  // that failed at least once inside
+	Offender      string // id of the client of a single_offender, and of a scan by one
+	NeverIn       int64  // of them, never accepted until the capture's end
+	LockedOut     int64  // client-ns from first failure to acceptance or the end
+	AttachP50     int64  // ns from the first attempt of an intent to its acceptance
 	AttachP95     int64
 	AttachP99     int64
 	FirstFile     uint32
@@ -293,8 +294,7 @@ type Finding struct {
 
 	answered, answerSends int64 // attempts that the transport answered, and their transmissions
 
-	wait     float64 // ms, for an answer to what was sent once
-	offender string
+	wait float64 // ms, for an answer to what was sent once
 }
 
 // LoadPoint is what was accepted under a load: the median of the seconds in

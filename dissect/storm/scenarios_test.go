@@ -10,6 +10,7 @@ import (
 	"squall/capture"
 	"squall/dissect/overlay"
 	"squall/dissect/pipeline"
+	"squall/dissect"
 	"squall/dissect/storm"
 	"squall/samples"
 )
@@ -139,6 +140,15 @@ func TestScenarios(t *testing.T) {
 			case "s9", "n8", "n17", "filter":
 				if late > 0.05 {
 					t.Errorf("late %.2f", late)
+				}
+			}
+			if v := &r.Verdict; v.Class == storm.Scan || v.Class == storm.SingleOffender {
+				var all int64
+				for _, n := range v.Outcomes {
+					all += n
+				}
+				if all != v.Attempts || v.Transmissions < v.Attempts || v.Class == storm.Scan && v.Outcomes[dissect.OutcomeTimeout] == 0 {
+					t.Errorf("%d attempts, %d transmissions, %v", v.Attempts, v.Transmissions, v.Outcomes)
 				}
 			}
 			// Where nothing happens to the nodes, none is in trouble, and who is served has

@@ -112,12 +112,13 @@ type attachKey struct {
 
 // offender is what one client did at a service.
 type offender struct {
-	id                        string
-	attempts, failed, retries int64
-	first, last               int64
-	frame                     int64
-	file                      uint32
-	row                       uint64
+	id          string
+	counts      Counts
+	failed      int64 // with those that only its next try shows
+	first, last int64
+	frame       int64
+	file        uint32
+	row         uint64
 }
 
 // scanner is a client that tried many nodes in vain.
@@ -125,6 +126,8 @@ type scanner struct {
 	id               string
 	nodes, attempts  int64
 	failed           int64
+	sends            int64
+	outcomes         Outcomes
 	first, last      int64
 	frame            int64
 	file             uint32
@@ -293,7 +296,7 @@ func (d *scenes) counted(t *thread, a *dissect.Attempt) {
 	l := &t.s.line
 	made := l.add(b, fAttempts, 1)
 	made += l.add(b, fSends, a.Transmissions)
-	t.offender.attempts++
+	t.offender.counts.count(a)
 	t.offender.last = a.Start
 	t.s.tried++
 	t.s.shared += count(d.client.NATSuspect)
@@ -304,7 +307,6 @@ func (d *scenes) counted(t *thread, a *dissect.Attempt) {
 			made += l.add(b, fAsked, 1)
 		}
 		d.stay(t, &t.again, fRetrier0, b)
-		t.offender.retries++
 		// Who tries again had failed, where what came of it was not seen; a node that
 		// answered may have served a short session, though.
 		if t.has && t.prev.Outcome == dissect.OutcomeUnknown && (t.prev.OneSided || t.prev.Answer != dissect.AnswerSynAck) {
@@ -564,6 +566,8 @@ func (d *scenes) fanOut(a *dissect.Attempt) {
 	}
 	f.last = a.Start
 	f.attempts++
+	f.sends += int64(a.Transmissions)
+	f.outcomes[a.Outcome]++
 	f.servicesOfManyIn = f.servicesOfManyIn || a.Service != f.service
 	if a.Protocol != "" {
 		f.known++

@@ -1,6 +1,7 @@
 package storm
 
 import (
+	"cmp"
 	"fmt"
 	"strconv"
 	"strings"
@@ -100,9 +101,9 @@ func (f *Finding) sentence(c *cascade, q *Quality) string {
 	case RefreshSurge:
 		fmt.Fprintf(&b, "Refreshes of %s multiplied %s though nobody was lost", f.Service, when)
 	case SingleOffender:
-		fmt.Fprintf(&b, "One client, %s, tried %s %s times in vain %s while others were served", f.offender, f.Service, grouped(f.Attempts), when)
+		fmt.Fprintf(&b, "One client, %s, tried %s %s times in vain %s while others were served", f.Offender, f.Service, grouped(f.Attempts), when)
 	case Scan:
-		fmt.Fprintf(&b, "Scan by %s %s: %s at ever new destinations", f.offender, when, many(f.Attempts, "attempt", "attempts"))
+		fmt.Fprintf(&b, "Scan by %s %s: %s at ever new destinations", cmp.Or(f.Offender, many(f.Clients, "source", "sources")), when, many(f.Attempts, "attempt", "attempts"))
 	case InsufficientEvidence:
 		fmt.Fprintf(&b, "The capture cannot tell: %s", strings.Join(f.Reasons, "; "))
 	}
