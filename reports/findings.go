@@ -49,7 +49,7 @@ func Findings() *Of[storm.Finding] {
 		num("never_in", "", "of them, never accepted until the capture's end", func(v *f) int64 { return v.NeverIn }),
 		listEnv("groups_hit", "of --groups: clients that failed of those that tried meanwhile, kind by kind, those with most first", func(e *Env, v *f) []string { return hitWords(e.hits[foundOf(v)]) }),
 		num("locked_out_ns", "ns", "client time from first failure to acceptance", func(v *f) int64 { return v.LockedOut }),
-		num("attach_p50_ns", "ns", "time to attach, median", func(v *f) int64 { return v.AttachP50 }),
+		num("attach_p50_ns", "ns", "time to attach, of intents begun inside, to 10 s; median, within 1 %", func(v *f) int64 { return v.AttachP50 }),
 		num("attach_p95_ns", "ns", "time to attach, 95th percentile", func(v *f) int64 { return v.AttachP95 }),
 		num("attach_p99_ns", "ns", "time to attach, 99th percentile", func(v *f) int64 { return v.AttachP99 }),
 		str("first_attempt_id", "attempt at the onset", func(v *f) string { return id(v.FirstAttempt) }),

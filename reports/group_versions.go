@@ -30,7 +30,7 @@ func GroupVersions() *Of[GroupVersion] {
 		str("group", "of the clients, as --groups says; empty: not in the file", func(v *g) string { return v.Group }),
 		str("policy_family", "how the version retries, all groups together; the table policies says more", func(v *g) string { return v.Family }),
 		num("clients", "", "that tried", func(v *g) int64 { return v.Clients }),
-		span("retry_gap_p50_ns", "from an attempt to the retry that follows it, median; at most 4 % too high", func(v *g) int64 { return v.gaps.quantile(0.5) }),
+		span("retry_gap_p50_ns", "from an attempt to the retry that follows it, median; at most 6 % too high", func(v *g) int64 { return v.gaps.quantile(0.5) }),
 		span("retry_gap_p95_ns", "the same, 95th percentile", func(v *g) int64 { return v.gaps.quantile(0.95) }),
 	}
 	fields = append(fields, counts(func(v *g) *storm.Counts { return &v.Counts })...)

@@ -40,7 +40,7 @@ func Impacts() *Of[Impact] {
 		num("locked_out_ns", "ns", "client time from first failure to acceptance", func(v *i) int64 { return v.Locked }),
 		ratio("locked_out_minutes", "min", "the same: client-minutes", func(v *i) float64 { return float64(v.Locked) / 60e9 }),
 		ratio("locked_out_share", "", "of that of the service", func(v *i) float64 { return v.Share }),
-		span("attach_p50_ns", "time from the first attempt of an intent to its acceptance, median; empty: none was accepted", func(v *i) int64 { return v.attached.quantile(0.5) }),
+		span("attach_p50_ns", "time from the first attempt of an intent to its acceptance, median, at most 6 % too high; empty: none was accepted", func(v *i) int64 { return v.attached.quantile(0.5) }),
 		span("attach_p95_ns", "95th percentile", func(v *i) int64 { return v.attached.quantile(0.95) }),
 		span("attach_p99_ns", "99th percentile", func(v *i) int64 { return v.attached.quantile(0.99) }),
 	}
@@ -49,7 +49,7 @@ func Impacts() *Of[Impact] {
 }
 
 // durations is a histogram in steps of a sixteenth of an octave: what it gives
-// is at most 4 % too high.
+// is at most 6 % too high.
 type durations map[int32]int64
 
 func (d durations) add(ns int64) {

@@ -139,7 +139,7 @@ func (j *judge) harm(f *Finding, end int64) {
 	}
 	var h hist
 	for k, n := range j.s.attach {
-		if at := k.at * attachStep; at+attachStep > f.Onset && at <= end {
+		if mid := k.at*attachStep + attachStep/2; mid >= f.Onset && mid <= end {
 			h.addTo(k.bucket, int64(n))
 		}
 	}
