@@ -8,9 +8,9 @@ import (
 	"testing"
 
 	"squall/capture"
+	"squall/dissect"
 	"squall/dissect/overlay"
 	"squall/dissect/pipeline"
-	"squall/dissect"
 	"squall/dissect/storm"
 	"squall/samples"
 )
