@@ -312,7 +312,7 @@ func (d *scenes) retry(t *thread, a *dissect.Attempt, at *place) {
 		t.asked = 1
 		return
 	}
-	number := p.Number - t.asked
+	number := max(p.Number-t.asked, 1) // a table may not say which try a row is
 	k := min(int(number), maxSteps) - 1
 	g.goes[min(int(number), maxTries)]++
 	gap := a.Start - p.Start
