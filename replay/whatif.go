@@ -772,7 +772,7 @@ func (c *Case) words(f *Forecast) {
 	if len(unlimited) > 0 {
 		say(&f.Unfitted, "capacity of %s: never seen at its limit, taken for unlimited", strings.Join(unlimited, ", "))
 	}
-	say(&f.Assumed, "policies and knee of the rows below were fitted on the capture that they are judged by; the hindcast was not")
+	say(&f.Assumed, "policies and knee of the changes were fitted on the capture that they are judged by; the hindcast was not")
 }
 
 func plural(n int, what string) string {

@@ -1011,13 +1011,7 @@ func number(f float64) string {
 	return short(f)
 }
 
-func thousands(n int64) string {
-	t := strconv.FormatInt(n, 10)
-	for i := len(t) - 3; i > 0 && t[i-1] != '-'; i -= 3 {
-		t = t[:i] + "," + t[i:]
-	}
-	return t
-}
+func thousands(n int64) string { return storm.Thousands(n) }
 
 func bytesOf(n int64) string {
 	units := []string{"bytes", "kB", "MB", "GB", "TB"}

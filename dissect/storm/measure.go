@@ -157,7 +157,7 @@ func (j *judge) doubt(f *Finding) string {
 		return "no packet of any node was captured, and the clients ask at one pace all the time: whether anybody answered cannot be told"
 	}
 	if unknown := f.Outcomes[dissect.OutcomeUnknown]; unknown*10 > f.Attempts*9 && f.oneSided*2 <= f.Attempts {
-		return fmt.Sprintf("the outcome of %s of %s is unknown", grouped(unknown), many(f.Attempts, "attempt", "attempts"))
+		return fmt.Sprintf("the outcome of %s of %s is unknown", Thousands(unknown), many(f.Attempts, "attempt", "attempts"))
 	}
 	if f.Class != PartialOutage {
 		return ""

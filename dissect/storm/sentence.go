@@ -35,11 +35,11 @@ func many(n int64, one, more string) string {
 	if n == 1 {
 		return "1 " + one
 	}
-	return grouped(n) + " " + more
+	return Thousands(n) + " " + more
 }
 
-// grouped is a number with a comma before every three digits.
-func grouped(n int64) string {
+// Thousands is a number with a comma before every three digits.
+func Thousands(n int64) string {
 	s := strconv.FormatInt(n, 10)
 	for at := len(s) - 3; at > 0 && s[at-1] != '-'; at -= 3 {
 		s = s[:at] + "," + s[at:]
@@ -59,7 +59,7 @@ func (f *Finding) sentence(c *cascade, q *Quality) string {
 	case RetryStorm:
 		in := "all got in at last"
 		if f.NeverIn > 0 {
-			in = grouped(f.NeverIn) + " never got in"
+			in = Thousands(f.NeverIn) + " never got in"
 		}
 		fmt.Fprintf(&b, "Retry storm on %s %s: %s for %s (A = %.1f), %.0f %% of the decided ones failed, %s hit, %s",
 			f.Service, when, many(f.Attempts, "attempt", "attempts"), many(f.Intents, "intent", "intents"), f.Amplification(), 100*f.failure(), many(f.Clients, "client", "clients"), in)
@@ -101,7 +101,7 @@ func (f *Finding) sentence(c *cascade, q *Quality) string {
 	case RefreshSurge:
 		fmt.Fprintf(&b, "Refreshes of %s multiplied %s though nobody was lost", f.Service, when)
 	case SingleOffender:
-		fmt.Fprintf(&b, "One client, %s, tried %s %s times in vain %s while others were served", f.Offender, f.Service, grouped(f.Attempts), when)
+		fmt.Fprintf(&b, "One client, %s, tried %s %s times in vain %s while others were served", f.Offender, f.Service, Thousands(f.Attempts), when)
 	case Scan:
 		fmt.Fprintf(&b, "Scan by %s %s: %s at ever new destinations", cmp.Or(f.Offender, many(f.Clients, "source", "sources")), when, many(f.Attempts, "attempt", "attempts"))
 	case InsufficientEvidence:
