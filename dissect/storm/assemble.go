@@ -220,7 +220,7 @@ func (d *scenes) afterlife(p *pulse, periods []Period) (attempts, bytes int64) {
 		for _, x := range periods {
 			if x.Kind != Overloaded && b.at >= d.bin(x.Start) && (x.End == 0 || b.at < d.bin(x.End)) {
 				attempts += int64(b.n[nTried])
-				bytes += int64(b.n[nLostBytes])
+				bytes += int64(b.n[nUnserved])
 			}
 		}
 	}

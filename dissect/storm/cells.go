@@ -49,7 +49,7 @@ const (
 	nClosed         // sessions that it ended
 	nFirstBad       // clients whose first bad sign of a spell this was
 	nDropped
-	nLostBytes    // IP bytes of attempts at a node that was not there
+	nUnserved     // IP bytes of attempts and refreshes that came to nothing, by their start
 	nHeard        // sessions it served to the end, by its last word in them
 	numNodeFields = int(nHeard) + 1
 )

@@ -602,3 +602,24 @@ func TestOverloaded(t *testing.T) {
 		}
 	}
 }
+
+// TestAfterlife: what keeps coming to a dead node is counted whole, what is still
+// open where the capture ends included.
+func TestAfterlife(t *testing.T) {
+	for seed := range uint64(3) {
+		f := newFeed(40 + seed)
+		f.calm("calm", 600, 0, 300, func(a *dissect.Attempt) { a.SourceBytes = 500 })
+		for i := range 80 {
+			f.storm(fmt.Sprint("c", i), 300, 420, 3, func(a *dissect.Attempt) {
+				if a.SourceBytes = 180; a.End > 420*second {
+					a.Outcome = dissect.OutcomeUnknown
+				}
+			})
+		}
+		r := f.judge(420, nil)
+		n := r.Nodes[0]
+		if n.AfterlifeAttempts < 3100 || n.AfterlifeIn != 180*n.AfterlifeAttempts {
+			t.Errorf("seed %d: %d attempts of 180 bytes kept coming, and %d bytes; %s", seed, n.AfterlifeAttempts, n.AfterlifeIn, r.Summary)
+		}
+	}
+}

@@ -135,9 +135,6 @@ func (d *scenes) life(t *thread, a *dissect.Attempt, at *place) {
 		p.clients++
 	}
 	bad := func(f field, at int64) {
-		if f != nClosed {
-			d.sheets += p.line.add(d.bin(at), nLostBytes, int32(min(a.SourceBytes, 1<<20)))
-		}
 		d.sheets += p.line.add(d.bin(at), f, 1)
 		p.bad.set(d.bin(at), a, at)
 		if p.lastBad == 0 || at-p.lastBad > spellGap {
@@ -151,6 +148,9 @@ func (d *scenes) life(t *thread, a *dissect.Attempt, at *place) {
 	}
 	if a.Relation.Counted() {
 		d.sheets += p.line.add(d.bin(a.Start), nTried, 1)
+	}
+	if a.Outcome != dissect.OutcomeAccepted {
+		d.sheets += p.line.add(d.bin(a.Start), nUnserved, int32(min(a.SourceBytes, 1<<20)))
 	}
 	switch a.Outcome {
 	case dissect.OutcomeAccepted:
