@@ -207,17 +207,17 @@ func TestAddedNodesAreKnownFromTheStart(t *testing.T) {
 	if err := os.WriteFile(file, b.Bytes(), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	code, out, errs := squall(nil, "replay", file, "--testnodes", "1", "--more-nodes", "2", "--capacity", "1000", "--speed", "300", "--trigger", "at 0s: node 1 down",
+	code, out, errs := squall(nil, "replay", file, "--testnodes", "1", "--more-nodes", "2", "--capacity", "1000", "--speed", "100", "--trigger", "at 0s: node 1 down",
 		"--override", "policy: fixed(1s, timeout 1s, limit 5, round_robin)", "--fixes", "--send", "-T", "csv", "-Z", "root")
 	rows, err := csv.NewReader(strings.NewReader(out)).ReadAll()
 	if err != nil || code != 0 || len(rows) != 6 {
 		t.Fatalf("exit %d, %v\n%s%s", code, err, out, errs)
 	}
-	served := func(row int) int { // a first attempt may come before the trigger
+	served := func(row int) int { // on a busy machine some come before the trigger
 		n, _ := strconv.Atoi(rows[row][slices.Index(rows[0], "accepted")])
 		return n
 	}
-	if served(1) >= p.Clients/2 || served(5) <= p.Clients/2 {
+	if served(5) <= served(1)+p.Clients/4 {
 		t.Errorf("with the only node down %d attempts were accepted, with two more %d:\n%s", served(1), served(5), out)
 	}
 }
