@@ -110,6 +110,9 @@ func hypotheses(r *Report) []Hypothesis {
 		}
 		w.ask(3, culprit != nil, describeVersion(culprit), "no version's members fell earlier than the others'")
 		w.ask(1, carrier != nil || culprit != nil, "one version stands out", "no version makes most of the retries and more a client than the others")
+		if culprit != nil && spreading != nil && culprit.Version == spreading.Version {
+			w.ask(1, false, "", "it was spreading before the onset: what it changed may be no fault")
+		}
 	})
 	add("rollout", "A change was rolled out over the clients.", func(w *weighing) {
 		w.ask(2, spreading != nil, describeRollout(spreading), "no version was spreading before the onset")
@@ -148,6 +151,9 @@ func hypotheses(r *Report) []Hypothesis {
 			w.ask(1, overloaded > 0, fmt.Sprintf("%d of %d nodes answered too late, or with no, to most", overloaded, nodes), "no node answered too late, or with no, to most")
 		}
 		w.ask(1, f.Metastable || f.RetryShare() >= 0.5, retries, retries)
+		if carrier != nil && spreading != nil && carrier.Version == spreading.Version {
+			w.ask(1, false, "", "most retries are of a version that was spreading before the onset")
+		}
 	})
 	add("attack", "Somebody floods the service.", func(w *weighing) {
 		share, what := ratio(f.unreal, f.Attempts), " of the attempts come from sources without a real stack"

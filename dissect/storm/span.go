@@ -114,12 +114,12 @@ func (j *judge) calmShare(begin, end int64) float64 {
 	if minute := j.d.length(60); end-begin > 2*minute {
 		end -= minute
 	}
-	failed, served := 0.5, int64(0) // what none in that time leaves possible
+	failed, served := int64(0), int64(0)
 	for i := j.binFrom(begin); i < len(j.bins) && j.bins[i].at < end; i++ {
-		failed += float64(j.bins[i].failed())
+		failed += j.bins[i].failed()
 		served += j.bins[i].served()
 	}
-	return failed / (failed + float64(served))
+	return ratio(failed, failed+served)
 }
 
 // longestDescent is how long an outage may thin out.
