@@ -312,7 +312,7 @@ func (w *windows) finishedOf(x *Index) *Index { return w.finished(x, 0) }
 func BenchmarkGunzip(b *testing.B) {
 	raw, err := os.ReadFile(os.Getenv("SQUALL_GZIP"))
 	if err != nil {
-		b.Skip("SQUALL_GZIP names the file to unpack")
+		b.Skip("needs a gzip file to unpack: name one by SQUALL_GZIP=FILE")
 	}
 	readers := map[string]func(*bufio.Reader) (io.Reader, error){
 		"own": func(br *bufio.Reader) (io.Reader, error) {

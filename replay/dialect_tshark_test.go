@@ -3,7 +3,6 @@ package replay_test
 import (
 	"encoding/binary"
 	"fmt"
-	"os"
 	"os/exec"
 	"path/filepath"
 	"strings"
@@ -123,15 +122,7 @@ func conversations(t *testing.T, d replay.Dialect, o *opinion) (list []said) {
 // writeSaid writes them as packets: each attempt on a port of its own.
 func writeSaid(t *testing.T, path string, proto byte, list []said) {
 	t.Helper()
-	h, err := os.Create(path)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer h.Close()
-	w, err := capture.NewWriter(h, capture.WriterOptions{Format: "pcap", Link: capture.LinkRaw})
-	if err != nil {
-		t.Fatal(err)
-	}
+	w := rawCapture(t, path)
 	type stream struct {
 		attempt    int
 		fromClient bool

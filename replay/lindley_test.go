@@ -44,15 +44,15 @@ func (a *byTime) Pop() any {
 // run says what happened from from to to: attempts and accepts a second, and
 // the share of the answers that came too late.
 func (m *lindley) run(wishes []float64, from, to float64, rng *rand.Rand) (attempts, accepts, late float64) {
-	var todo byTime
+	var due byTime
 	for _, at := range wishes {
-		todo = append(todo, attempted{at, 1})
+		due = append(due, attempted{at, 1})
 	}
-	heap.Init(&todo)
+	heap.Init(&due)
 	var done []float64 // when those before were, ascending
 	first, answers := 0, 0.0
-	for len(todo) > 0 && todo[0].at < to {
-		a := heap.Pop(&todo).(attempted)
+	for len(due) > 0 && due[0].at < to {
+		a := heap.Pop(&due).(attempted)
 		if a.at >= from {
 			attempts++
 		}
@@ -77,7 +77,7 @@ func (m *lindley) run(wishes []float64, from, to float64, rng *rand.Rand) (attem
 			}
 		}
 		if gaveUp := a.at + m.patience; served > gaveUp && (m.limit == 0 || a.k < m.limit) {
-			heap.Push(&todo, attempted{gaveUp + m.wait(a.k, rng), a.k + 1})
+			heap.Push(&due, attempted{gaveUp + m.wait(a.k, rng), a.k + 1})
 		}
 	}
 	return attempts / (to - from), accepts / (to - from), late / max(answers, 1)

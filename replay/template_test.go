@@ -17,19 +17,26 @@ import (
 	"squall/replay"
 )
 
-// writeExchanges writes a capture of so many TCP connections of different
-// clients to one node, a second apart: handshake, request, answer, good-bye.
-func writeExchanges(t *testing.T, path string, n int, talk func(i int) (request, answer []byte)) {
+// rawCapture begins a capture of IP packets; the file is closed when the test ends.
+func rawCapture(t *testing.T, path string) *capture.Writer {
 	t.Helper()
 	h, err := os.Create(path)
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer h.Close()
+	t.Cleanup(func() { h.Close() })
 	w, err := capture.NewWriter(h, capture.WriterOptions{Format: "pcap", Link: capture.LinkRaw})
 	if err != nil {
 		t.Fatal(err)
 	}
+	return w
+}
+
+// writeExchanges writes a capture of so many TCP connections of different
+// clients to one node, a second apart: handshake, request, answer, good-bye.
+func writeExchanges(t *testing.T, path string, n int, talk func(i int) (request, answer []byte)) {
+	t.Helper()
+	w := rawCapture(t, path)
 	var list []capture.Packet
 	for i := range n {
 		at := int64(1_500_000_000e9) + int64(i)*1e9

@@ -142,26 +142,11 @@ func TestCeilings(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		lines := []string{string(b)}
-		for r, err := range a.Attempts() {
-			if err != nil {
-				t.Fatal(err)
-			}
-			lines = append(lines, fmt.Sprintf("%+v", *r))
-		}
-		for r, err := range a.Intents() {
-			if err != nil {
-				t.Fatal(err)
-			}
-			lines = append(lines, fmt.Sprintf("%+v", *r))
-		}
-		for r, err := range a.Clients() {
-			if err != nil {
-				t.Fatal(err)
-			}
-			lines = append(lines, fmt.Sprintf("%+v", *r))
-		}
-		return strings.Join(lines, "\n")
+		list := []string{string(b)}
+		list = lines(t, list, a.Attempts())
+		list = lines(t, list, a.Intents())
+		list = lines(t, list, a.Clients())
+		return strings.Join(list, "\n")
 	}
 	with := func(workers int, shard pipeline.Shard) pipeline.Config {
 		cfg := small

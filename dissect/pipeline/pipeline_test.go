@@ -3,7 +3,6 @@ package pipeline_test
 import (
 	"bytes"
 	"context"
-	"fmt"
 	"os"
 	"path/filepath"
 	"slices"
@@ -36,10 +35,7 @@ func TestWorkers(t *testing.T) {
 				t.Errorf("%s: %d of %d packets in the ledger", c.Path, c.Ledger.Total(), c.Packets)
 			}
 		}
-		for r := range a.Attempts() {
-			out = append(out, fmt.Sprintf("%+v", *r))
-		}
-		return out
+		return lines(t, out, a.Attempts())
 	}
 	one, eight := rows(1), rows(8)
 	if len(one) == 0 || len(one) != len(eight) {
@@ -119,10 +115,7 @@ func TestStrayTime(t *testing.T) {
 		if n := a.Quality().StrayTimes; (n == 1) != (ahead != 0) {
 			t.Errorf("%d stray times", n)
 		}
-		for r := range a.Attempts() {
-			out = append(out, fmt.Sprintf("%+v", *r))
-		}
-		return out
+		return lines(t, out, a.Attempts())
 	}
 	for _, at := range []int{0, len(packets) / 3, len(packets) / 2} {
 		if want, got := rows(at, 0), rows(at, 40*365*24*3600e9); len(want) == 0 || !slices.Equal(got, want) {

@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"iter"
 	"os"
 	"path/filepath"
 	"testing"
@@ -14,6 +15,18 @@ import (
 	"squall/dissect/pipeline"
 	"squall/samples"
 )
+
+// lines adds rows to a text, a line each.
+func lines[T any](t *testing.T, text []string, rows iter.Seq2[*T, error]) []string {
+	t.Helper()
+	for r, err := range rows {
+		if err != nil {
+			t.Fatal(err)
+		}
+		text = append(text, fmt.Sprintf("%+v", *r))
+	}
+	return text
+}
 
 // told is all that an analysis says, a line each.
 func told(t *testing.T, a *pipeline.Analysis) (out []string) {
@@ -29,18 +42,8 @@ func told(t *testing.T, a *pipeline.Analysis) (out []string) {
 		c.Damage = nil
 		out = append(out, fmt.Sprintf("%+v %s", c, damage))
 	}
-	for r, err := range a.Attempts() {
-		if err != nil {
-			t.Fatal(err)
-		}
-		out = append(out, fmt.Sprintf("%+v", *r))
-	}
-	for r, err := range a.Intents() {
-		if err != nil {
-			t.Fatal(err)
-		}
-		out = append(out, fmt.Sprintf("%+v", *r))
-	}
+	out = lines(t, out, a.Attempts())
+	out = lines(t, out, a.Intents())
 	for _, tap := range a.TapLosses() {
 		out = append(out, fmt.Sprintf("%+v", tap))
 	}
