@@ -8,6 +8,7 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -114,8 +115,9 @@ func TestReplayKeepsAnAnalysis(t *testing.T) {
 	if code != 0 || errs != "" {
 		t.Fatalf("exit %d\n%s%s", code, out, errs)
 	}
-	for _, want := range []string{"sha256 ", "outcomes    accepted ", "exercised   sip: ", "lost        by this machine", "taken from the recording itself"} {
-		if !strings.Contains(out, want) {
+	// On a busy machine an answer may come after the end: its attempt is unknown.
+	for _, want := range []string{"sha256 ", `outcomes   ( unknown \d+)? accepted `, "exercised   sip: ", "lost        by this machine", "taken from the recording itself"} {
+		if !regexp.MustCompile(want).MatchString(out) {
 			t.Errorf("no %q in\n%s", want, out)
 		}
 	}
