@@ -106,9 +106,9 @@ func (d *scenes) cascade(name string, th *Thresholds, f *Finding, q *Quality) *c
 			}
 			var n int64
 			step := moveStep << d.moveShift
-			fl.by.each(func(at int64, v int32) {
+			fl.by.each(func(at, v int64) {
 				if at >= since/step && at <= b.at/step {
-					n += int64(v)
+					n += v
 				}
 			})
 			total += n

@@ -99,6 +99,46 @@ func (c *cells) add(bin int64, f field, v int32) (made int) {
 	return made
 }
 
+// row is where the counters of one bin are added to, and how many sheets that made.
+type row struct {
+	of   *cells
+	bin  int64
+	n    []int32 // nil while there are no sheets
+	made int
+}
+
+// row gives the one of a bin, good until the bins get longer.
+func (c *cells) row(bin int64) row {
+	r := row{of: c, bin: bin}
+	if c.sheets.len() > 0 {
+		r.take()
+	}
+	return r
+}
+
+func (r *row) take() {
+	c := r.of
+	if c.hand == nil || c.at != r.bin>>4 {
+		c.at = r.bin >> 4
+		c.hand, r.made = c.sheet(c.at, r.made)
+	}
+	r.n = c.hand[int(r.bin&(binsBySheet-1))*c.fields:][:c.fields]
+}
+
+func (r *row) add(f field, v int32) {
+	if r.n == nil {
+		r.few(f, v)
+		return
+	}
+	r.n[f] += v
+}
+
+func (r *row) few(f field, v int32) {
+	if r.made += r.of.add(r.bin, f, v); r.of.sheets.len() > 0 {
+		r.take()
+	}
+}
+
 // turn takes the sheet of a bin in hand; where there are no sheets yet, it
 // counts v by itself.
 func (c *cells) turn(bin int64, f field, v int32) (made int) {

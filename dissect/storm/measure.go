@@ -140,7 +140,7 @@ func (j *judge) harm(f *Finding, end int64) {
 	var h hist
 	for k, n := range j.s.attach {
 		if mid := k.at*attachStep + attachStep/2; mid >= f.Onset && mid <= end {
-			h.addTo(k.bucket, int64(n))
+			h.tally.add(int64(k.bucket), int64(n))
 		}
 	}
 	f.AttachP50, f.AttachP95, f.AttachP99 = int64(h.quantile(0.5)), int64(h.quantile(0.95)), int64(h.quantile(0.99))

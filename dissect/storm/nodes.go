@@ -35,6 +35,15 @@ type place struct {
 	number uint64 // of no other place, and of none that was taken over
 	node   *node
 	pulse  *pulse
+	class  uint8 // its stratum + 1, 0 = not asked for yet
+	client int64 // number of the last one of whose destinations this is known to be
+}
+
+func (p *place) stratum() uint8 {
+	if p.class == 0 {
+		p.class = stratumOf(p.key) + 1
+	}
+	return p.class - 1
 }
 
 // quick is a hash for recent, where nothing depends on how it spreads.
@@ -79,8 +88,7 @@ func (d *scenes) touch(t *thread, a *dissect.Attempt, at *place) {
 		d.touched ^= n.line.touch(a.Start)
 	}
 	if f := d.recent.edges[recentEdge(t.prevAt, at.number)].flow; f != nil {
-		run, _ := runOf(a.Start / moveStep >> d.moveShift)
-		d.touched ^= f.by.runs.touch(run)
+		d.touched ^= f.by.touch(a.Start / moveStep >> d.moveShift)
 	}
 	if p := at.pulse; p != nil {
 		b := d.bin(a.Start)

@@ -11,9 +11,9 @@ type nexts struct {
 	to              [strata]int32
 }
 
-func (m *nexts) add(t *thread, a *dissect.Attempt) {
+func (m *nexts) add(t *thread, a *dissect.Attempt, at *place) {
 	m.all++
-	m.to[stratumOf(nodeKey{a.Service, a.Destination, a.Proto})]++
+	m.to[at.stratum()]++
 	switch a.Destination {
 	case t.prev.Destination:
 		m.same++

@@ -19,10 +19,7 @@ const (
 
 // hist is a log-linear histogram of durations; integers, so that merging is
 // exact.
-type hist struct{ runs table[[histRun]int64] }
-
-// histRun is how many buckets lie together.
-const histRun = 16
+type hist struct{ tally }
 
 func bucketOf(ns int64) uint16 {
 	v := uint64(max(ns, 1))
@@ -43,22 +40,11 @@ func bucketMid(b uint16) float64 {
 	return float64(low) + float64(uint64(1)<<(e-6))/2
 }
 
-func (h *hist) add(ns int64) { h.addTo(bucketOf(ns), 1) }
-
-func (h *hist) addTo(bucket uint16, n int64) {
-	run, _ := h.runs.at(int64(bucket / histRun))
-	run[bucket%histRun] += n
-}
+func (h *hist) add(ns int64) { h.tally.add(int64(bucketOf(ns)), 1) }
 
 // each visits the buckets that hold something, the shortest first.
 func (h hist) each(visit func(bucket uint16, n int64)) {
-	for _, r := range h.runs.numbers() {
-		for i, n := range h.runs.get(r) {
-			if n != 0 {
-				visit(uint16(r*histRun+int64(i)), n)
-			}
-		}
-	}
+	h.tally.each(func(number, n int64) { visit(uint16(number), n) })
 }
 
 // bins lists the buckets that hold something.
@@ -76,7 +62,7 @@ func bucketLow(b uint16) int64 {
 }
 
 // merge adds o and leaves it as it is.
-func (h *hist) merge(o hist) { o.each(h.addTo) }
+func (h *hist) merge(o hist) { h.tally.merge(&o.tally) }
 
 func (h hist) total() (n int64) {
 	h.each(func(_ uint16, v int64) { n += v })
@@ -305,7 +291,7 @@ func (d *scenes) retry(t *thread, a *dissect.Attempt, at *place) {
 		return
 	}
 	d.move(t, a, at)
-	g.nexts.add(t, a)
+	g.nexts.add(t, a, at)
 	if p.Number == 1 && t.inside && a.Source != p.Source {
 		// A request in a session that stood has shown that it was lost: the first try to
 		// attach comes after it.

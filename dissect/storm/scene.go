@@ -33,7 +33,8 @@ type scenes struct {
 	whole                 *State // while it reports
 	cfg                   *Config
 	by                    map[string]*scene
-	shift                 uint8 // a bin is 1 s << shift
+	shift                 uint8              // a bin is 1 s << shift
+	rungs                 [len(ladder)]int64 // in bins
 	sheets                int
 	keep                  hashes // of pulses, spells, edges
 	scans                 []scanner
@@ -145,8 +146,13 @@ type fan struct {
 	attached bool // to one of the first: a client that looks for another
 }
 
-// window spans in bins that a client stays active in, one for each rung.
-type stay [len(ladder)]struct{ from, to int64 }
+// stay is the time in which a client counts as active, for each rung: from a bin to
+// as many after the last that it did something in as the rung is long.
+type stay struct {
+	from [len(ladder)]int64
+	last int64
+	is   bool // it has begun
+}
 
 // step of a transport ladder.
 type step struct {
@@ -185,7 +191,16 @@ type thread struct {
 }
 
 func newScenes(cfg *Config) *scenes {
-	return &scenes{cfg: cfg, by: map[string]*scene{}, keep: hashes{^uint64(0), ^uint64(0), ^uint64(0)}, threads: map[string]*thread{}}
+	d := &scenes{cfg: cfg, by: map[string]*scene{}, keep: hashes{^uint64(0), ^uint64(0), ^uint64(0)}, threads: map[string]*thread{}}
+	d.measure()
+	return d
+}
+
+// measure takes how many bins the rungs are long.
+func (d *scenes) measure() {
+	for i, seconds := range ladder {
+		d.rungs[i] = d.length(seconds)
+	}
 }
 
 func (d *scenes) bin(t int64) int64 {
@@ -259,24 +274,26 @@ func (d *scenes) attempt(a *dissect.Attempt, at *place) {
 		t.g.clients++
 	}
 	d.touch(t, a, at)
-	d.fanOut(a)
+	d.fanOut(a, at)
 	d.life(t, a, at)
 	if a.Rung != "" {
 		t.climb(a)
 	}
 	back := t.open && a.Source != t.source
-	d.sessions(t, a, updated)
+	d.sessions(t, a, at, updated)
 	switch a.Relation {
 	case dissect.RelationParallel:
 		return
 	case dissect.RelationRefresh:
+		n := t.s.line.row(d.bin(a.Start))
 		if back {
-			d.count(t, a.Start, fReturns, 1)
-			d.stay(t, &t.active, fActive0, d.bin(a.Start))
+			n.add(fReturns, 1)
+			d.stay(t, &t.active, fActive0, n.bin)
 		} else {
-			d.count(t, a.Start, fRefresh, 1)
+			n.add(fRefresh, 1)
 		}
-		d.answered(t, a)
+		n.answered(a)
+		d.sheets += n.made
 		d.unlock(t, a)
 		t.remember(a, at)
 		return
@@ -293,18 +310,18 @@ func (d *scenes) count(t *thread, at int64, f field, v int32) {
 
 func (d *scenes) counted(t *thread, a *dissect.Attempt) {
 	b := d.bin(a.Start)
-	l := &t.s.line
-	made := l.add(b, fAttempts, 1)
-	made += l.add(b, fSends, a.Transmissions)
+	n := t.s.line.row(b)
+	n.add(fAttempts, 1)
+	n.add(fSends, a.Transmissions)
 	t.offender.counts.count(a)
 	t.offender.last = a.Start
 	t.s.tried++
 	t.s.shared += count(d.client.NATSuspect)
 	d.stay(t, &t.active, fActive0, b)
 	if a.Relation.Retries() {
-		made += l.add(b, fRetries, 1)
+		n.add(fRetries, 1)
 		if t.has && obeys(&t.prev, a) {
-			made += l.add(b, fAsked, 1)
+			n.add(fAsked, 1)
 		}
 		d.stay(t, &t.again, fRetrier0, b)
 		// Who tries again had failed, where what came of it was not seen; a node that
@@ -314,35 +331,35 @@ func (d *scenes) counted(t *thread, a *dissect.Attempt) {
 			d.failure(t, &t.prev)
 		}
 	} else {
-		made += l.add(b, fIntents, 1)
+		n.add(fIntents, 1)
 		t.began = a.Start
 		t.g.arrive(a.Start)
 		if a.Relation == dissect.RelationReattach {
-			made += l.add(b, fReattach, 1)
+			n.add(fReattach, 1)
 		}
 	}
 	if a.OneSided {
-		made += l.add(b, fOneSided, 1)
+		n.add(fOneSided, 1)
 	}
 	// Rows that no packets are behind, as those of a replay, have no history, and those
 	// of a request in a connection no SYN.
 	if a.Proto == dissect.ProtoTCP && strings.IndexByte(a.History, 'S') >= 0 && a.DestinationPackets > 0 && a.SourcePackets > int64(a.Transmissions) && a.Outcome == dissect.OutcomeAccepted {
-		made += l.add(b, fShook, 1)
+		n.add(fShook, 1)
 		if strings.IndexByte(a.History, 'h') < 0 {
-			made += l.add(b, fMissed, 1)
+			n.add(fMissed, 1)
 		}
 	}
 	if t.insists(a) {
-		made += l.add(b, fInsist, 1)
+		n.add(fInsist, 1)
 	}
 	isReal := d.real(a)
 	t.unreal = !isReal
 	if !isReal {
-		made += l.add(b, fUnreal, 1)
+		n.add(fUnreal, 1)
 	}
-	made += l.add(b, fOutcome0+field(a.Outcome), 1)
+	n.add(fOutcome0+field(a.Outcome), 1)
 	if a.Outcome == dissect.OutcomeThrottled && a.RetryAfter == 0 || a.Outcome == dissect.OutcomeRefused && a.Evidence == dissect.EvidenceApp {
-		made += l.add(b, fSaidNo, 1)
+		n.add(fSaidNo, 1)
 	}
 	switch {
 	case a.Outcome == dissect.OutcomeAccepted:
@@ -356,33 +373,30 @@ func (d *scenes) counted(t *thread, a *dissect.Attempt) {
 		d.failure(t, a)
 	}
 	if a.Late {
-		made += l.add(b, fLate, 1)
+		n.add(fLate, 1)
 	}
 	if a.Replied() {
-		made += l.add(b, fAnswers, 1)
+		n.add(fAnswers, 1)
 	}
-	d.sheets += made
-	d.answered(t, a)
+	n.answered(a)
+	d.sheets += n.made
 	d.fit()
 }
 
 // answered takes how the way to the node and back was; refreshes travel it too.
-func (d *scenes) answered(t *thread, a *dissect.Attempt) {
-	b, l := d.bin(a.Start), &t.s.line
-	made := 0
+func (n *row) answered(a *dissect.Attempt) {
 	if a.AnsweredAt != 0 && a.Transmissions == 1 && !a.Late {
-		made += l.add(b, fQuick, 1)
-		made += l.add(b, fQuickWait, int32(min((a.AnsweredAt-a.Start)/1e6, 60e3)))
+		n.add(fQuick, 1)
+		n.add(fQuickWait, int32(min((a.AnsweredAt-a.Start)/1e6, 60e3)))
 	}
 	if a.Answer == dissect.AnswerSynAck || a.Answer == dissect.AnswerReply {
 		sends := a.Transmissions
 		if a.Proto == dissect.ProtoUDP && a.LastSeen-a.Start < int64(sends-1)*hasty {
 			sends = 1 // the client's timer is shorter than its way: nothing was lost
 		}
-		made += l.add(b, fAnswered, 1)
-		made += l.add(b, fAnswerSends, sends)
+		n.add(fAnswered, 1)
+		n.add(fAnswerSends, sends)
 	}
-	d.sheets += made
 }
 
 // hasty is a wait before the first repeat that a long way outlasts.
@@ -453,22 +467,21 @@ func (d *scenes) spell(s *scene, l lockout) {
 
 // stay lengthens the time in which a client counts as active.
 func (d *scenes) stay(t *thread, s *stay, f field, b int64) {
-	for i := range s {
-		p := &s[i]
-		to := b + d.length(ladder[i]) - 1
-		if p.to != 0 && b <= p.to+1 {
-			p.to = to
-			continue
+	if !s.is || b-s.last > d.rungs[0] {
+		for i, length := range d.rungs {
+			if !s.is || b-s.last > length {
+				d.left(t, s, f, i)
+				s.from[i] = b
+			}
 		}
-		d.left(t, s, f, i)
-		p.from, p.to = b, to
 	}
+	s.last, s.is = b, true
 }
 
 func (d *scenes) left(t *thread, s *stay, f field, i int) {
-	if p := s[i]; p.to != 0 {
-		d.sheets += t.s.line.add(p.from, f+field(i), 1)
-		d.sheets += t.s.line.add(p.to+1, f+field(i), -1)
+	if s.is {
+		d.sheets += t.s.line.add(s.from[i], f+field(i), 1)
+		d.sheets += t.s.line.add(s.last+d.rungs[i], f+field(i), -1)
 	}
 }
 
@@ -476,7 +489,7 @@ func (d *scenes) left(t *thread, s *stay, f field, i int) {
 const leastStay = 5 * second
 
 // sessions follows the client's session and notices one that nobody closed.
-func (d *scenes) sessions(t *thread, a *dissect.Attempt, updated bool) {
+func (d *scenes) sessions(t *thread, a *dissect.Attempt, at *place, updated bool) {
 	if t.open && a.Source != t.source && !t.troubled && !t.gone && a.Relation != dissect.RelationParallel && a.Start-t.session.from > leastStay {
 		switch {
 		case t.sessionEnded == dissect.SessionAlive:
@@ -496,7 +509,7 @@ func (d *scenes) sessions(t *thread, a *dissect.Attempt, updated bool) {
 	}
 	if a.Outcome == dissect.OutcomeAccepted && a.Relation != dissect.RelationParallel {
 		if !t.open {
-			t.stratum = stratumOf(nodeKey{a.Service, a.Destination, a.Proto})
+			t.stratum = at.stratum()
 			t.g.attached[t.stratum]++
 		}
 		t.open, t.session = true, spell{a.End, a.SessionEnd}
@@ -559,7 +572,7 @@ func (s *scene) rank(o offender) {
 }
 
 // fanOut counts the destinations of the client.
-func (d *scenes) fanOut(a *dissect.Attempt) {
+func (d *scenes) fanOut(a *dissect.Attempt, at *place) {
 	f := &d.fan
 	if f.attempts == 0 {
 		f.first, f.frame, f.file, f.row, f.service = a.Start, a.FirstFrame, a.File, a.ID, a.Service
@@ -576,12 +589,16 @@ func (d *scenes) fanOut(a *dissect.Attempt) {
 	if a.Outcome.Failed() || a.Outcome == dissect.OutcomeAccepted && a.SourceBytes < 100 && a.DestinationBytes < 100 {
 		f.failed++
 	}
-	if d.recent.saw(a.Destination, d.number, f.seen == maxScanned) {
+	if at.client == d.number || d.recent.saw(a.Destination, d.number, f.seen == maxScanned) {
+		at.client = d.number
 		f.repeated++
 		return
 	}
 	f.nodes++
-	f.seen = min(f.seen+1, maxScanned)
+	if f.seen < maxScanned {
+		f.seen++
+		at.client = d.number
+	}
 }
 
 // wanders: more nodes than attempts at any one, no protocol spoken, and at home nowhere.
@@ -623,6 +640,7 @@ func (d *scenes) fit() {
 // halve makes all bins twice as long.
 func (d *scenes) halve() {
 	d.shift++
+	d.measure()
 	for _, s := range d.by {
 		d.sheets -= s.line.halve()
 		s.fails.halve()
@@ -634,11 +652,11 @@ func (d *scenes) halve() {
 		}
 	}
 	for _, t := range d.threads {
-		for i := range ladder {
-			for _, s := range []*stay{&t.active, &t.again} {
-				s[i].from >>= 1
-				s[i].to >>= 1
+		for _, s := range []*stay{&t.active, &t.again} {
+			for i := range s.from {
+				s.from[i] >>= 1
 			}
+			s.last >>= 1
 		}
 	}
 }
@@ -655,49 +673,23 @@ func (d *scenes) halveMoves() {
 	}
 }
 
-// moves along an edge, by moveStep: as many as follow each other lie together, and
-// fill a cache line.
+// moves along an edge, by moveStep.
 type moves struct {
-	runs table[[moveRun]int32]
-	n    int // steps with a move
+	tally
+	n int // steps with a move
 }
 
-const moveRun = 14
-
-// runOf is the run that a step lies in, and where.
-func runOf(at int64) (run, i int64) {
-	if run, i = at/moveRun, at%moveRun; i < 0 {
-		run, i = run-1, i+moveRun
-	}
-	return run, i
-}
-
-func (m *moves) add(at int64, v int32) (made bool) {
-	r, i := runOf(at)
-	run, _ := m.runs.at(r)
-	n := &run[i]
-	if made = *n == 0; made {
+func (m *moves) add(at, v int64) (made bool) {
+	if made = m.tally.add(at, v); made {
 		m.n++
 	}
-	*n += v
 	return made
 }
 
-// each visits the steps with a move in no particular order.
-func (m *moves) each(visit func(at int64, v int32)) {
-	m.runs.each(func(run int64, steps *[moveRun]int32) {
-		for i, v := range steps {
-			if v != 0 {
-				visit(run*moveRun+int64(i), v)
-			}
-		}
-	})
-}
-
-func (m *moves) merge(o *moves) { o.each(func(at int64, v int32) { m.add(at, v) }) }
+func (m *moves) merge(o *moves) { o.each(func(at, v int64) { m.add(at, v) }) }
 
 func (m *moves) halved() (out moves) {
-	m.each(func(at int64, v int32) { out.add(at>>1, v) })
+	m.each(func(at, v int64) { out.add(at>>1, v) })
 	return out
 }
 

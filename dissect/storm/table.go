@@ -101,3 +101,56 @@ func (t table[V]) each(visit func(number int64, v *V)) {
 		}
 	}
 }
+
+// tally counts by number, as many numbers as follow each other in a cache line: what
+// is counted for a storm lies far apart, and is far more than a processor holds next
+// to itself. Of each count the line has the lower eight bits. The zero value is empty.
+type tally struct {
+	lines   table[[tallyRun]uint8]
+	carries table[int64] // of counts over 255, in units of 256
+}
+
+const tallyRun = 56
+
+// runOf is the line that a number lies in, and where.
+func runOf(number int64) (run, i int64) {
+	if run, i = number/tallyRun, number%tallyRun; i < 0 {
+		run, i = run-1, i+tallyRun
+	}
+	return run, i
+}
+
+// add counts v, and says whether nothing was counted for the number before.
+func (t *tally) add(number, v int64) (first bool) {
+	run, i := runOf(number)
+	line, _ := t.lines.at(run)
+	was := line[i]
+	sum := int64(was) + v
+	line[i] = uint8(sum)
+	first = was == 0 && t.carries.get(number) == 0
+	if sum > 255 {
+		more, _ := t.carries.at(number)
+		*more += sum >> 8
+	}
+	return first
+}
+
+// touch has the memory of a number fetched.
+func (t *tally) touch(number int64) uint64 {
+	run, _ := runOf(number)
+	return t.lines.touch(run)
+}
+
+// each visits the numbers that something was counted for, in order.
+func (t *tally) each(visit func(number, v int64)) {
+	for _, run := range t.lines.numbers() {
+		for i, low := range t.lines.get(run) {
+			number := run*tallyRun + int64(i)
+			if v := t.carries.get(number)<<8 + int64(low); v != 0 {
+				visit(number, v)
+			}
+		}
+	}
+}
+
+func (t *tally) merge(o *tally) { o.each(func(number, v int64) { t.add(number, v) }) }
