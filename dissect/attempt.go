@@ -43,6 +43,7 @@ type Attempt struct {
 	GaveUp        int64 // when the client is known to have given up, 0 = not known
 	LastSeen      int64 // last packet of the attempt and of the session it opened
 	LastHeard     int64 // last one of the node, resets apart, in a session that it had accepted seconds before; 0 = none
+	HeardAgain    int64 // first one of the node after an ICMP error had answered the 5-tuple (UDP), in this attempt or after it; 0 = none
 
 	// SessionEnd is when the session that an accepted attempt opened was over:
 	// closed, lost or expired; 0 = not accepted, or still alive at the end.
@@ -59,6 +60,7 @@ type Attempt struct {
 
 	File                  uint32 // index of the capture of the first frame
 	FirstFrame, LastFrame int64  // 1-based
+	OverFrame, AgainFrame int64  // of what decided it, or ended its session, and of HeardAgain; 0 = not a packet, or not kept
 	FirstOffset           int64  // byte offset of the first frame in its uncompressed file
 }
 

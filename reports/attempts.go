@@ -58,6 +58,7 @@ func Attempts() *Of[dissect.Attempt] {
 		str("tcp_history", "Zeek's letters", func(v *a) string { return v.History }),
 		when("last_seen", "last packet of the attempt, its late answers and the session it opened", func(v *a) int64 { return max(v.LastSeen, v.AnsweredAt) }),
 		optWhen("last_heard", "last packet of the node, resets apart, in a session accepted 5 s before or longer", func(v *a) int64 { return v.LastHeard }),
+		optWhen("heard_again", "first packet of the node after an ICMP error had answered the addresses and ports (UDP)", func(v *a) int64 { return v.HeardAgain }),
 		optWhen("session_end", "when the session it opened was over", func(v *a) int64 { return v.SessionEnd }),
 		str("session_ended_by", "client, node, lost, expired or unreachable", func(v *a) string { return v.SessionEnded.String() }),
 		str("request", "the protocol's own name of the request", func(v *a) string { return v.Op }),
@@ -80,6 +81,8 @@ func Attempts() *Of[dissect.Attempt] {
 		}),
 		num("first_frame", "", "1-based, as in Wireshark", func(v *a) int64 { return v.FirstFrame }),
 		num("last_frame", "", "1-based", func(v *a) int64 { return v.LastFrame }),
+		optNum("over_frame", "", "the one that decided it, or ended the session it opened", 0, func(v *a) int64 { return v.OverFrame }),
+		optNum("again_frame", "", "that of heard_again", 0, func(v *a) int64 { return v.AgainFrame }),
 		num("first_offset", "bytes", "of the first frame's record in its file, uncompressed", func(v *a) int64 { return v.FirstOffset }),
 	}
 	return define("attempts", "one try by one client at one node", true, append(fields, grouped(func(v *a) dissect.Addr { return v.Source.Addr })...)...).leads("event_start source_ip destination_ip attempt_outcome relation attempt_number destination_port service network_protocol client_version outcome_evidence late transmissions")

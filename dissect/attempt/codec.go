@@ -25,6 +25,8 @@ const (
 	hasBehind
 	hasServerName
 	hasHeard
+	hasAgain
+	hasOver
 )
 
 // appendRecord packs a record into some 90 bytes.
@@ -51,6 +53,8 @@ func appendRecord(b []byte, r *Record) []byte {
 	set(r.TunnelID != 0 || r.VLAN != 0 || r.Tunnel != 0, hasTunnel)
 	set(r.Behind != (dissect.Addr{}), hasBehind)
 	set(r.LastHeard != 0, hasHeard)
+	set(r.HeardAgain|r.AgainFrame != 0, hasAgain)
+	set(r.OverFrame != 0, hasOver)
 	b = binary.AppendUvarint(b, has)
 	b = appendAddr(b, &r.Source.Addr, has&hasSource4 != 0)
 	b = binary.LittleEndian.AppendUint16(b, r.Source.Port)
@@ -121,6 +125,13 @@ func appendRecord(b []byte, r *Record) []byte {
 	}
 	if has&hasHeard != 0 {
 		b = binary.AppendVarint(b, r.LastHeard-r.Start)
+	}
+	if has&hasAgain != 0 {
+		b = binary.AppendVarint(b, r.HeardAgain-r.Start)
+		b = binary.AppendVarint(b, r.AgainFrame-r.FirstFrame)
+	}
+	if has&hasOver != 0 {
+		b = binary.AppendVarint(b, r.OverFrame-r.FirstFrame)
 	}
 	return b
 }
@@ -261,5 +272,11 @@ func (u *unpacker) record(r *Record) {
 	}
 	if has&hasHeard != 0 {
 		r.LastHeard = r.Start + u.signed()
+	}
+	if has&hasAgain != 0 {
+		r.HeardAgain, r.AgainFrame = r.Start+u.signed(), r.FirstFrame+u.signed()
+	}
+	if has&hasOver != 0 {
+		r.OverFrame = r.FirstFrame + u.signed()
 	}
 }

@@ -88,6 +88,7 @@ type txn struct {
 	used         bool // bytes followed the decision
 	asked        bool // the node wants another leg before it decides
 	vouched      bool // the newest leg carries credentials
+	unheard      bool // an ICMP error was the last that answered it
 }
 
 type flow struct {
@@ -163,8 +164,9 @@ type Engine struct {
 	taps       *tapMeters // nil = one
 	orphans    [orphanSlots]orphan
 	older      map[flowKey]*older
-	msg        dissect.Message  `frozen:"-"`
-	view       dissect.Datagram `frozen:"-"`
+	msg        dissect.Message   `frozen:"-"`
+	view       dissect.Datagram  `frozen:"-"`
+	packet     *dissect.Datagram `frozen:"-"` // that is being taken, nil = time goes on
 	ledgers    map[uint32]*dissect.Ledger
 	ledger     *dissect.Ledger
 	ledgerFile uint32
@@ -207,7 +209,9 @@ func newEngine(cfg Config, names *Names, tcp, udp *asker, emit func(*Record)) *E
 // ledger. Packets come in time order; a clock that steps back is tolerated.
 func (e *Engine) Datagram(d *dissect.Datagram) {
 	e.advance(d.Time)
+	e.packet = d
 	e.count(d.File, e.datagram(d))
+	e.packet = nil
 }
 
 func (e *Engine) datagram(d *dissect.Datagram) dissect.Bucket {
@@ -615,6 +619,12 @@ func (e *Engine) note(f *flow, d *dissect.Datagram, fromA bool) {
 		if d.Flags&dissect.RST == 0 {
 			r.LastHeard = d.Time
 		}
+		if t.unheard {
+			t.unheard = false
+			if r.HeardAgain == 0 && d.File == r.File {
+				r.HeardAgain, r.AgainFrame = d.Time, d.Frame
+			}
+		}
 	}
 	t.used = t.used || t.state == stateDone && d.PayloadLen > 0 && d.Time > t.doneAt
 	r.LastSeen = max(r.LastSeen, d.Time)
@@ -628,6 +638,21 @@ func (e *Engine) decide(t *txn, o dissect.Outcome, ev dissect.Evidence, at int64
 	t.rec.Outcome, t.rec.Evidence = o, ev
 	t.rec.End = max(at, t.rec.Start)
 	t.doneAt = t.rec.End
+	e.over(t, at)
+}
+
+// over notes the packet of that time that decided an attempt, or ended its session.
+func (e *Engine) over(t *txn, at int64) {
+	t.rec.OverFrame = 0
+	if d := e.packet; d != nil && d.Time == at && d.File == t.rec.File {
+		t.rec.OverFrame = d.Frame
+	}
+}
+
+// sessionOver ends the session of an attempt.
+func (e *Engine) sessionOver(t *txn, at int64, by dissect.SessionEnd) {
+	t.rec.SessionEnd, t.rec.SessionEnded = at, by
+	e.over(t, at)
 }
 
 func (e *Engine) late(t *txn) {

@@ -327,6 +327,29 @@ func TestSessionUnreachable(t *testing.T) {
 	}
 }
 
+// TestHeardAgain: what a node says after errors had answered in its place shows that it
+// is back, whether the flow had a session or was refused; the frames are those of the
+// error and of its first word.
+func TestHeardAgain(t *testing.T) {
+	cfg := Config{Protocols: []dissect.Protocol{line{}}}
+	alive := []*dissect.Datagram{udp(0, true, "REG a.1\n"), udp(10, false, "OK a.1\n"), udp(20000, true, "data\n"), icmpError(20001, udp(20000, true, ""), 3, 3)}
+	refused := []*dissect.Datagram{udp(20000, true, "REG a.1\n"), icmpError(20001, udp(20000, true, ""), 3, 3)}
+	for _, in := range [][]*dissect.Datagram{alive, refused} {
+		in = append(in, udp(30000, true, "ping\n"), icmpError(30001, udp(30000, true, ""), 3, 3),
+			udp(40000, true, "ping\n"), udp(40005, false, "pong\n"), udp(50000, true, "ping\n"), udp(50005, false, "pong\n"))
+		for _, back := range []bool{true, false} {
+			again, frame := int64(40005e6), int64(40006)
+			if !back {
+				in, again, frame = in[:len(in)-4], 0, 0
+			}
+			got, _ := run(t, cfg, 200000, in...)
+			if r := &got[0]; len(got) != 1 || r.HeardAgain != again || r.AgainFrame != frame || r.OverFrame != 20002 {
+				t.Errorf("back %v: %d rows, heard again at %d in frame %d, over in frame %d", back, len(got), r.HeardAgain, r.AgainFrame, r.OverFrame)
+			}
+		}
+	}
+}
+
 // TestSoftError: a client that repeats its request in spite of an error and is
 // answered was accepted; an answer to the first transmission alone comes too late.
 func TestSoftError(t *testing.T) {

@@ -55,6 +55,7 @@ func (e *Engine) icmp(d *dissect.Datagram) dissect.Bucket {
 			e.stats.Answers++
 			t.rec.Answer, t.rec.AnsweredAt = dissect.AnswerICMP, d.Time
 			t.rec.LastFrame, t.rec.LastSeen = d.Frame, d.Time
+			t.unheard = q.Proto == dissect.ProtoUDP
 			if t.state == stateDone {
 				e.late(t)
 				return dissect.BucketSession
@@ -80,11 +81,12 @@ func (e *Engine) sessionGone(f *flow, client dissect.Endpoint, at int64) bool {
 		if t.rec.Source != client {
 			continue
 		}
+		t.unheard = true
 		if t.rec.Outcome != dissect.OutcomeAccepted {
 			return false
 		}
 		if t.rec.SessionEnd == 0 {
-			t.rec.SessionEnd, t.rec.SessionEnded = at, dissect.SessionUnreachable
+			e.sessionOver(t, at, dissect.SessionUnreachable)
 		}
 		return true
 	}

@@ -31,6 +31,7 @@ type Record struct {
 	Lifetime     int64 // ns, of the acceptance, 0 = unknown
 	GaveUp       int64 // when the client is known to have given up; 0 = not known
 	LastHeard    int64 // last packet of the node, resets apart; 0 = none, or none that matters
+	HeardAgain   int64 // first packet of the node after an ICMP error had answered its flow (UDP); 0 = none
 
 	Source, Destination dissect.Endpoint
 	Behind              dissect.Addr // the client that a balancer named before it spoke for it (PROXY protocol); zero = none
@@ -38,6 +39,7 @@ type Record struct {
 	Digest              uint64       // content digest of the first transmission, the last tie-breaker of order
 
 	FirstFrame, FirstOffset int64
+	OverFrame, AgainFrame   int64 // of what decided it, or ended its session, and of HeardAgain; 0 = not a packet
 
 	ClientKey  uint64 // hash of protocol + identity, 0 = none was said
 	ClientName Name   // printable identity

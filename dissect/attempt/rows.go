@@ -409,11 +409,11 @@ func (x *Result) fill(w *related, client string, level dissect.IDLevel, intent u
 		Relation: w.relation, Number: w.number, Outcome: r.Outcome, Evidence: r.Evidence, Answer: r.Answer,
 		Late: r.Flags&FlagLate != 0, OneSided: r.Flags&FlagOneSided != 0, Censored: censored,
 		Transmissions: r.Transmissions, HandshakeRTT: r.HandshakeRTT, RetryGap: w.gap, RetryAfter: r.RetryAfter,
-		AnsweredAt: r.AnsweredAt, GaveUp: r.GaveUp, LastSeen: r.LastSeen, LastHeard: r.LastHeard, SessionEnd: r.SessionEnd, SessionEnded: r.SessionEnded,
+		AnsweredAt: r.AnsweredAt, GaveUp: r.GaveUp, LastSeen: r.LastSeen, LastHeard: r.LastHeard, HeardAgain: r.HeardAgain, SessionEnd: r.SessionEnd, SessionEnded: r.SessionEnded,
 		SourcePackets: r.SourcePackets, SourceBytes: r.SourceBytes,
 		DestinationPackets: r.DestinationPackets, DestinationBytes: r.DestinationBytes,
 		History: letters(h), VLAN: r.VLAN, Tunnel: r.Tunnel, TunnelID: r.TunnelID,
-		File: r.File, FirstFrame: r.FirstFrame, LastFrame: r.LastFrame, FirstOffset: r.FirstOffset,
+		File: r.File, FirstFrame: r.FirstFrame, LastFrame: r.LastFrame, OverFrame: r.OverFrame, AgainFrame: r.AgainFrame, FirstOffset: r.FirstOffset,
 	}
 }
 

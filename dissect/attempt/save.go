@@ -13,7 +13,7 @@ import (
 
 // saveMark begins what Save writes. The digit is the version of the packed
 // form; another one is not read.
-const saveMark = "squall attempts 4\n"
+const saveMark = "squall attempts 5\n"
 
 // ErrSaved is behind every error of a saved store that cannot be read.
 var ErrSaved = errors.New("not what squall saved")

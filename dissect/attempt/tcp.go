@@ -296,7 +296,7 @@ func (e *Engine) closing(fi int32, d *dissect.Datagram, fromA bool) (changed boo
 			}
 		}
 		if t.rec.Outcome == dissect.OutcomeAccepted && t.rec.SessionEnd == 0 {
-			t.rec.SessionEnd, t.rec.SessionEnded = d.Time, dissect.SessionByNode
+			e.sessionOver(t, d.Time, dissect.SessionByNode)
 			if client {
 				t.rec.SessionEnded = dissect.SessionByClient
 			} else if reset { // a FIN after a reply may be the protocol's habit

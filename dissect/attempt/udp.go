@@ -210,7 +210,7 @@ func (e *Engine) message(fi int32, d *dissect.Datagram, fromA bool) dissect.Buck
 				e.decide(t, dissect.OutcomeRefused, dissect.EvidenceApp, d.Time)
 			}
 			if t.rec.Outcome == dissect.OutcomeAccepted && t.rec.SessionEnd == 0 {
-				t.rec.SessionEnd, t.rec.SessionEnded = d.Time, dissect.SessionByNode
+				e.sessionOver(t, d.Time, dissect.SessionByNode)
 				if m.FromClient {
 					t.rec.SessionEnded = dissect.SessionByClient
 				}

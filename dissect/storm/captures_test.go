@@ -56,7 +56,8 @@ func TestLab(t *testing.T) {
 		jump     float64 // of what a client sends without a node, at least
 		storming bool
 	}{
-		{"lab/n2n3-supernode-loss-a.pcap", 24, map[string]int64{"10.77.0.1": at(1795392566.66), "10.77.0.2": at(1795392646.65)}, nil, 5 * time.Second,
+		{"lab/n2n3-supernode-loss-a.pcap", 24, map[string]int64{"10.77.0.1": at(1795392566.66), "10.77.0.2": at(1795392646.65)},
+			map[string]int64{"10.77.0.1": at(1795392726.64)}, 5 * time.Second,
 			[][2]string{{"10.77.0.1", "10.77.0.3"}, {"10.77.0.2", "10.77.0.3"}}, 3, true},
 		{"lab/nebula-lighthouses-killed-a.pcap", 10, map[string]int64{"10.81.0.1": at(1795397108.93), "10.81.0.2": at(1795397138.93)},
 			map[string]int64{"10.81.0.1": at(1795397203.92)}, 10 * time.Second, nil, 1.2, true},
@@ -81,6 +82,9 @@ func TestLab(t *testing.T) {
 				}
 				if !mortal {
 					continue
+				}
+				if fell[0].Kind != storm.Down {
+					t.Errorf("%s was killed, not %v", ip, fell[0].Kind)
 				}
 				if late := time.Duration(fell[0].Start - died); late < 0 || late > c.within {
 					t.Errorf("%s: death found %v after it happened", ip, late)

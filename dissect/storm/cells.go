@@ -290,6 +290,12 @@ func (m *marks) set(bin int64, a *dissect.Attempt, at int64) {
 // frameAt is the frame of an attempt that shows what happened then: its last one
 // where that was how it failed, or how its session ended, else its first.
 func frameAt(a *dissect.Attempt, at int64) int64 {
+	switch {
+	case at == a.HeardAgain && a.AgainFrame > 0:
+		return a.AgainFrame
+	case at == a.SessionEnd && a.OverFrame > 0, at == a.End && a.Outcome != dissect.OutcomeAccepted && a.OverFrame > 0:
+		return a.OverFrame
+	}
 	if at > a.Start && (a.Outcome != dissect.OutcomeAccepted || at == a.SessionEnd) && a.LastFrame > 0 {
 		return a.LastFrame
 	}

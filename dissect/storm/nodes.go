@@ -160,6 +160,9 @@ func (d *scenes) life(t *thread, a *dissect.Attempt, at *place) {
 	if a.Outcome != dissect.OutcomeAccepted {
 		d.sheets += p.line.add(d.bin(a.Start), nUnserved, int32(min(a.SourceBytes, 1<<20)))
 	}
+	if a.HeardAgain != 0 {
+		good(nAlive, a.HeardAgain)
+	}
 	switch a.Outcome {
 	case dissect.OutcomeAccepted:
 		at := a.End
@@ -174,7 +177,7 @@ func (d *scenes) life(t *thread, a *dissect.Attempt, at *place) {
 		case dissect.SessionUnreachable:
 			bad(nRefused, a.SessionEnd)
 		default:
-			if a.LastHeard != 0 {
+			if a.LastHeard != 0 && (a.SessionEnd == 0 || a.LastHeard-a.SessionEnd < leastStay) {
 				d.sheets += p.line.add(d.bin(a.LastHeard), nHeard, 1)
 			}
 		}
