@@ -70,7 +70,7 @@ func hypotheses(r *Report) []Hypothesis {
 	for i := range r.Versions {
 		v := &r.Versions[i]
 		versions += int(count(v.Service == f.Service))
-		if v.Service == f.Service && v.RolloutLow > 1 && (spreading == nil || v.RolloutLow > spreading.RolloutLow) {
+		if v.Service == f.Service && v.spreads && (spreading == nil || v.RolloutLow > spreading.RolloutLow) {
 			spreading = v
 		}
 		if v.Service != f.Service || !v.Associated {

@@ -161,58 +161,6 @@ func (s *scene) foldGroups() {
 	}
 }
 
-// strata are the classes that nodes are sorted into by hash, so that versions
-// can be compared among the clients of the same nodes.
-const strata = 64
-
-type vanishing struct {
-	at      int64 // s since the epoch
-	stratum uint8
-	closed  bool // its kernel closed the session, as it does for who means to go
-}
-
-func stratumOf(k nodeKey) uint8 { return uint8(k.hash() % strata) }
-
-func (g *group) vanish(at int64, stratum uint8, closed bool) {
-	g.vanished[vanishing{at / second, stratum, closed}]++
-}
-
-// falls are the times from which the nodes of a stratum were down or overloaded;
-// who vanishes later may have been lost by its node, and did not fall first.
-type falls [strata]int64
-
-// early says whether a client vanished from one time to another, before its node fell.
-func (f *falls) early(v vanishing, from, to int64) bool {
-	at := v.at * second
-	return at+second > from && at <= to && at < f[v.stratum]
-}
-
-// fell counts who vanished from one time to another, before their nodes: those whose
-// sessions nobody closed, or those who closed them. The latter may have meant to go: of
-// them count as many as there are beyond what was usual, all the time from begin on and
-// right before.
-func (g *group) fell(f *falls, begin, from, to int64, closed bool) int64 {
-	var now, before, ever float64
-	for v, n := range g.vanished {
-		c, at := float64(n), v.at*second
-		switch {
-		case v.closed != closed:
-		case f.early(v, from, to):
-			now += c
-		case at < from:
-			ever += c
-			if at >= from-(to-from) {
-				before += c
-			}
-		}
-	}
-	if closed {
-		ever *= float64(to-from) / float64(max(from-begin, to-from))
-		now = max(now-math.Ceil(max(before, ever)), 0)
-	}
-	return int64(now)
-}
-
 func (g *group) arrive(at int64)  { g.arrived[at/attachStep]++ }
 func (g *group) trouble(at int64) { g.troubled[at/attachStep]++ }
 

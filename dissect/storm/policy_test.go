@@ -318,3 +318,74 @@ func TestNodesOfOneVersionDown(t *testing.T) {
 		}
 	}
 }
+
+// TestSpreadingIsNoFall: of a version that spreads more leave in every minute, because
+// more are there; and when the nodes die, most who were there are of it. It neither fell
+// first nor carries the storm, unless its members do crash.
+func TestSpreadingIsNoFall(t *testing.T) {
+	for seed := range uint64(6) {
+		for _, stay := range []float64{10, 30, 120} {
+			for _, crash := range []bool{false, true} {
+				if crash && stay < 120 {
+					continue // among so many who leave, a crash may not be seen
+				}
+				f := newFeed(500 + seed)
+				version := map[string]string{}
+				rate, top, begin, power := 4+16*f.rng.Float64(), 0.3+0.6*f.rng.Float64(), 200*f.rng.Float64(), 1+float64(f.rng.IntN(2))
+				const dead = 360
+				b := backoff{family: "fixed", base: 20, jitter: "equal"}
+				for at := 0.0; at < dead+120; at += f.rng.ExpFloat64() / rate {
+					name := fmt.Sprint("c", len(version))
+					spread := f.rng.Float64() < top*math.Pow(max(at-begin, 0)/(dead-begin), power)
+					version[name] = map[bool]string{false: "1.0", true: "1.1"}[spread]
+					if at > dead-0.5 {
+						f.chain(name, at, dead+150, &b, nil)
+						continue
+					}
+					end := at + 6 + stay*f.rng.ExpFloat64()
+					if fell := dead - 15 + 13*f.rng.Float64(); crash && spread && f.rng.Float64() < 0.6 && at < fell-6 {
+						end = min(end, fell)
+					}
+					a, back := f.add(name, at, nil), dead+2+20*f.rng.Float64()
+					if a.SessionEnd, a.SessionEnded = int64(end*1e9), dissect.SessionByClient; end > dead {
+						a.SessionEnd = int64(back*1e9) - second/2 // given up on
+						f.chain(name, back, dead+150, &b, nil)
+					}
+				}
+				for _, v := range f.judge(600, func(c string) string { return version[c] }).Versions {
+					if want := map[bool]string{true: "crash"}[crash && v.Version == "1.1"]; v.AssociatedWith != want {
+						t.Errorf("seed %d, stays %v s, crash %v, %s: associated with %q", seed, stay, crash, v.Version, v.AssociatedWith)
+					}
+				}
+			}
+		}
+	}
+}
+
+// TestChanceIsNoRollout: versions that are drawn by lot before an outage do not spread,
+// whatever a lot may look like.
+func TestChanceIsNoRollout(t *testing.T) {
+	spreading := 0
+	for seed := range uint64(300) {
+		f := newFeed(600 + seed)
+		f.calm("calm", 300, 10, 300, nil)
+		b := backoff{family: "fixed", base: 20, jitter: "equal"}
+		for i := range 60 {
+			f.chain(fmt.Sprint("c", i), 301+5*f.rng.Float64(), 500, &b, nil)
+		}
+		lots := map[string]string{}
+		for _, h := range f.judge(600, func(c string) string {
+			if lots[c] == "" {
+				lots[c] = fmt.Sprintf("1.%d", f.rng.IntN(2))
+			}
+			return lots[c]
+		}).Hypotheses {
+			if h.Name == "rollout" && strings.Contains(strings.Join(h.For, "\n"), "was spreading") {
+				spreading++
+			}
+		}
+	}
+	if spreading > 8 {
+		t.Errorf("%d of 300 lots look like a rollout", spreading)
+	}
+}

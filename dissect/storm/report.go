@@ -342,6 +342,7 @@ type Version struct {
 	LateOdds, LateLow, LateHigh       float64
 	RolloutOdds                       float64 // of the version among the wishes of the last third before the onset against the first; 0 = too few
 	RolloutLow, RolloutHigh           float64
+	spreads                           bool // and that is no chance
 	Associated                        bool
 	AssociatedWith                    string // crash, retries, "crash,retries" or ""
 	CrashedEarly, EventsEarly         int64

@@ -23,22 +23,22 @@ func (s *scene) versions(name string, f *Finding, periods map[nodeKey][]Period, 
 			return nil
 		}
 	}
-	var onset, end, from, to int64 // 0 without a finding
-	var fallen falls
+	var first outset // of a finding
+	var end int64
 	if f != nil {
-		onset, end = f.Onset, cmp.Or(f.End, math.MaxInt64)
-		from, to = onset-earlyBefore, onset+earlyAfter
-		fallen = fallsOf(periods, from)
+		first = outset{q.Begin, f.Onset - earlyBefore, f.Onset, f.Onset + earlyAfter, falls{}}
+		first.fallen = fallsOf(periods, first.from)
+		end = cmp.Or(f.End, math.MaxInt64)
 	}
 	var clients, retries, early, late int64
 	type tally struct{ early, late int64 }
 	tallies := map[string]tally{}
-	closed := f != nil && s.closing(&fallen, q.Begin, from, to)
+	closed := f != nil && s.closing(&first)
 	for v, g := range s.groups {
 		t := tally{}
 		if f != nil {
-			t.early = g.fell(&fallen, q.Begin, from, to, closed)
-			t.late = within(g.troubled, onset, end)
+			t.early = g.fell(&first, closed)
+			t.late = within(g.troubled, first.onset, end)
 		}
 		tallies[v] = t
 		clients += g.clients
@@ -60,14 +60,15 @@ func (s *scene) versions(name string, f *Finding, periods map[nodeKey][]Period, 
 		if f != nil && float64(g.clients) >= th.VersionMembers && float64(early) >= th.VersionEvents && others > 0 {
 			row.EarlyOdds, row.EarlyLow, row.EarlyHigh = oddsRatio(t.early, g.clients-t.early, early-t.early, others-(early-t.early))
 			row.EarlyP = min(2*fisher(t.early, g.clients-t.early, early-t.early, others-(early-t.early)), 1) // of two ways to fall
-			row.EarlyStratified = s.stratified(v, &fallen, from, to, closed)
+			row.EarlyStratified = s.stratified(v, &first, closed)
 			tested = append(tested, len(out))
 		}
 		if f != nil && float64(g.clients) >= th.VersionMembers && others > 0 && late > 0 {
 			row.LateOdds, row.LateLow, row.LateHigh = oddsRatio(t.late, max(g.clients-t.late, 0), late-t.late, max(others-(late-t.late), 0))
 		}
 		if f != nil && float64(g.clients) >= th.VersionMembers && others > 0 {
-			row.RolloutOdds, row.RolloutLow, row.RolloutHigh = s.rollout(v, q.Begin, onset)
+			row.RolloutOdds, row.RolloutLow, row.RolloutHigh = s.rollout(v, q.Begin, first.onset)
+			row.spreads = row.RolloutOdds > 1 && float64(len(s.groups))*oddsByChance(row.RolloutOdds, row.RolloutLow) <= th.VersionP
 		}
 		out = append(out, row)
 	}
@@ -78,7 +79,7 @@ func (s *scene) versions(name string, f *Finding, periods map[nodeKey][]Period, 
 		if v.EarlyOdds > 0 && v.EarlyLow > 1 && v.EarlyStratified > 1 && v.EarlyP <= th.VersionP && float64(v.CrashedEarly) >= th.VersionEvents {
 			with = append(with, withCrash)
 		}
-		if f != nil && f.Class == RetryStorm && s.carries(v, len(with) > 0, th) {
+		if f != nil && f.Class == RetryStorm && s.carries(v, first.onset, len(with) > 0, th) {
 			with = append(with, withRetries)
 		}
 		v.Associated, v.AssociatedWith = len(with) > 0, strings.Join(with, ",")
@@ -89,13 +90,13 @@ func (s *scene) versions(name string, f *Finding, periods map[nodeKey][]Period, 
 // closing reports which of the two ways to fall sets the versions further apart: that
 // clients closed their sessions, as the kernel of a crashed program does, or that they
 // vanished without a word.
-func (s *scene) closing(fallen *falls, begin, from, to int64) bool {
+func (s *scene) closing(m *outset) bool {
 	least := [2]float64{1, 1}
 	for way, closed := range [2]bool{false, true} {
 		var all, early int64
 		fell := map[string]int64{}
 		for v, g := range s.groups {
-			fell[v] = g.fell(fallen, begin, from, to, closed)
+			fell[v] = g.fell(m, closed)
 			all, early = all+g.clients, early+fell[v]
 		}
 		for v, n := range fell {
@@ -104,6 +105,129 @@ func (s *scene) closing(fallen *falls, begin, from, to int64) bool {
 		}
 	}
 	return least[1] < least[0]
+}
+
+// strata are the classes that nodes are sorted into by hash, so that versions
+// can be compared among the clients of the same nodes.
+const strata = 64
+
+type vanishing struct {
+	at      int64 // s since the epoch
+	stratum uint8
+	closed  bool // its kernel closed the session, as it does for who means to go
+}
+
+func stratumOf(k nodeKey) uint8 { return uint8(k.hash() % strata) }
+
+func (g *group) vanish(at int64, stratum uint8, closed bool) {
+	g.vanished[vanishing{at / second, stratum, closed}]++
+}
+
+// falls are the times from which the nodes of a stratum were down or overloaded;
+// who vanishes later may have been lost by its node, and did not fall first.
+type falls [strata]int64
+
+// outset is when those fell who fell first: about the onset, and before their nodes.
+type outset struct {
+	begin           int64 // of what was seen
+	from, onset, to int64
+	fallen          falls
+}
+
+func (m *outset) has(v vanishing) bool {
+	at := v.at * second
+	return at+second > m.from && at <= m.to && at < m.fallen[v.stratum]
+}
+
+// fell counts who vanished at the outset: those whose sessions nobody closed, or those
+// who closed them. The latter may have meant to go: of them count as many as there are
+// beyond what is usual.
+func (g *group) fell(m *outset, closed bool) (n int64) {
+	if closed {
+		return g.beyondUsual(m)
+	}
+	for v, c := range g.vanished {
+		if !v.closed && m.has(v) {
+			n += int64(c)
+		}
+	}
+	return n
+}
+
+// beyondUsual counts who closed a session at the outset beyond what is usual and what
+// chance makes of it, in the part of it that shows most. Usual is that a
+// share of those who are there leaves in every moment, as before: of a version that
+// spreads more leave because more are there. Who stays for a fixed time leaves though
+// fewer are there by then: all count who were there lately.
+func (g *group) beyondUsual(m *outset) int64 {
+	const chance = 4 // standard deviations: many parts are looked at
+	if m.from-m.begin < (m.to-m.from)/2 {
+		return 0 // nobody knows what is usual
+	}
+	type step struct{ came, went, closed, early float64 }
+	steps := map[int64]*step{}
+	at := func(b int64) *step {
+		if steps[b] == nil {
+			steps[b] = &step{}
+		}
+		return steps[b]
+	}
+	for b, n := range g.arrived {
+		if b*attachStep <= m.onset { // from then on they come again
+			at(b).came += float64(n)
+		}
+	}
+	for v, n := range g.vanished {
+		s, c := at(v.at*second/attachStep), float64(n)
+		s.went += c
+		if v.closed {
+			s.closed += c
+			if m.has(v) {
+				s.early += c
+			}
+		}
+	}
+	first, last := m.from/attachStep, m.to/attachStep
+	lately := first - (last - first)
+	at(lately)
+	for b := first; b <= last; b++ {
+		at(b)
+	}
+	type habit struct{ stayed, closed float64 }
+	var ever, late habit
+	var early, stayed []float64
+	there, most, next := 0.0, 0.0, int64(math.MaxInt64)
+	for _, b := range sortedKeys(steps) {
+		s := steps[b]
+		idle := there * float64(max(b-next, 0)) // in steps in which nobody came or went
+		mean := max(there+(s.came-s.went)/2, 0)
+		there, next = max(there+s.came-s.went, 0), b+1
+		if b >= lately {
+			most = max(most, mean)
+		}
+		switch {
+		case b > last:
+		case b >= first:
+			early, stayed = append(early, s.early), append(stayed, most)
+		case b > lately:
+			late = habit{late.stayed + idle + mean, late.closed + s.closed}
+			fallthrough
+		default:
+			ever = habit{ever.stayed + idle + mean, ever.closed + s.closed}
+		}
+	}
+	if late.closed*ever.stayed > ever.closed*late.stayed {
+		ever = late
+	}
+	beyond := 0.0
+	for i := range early {
+		n, usual := 0.0, 0.0
+		for k := i; k < len(early); k++ {
+			n, usual = n+early[k], usual+ever.closed*stayed[k]/max(ever.stayed, 1)
+			beyond = max(beyond, n-usual-chance*math.Sqrt(usual+usual*usual/max(ever.closed, 1)))
+		}
+	}
+	return int64(beyond)
 }
 
 // fallsOf are the first times after from at which nodes did not do their work.
@@ -139,11 +263,12 @@ const insistence = 3
 
 // carries reports that most retries are of the version and that each of its clients
 // which met a failure retries so many times as often as one of another version that
-// met one, or was at the same nodes: whose nodes were well shows nothing of its policy.
+// met one, or was at the same nodes and had not left: whose nodes were well shows nothing of its policy.
 // A version whose members fell first has more to retry than those who were there; it is
 // held to those who met a failure, too.
-func (s *scene) carries(v *Version, fellFirst bool, th *Thresholds) bool {
+func (s *scene) carries(v *Version, onset int64, fellFirst bool, th *Thresholds) bool {
 	g := s.groups[v.Version]
+	asked := func(stratum uint8) bool { return int64(g.nexts.to[stratum])*20 > g.nexts.all }
 	var failers, there, retries int64
 	for name, o := range s.groups {
 		if name == v.Version {
@@ -151,8 +276,13 @@ func (s *scene) carries(v *Version, fellFirst bool, th *Thresholds) bool {
 		}
 		failers, retries = failers+o.failers, retries+o.counts.Retries
 		for i, n := range o.attached {
-			if int64(g.nexts.to[i])*20 > g.nexts.all {
+			if asked(uint8(i)) {
 				there += int64(n)
+			}
+		}
+		for v, n := range o.vanished {
+			if v.at*second < onset && asked(v.stratum) {
+				there -= int64(n)
 			}
 		}
 	}
@@ -167,7 +297,7 @@ func (s *scene) carries(v *Version, fellFirst bool, th *Thresholds) bool {
 // stratified is the odds ratio of falling first among the clients of the same
 // nodes (Mantel and Haenszel), so that a version that happened to sit at the
 // nodes that died is not blamed for it.
-func (s *scene) stratified(version string, fallen *falls, from, to int64, closed bool) float64 {
+func (s *scene) stratified(version string, m *outset, closed bool) float64 {
 	var table [strata]struct{ a, m, fell, all float64 } // of the version, and of all
 	for v, g := range s.groups {
 		for k, n := range g.attached {
@@ -177,7 +307,7 @@ func (s *scene) stratified(version string, fallen *falls, from, to int64, closed
 			}
 		}
 		for k, n := range g.vanished {
-			if k.closed == closed && fallen.early(k, from, to) {
+			if k.closed == closed && m.has(k) {
 				table[k.stratum].fell += float64(n)
 				if v == version {
 					table[k.stratum].a += float64(n)
@@ -258,6 +388,12 @@ func oddsRatio(a, b, c, d int64) (or, low, high float64) {
 	l := math.Log(p * s / (q * r))
 	e := 1.96 * math.Sqrt(1/p+1/q+1/r+1/s)
 	return math.Exp(l), math.Exp(l - e), math.Exp(l + e)
+}
+
+// oddsByChance is the probability of such an odds ratio or a higher one where there is none,
+// from the lower bound of its 95 % interval.
+func oddsByChance(or, low float64) float64 {
+	return math.Erfc(1.96/math.Sqrt2*math.Log(or)/math.Log(or/low)) / 2
 }
 
 // fisher is the one-sided exact probability of a or more in the first cell.
