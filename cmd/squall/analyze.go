@@ -111,26 +111,29 @@ Exit status: 0 done, 2 unreadable input, 3 done but an input was damaged,
 	x.in.flags(cmd)
 	x.in.zoneFlag(cmd)
 	x.in.judgingFlags(cmd)
+	x.flags(cmd)
+	f := cmd.Flags()
+	f.StringVar(&x.shard, "shard", "", "I/N: only this share of the flows, kept for squall merge")
+	f.StringVar(&x.anonymise, "anonymize", "", "file with a secret key: the case of -o is made of packets whose addresses, names and credentials are replaced, as squall extract does")
+	return cmd
+}
+
+// flags of what is made of the results.
+func (x *analysis) flags(cmd *cobra.Command) {
 	f := cmd.Flags()
 	f.StringVarP(&x.format, "format", "T", "text", "text, markdown, html, json or prometheus")
 	f.StringVarP(&x.out.file, "write", "w", "-", "file to write, - for standard output")
 	f.StringVarP(&x.dir, "output", "o", "", "directory that keeps every table as Parquet, summary.json and report.html")
 	f.StringVar(&x.colour, "color", "auto", "auto, always or never")
-	f.StringVar(&x.shard, "shard", "", "I/N: only this share of the flows, kept for squall merge")
-	f.StringVar(&x.anonymise, "anonymize", "", "file with a secret key: the case of -o is made of packets whose addresses, names and credentials are replaced, as squall extract does")
 	f.StringVar(&x.failOn, "fail-on", "", "exit 99 when the verdict is this class or a graver one")
 	f.StringVar(&x.out.parquetTime, "parquet-time", "ns", "ns, or us for readers of Parquet that refuse nanoseconds")
-	return cmd
 }
 
 // prepare checks what is asked for before anything is read, and returns the inputs;
 // those of --anonymize are made here.
 func (x *analysis) prepare(cmd *cobra.Command, args []string) (_ []string, err error) {
-	if x.failOn != "" {
-		var ok bool
-		if x.limit, ok = storm.ParseClass(x.failOn); !ok {
-			return nil, exitError{exitUsage, fmt.Errorf("--fail-on %q: no such class; there are %s", x.failOn, classes())}
-		}
+	if err = x.parseLimit(); err != nil {
+		return nil, err
 	}
 	if x.in.shard, err = parseShard(x.shard); err != nil {
 		return nil, err
@@ -160,10 +163,8 @@ func (x *analysis) prepare(cmd *cobra.Command, args []string) (_ []string, err e
 		}
 		x.page.Source = append(x.page.Source, args...)
 	}
-	if x.write, err = view(cmd, x.format, x.colour, x.page); err != nil {
-		return nil, err
-	}
-	if _, err := x.out.check(reports.Schemas()[0]); err != nil {
+	x.in.made = x.page.Source
+	if err := x.prepareViews(cmd); err != nil {
 		return nil, err
 	}
 	if x.in.shard.Count > 1 && x.dir == "" {
@@ -179,11 +180,32 @@ func (x *analysis) prepare(cmd *cobra.Command, args []string) (_ []string, err e
 	return args, nil
 }
 
+// parseLimit understands --fail-on.
+func (x *analysis) parseLimit() error {
+	if x.failOn == "" {
+		return nil
+	}
+	var ok bool
+	if x.limit, ok = storm.ParseClass(x.failOn); !ok {
+		return exitError{exitUsage, fmt.Errorf("--fail-on %q: no such class; there are %s", x.failOn, classes())}
+	}
+	return nil
+}
+
+// prepareViews checks how the results are to be written.
+func (x *analysis) prepareViews(cmd *cobra.Command) (err error) {
+	if x.write, err = view(cmd, x.format, x.colour, x.page); err != nil {
+		return err
+	}
+	_, err = x.out.check(reports.Schemas()[0])
+	return err
+}
+
 // keep fills the directory of -o: with the whole case, or with the piece of it that
 // a shard is.
 func (x *analysis) keep(results *reports.Results) error {
-	if !results.Analysis.Whole() {
-		return keepPiece(results, x.dir, custody{Arguments: append([]string{"--shard=" + shardWords(x.in.shard)}, x.page.Source...)})
+	if a := results.Analysis; !a.Whole() {
+		return keepPiece(x.dir, a.Captures(), a.Save, x.in.judging, custody{Arguments: append([]string{"--shard=" + shardWords(x.in.shard)}, x.page.Source...)})
 	}
 	if x.anon != nil {
 		if err := proveAnonymous(results, x.dir, x.page, x.anon); err != nil {
@@ -304,7 +326,7 @@ func keep(r *reports.Results, dir string, opt reports.Options, page reports.HTML
 			return err
 		}
 	}
-	if err := keepIndex(r, filepath.Join(dir, indexName)); err != nil {
+	if err := keepIndex(r.Analysis.Captures(), filepath.Join(dir, indexName)); err != nil {
 		return err
 	}
 	if err := write("squall.sql", func(w io.Writer) error { return reports.WriteViews(w) }); err != nil {
@@ -316,12 +338,13 @@ func keep(r *reports.Results, dir string, opt reports.Options, page reports.HTML
 	if err := write(summaryName, func(w io.Writer) error { return reports.WriteSummary(w, r) }); err != nil {
 		return err
 	}
-	return keepCustody(dir, r, from)
+	from.calm = r.Beside
+	return keepCustody(dir, r.Analysis.Captures(), r.Thresholds(), from)
 }
 
-// keepPiece writes what squall merge needs of a shard, and nothing that could
-// be taken for a whole analysis.
-func keepPiece(r *reports.Results, dir string, from custody) error {
+// keepPiece writes what squall merge needs of a shard or of several, and nothing that
+// could be taken for a whole analysis.
+func keepPiece(dir string, captures []pipeline.Capture, save func(io.Writer) error, under storm.Thresholds, from custody) error {
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return err
 	}
@@ -329,13 +352,13 @@ func keepPiece(r *reports.Results, dir string, from custody) error {
 	if err != nil {
 		return err
 	}
-	if err := finish(h, h.Close, r.Analysis.Save); err != nil {
+	if err := finish(h, h.Close, save); err != nil {
 		return err
 	}
-	if err := keepIndex(r, filepath.Join(dir, indexName)); err != nil {
+	if err := keepIndex(captures, filepath.Join(dir, indexName)); err != nil {
 		return err
 	}
-	return keepCustody(dir, r, from)
+	return keepCustody(dir, captures, under, from)
 }
 
 func shardWords(s pipeline.Shard) string { return fmt.Sprintf("%d/%d", s.Index, s.Count) }

@@ -11,6 +11,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"squall/capture"
+	"squall/dissect/pipeline"
 	"squall/reports"
 )
 
@@ -53,9 +54,9 @@ func (in *source) tables(cmd *cobra.Command, args []string) (open tables, inputs
 }
 
 // keepIndex writes the index of every capture that can be sought in; none, no file.
-func keepIndex(r *reports.Results, path string) error {
+func keepIndex(captures []pipeline.Capture, path string) error {
 	var list []capture.NamedIndex
-	for _, c := range r.Analysis.Captures() {
+	for _, c := range captures {
 		if c.Index != nil {
 			list = append(list, capture.NamedIndex{File: c.Path, Index: c.Index})
 		}

@@ -4,7 +4,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"os"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -12,37 +11,30 @@ import (
 	"github.com/spf13/cobra"
 
 	"squall/capture"
-	"squall/dissect/pipeline"
 	"squall/replay"
 	"squall/reports"
 )
 
 // demand analyses captures, or takes up what analyze -o kept of them.
 func (s *source) demand(cmd *cobra.Command, args []string) (*reports.Results, error) {
-	var pieces []io.Reader
-	for _, arg := range args {
-		h, err := os.Open(filepath.Join(arg, pipeline.SaveName))
-		if err != nil {
-			pieces = nil
-			break
-		}
-		defer h.Close()
-		pieces = append(pieces, h)
-	}
-	if len(pieces) == 0 {
+	pieces, done, err := openPieces(args)
+	if errors.Is(err, errNoPiece) || len(args) == 0 {
 		return s.analyse(cmd, args)
 	}
+	if err != nil {
+		return nil, exitError{exitUsage, err}
+	}
+	defer done()
 	if err := s.forCaptures(args[0]); err != nil {
 		return nil, err
 	}
 	if len(args) == 1 && !s.calm {
 		s.madeUnder(cmd, args[0])
 	}
-	cfg, err := s.config()
-	if err != nil {
+	if pieces.Config, err = s.config(); err != nil {
 		return nil, err
 	}
-	a, err := pipeline.Join(cfg, pieces)
+	a, err := pieces.Join()
 	if err != nil {
 		return nil, exitError{exitUsage, err}
 	}

@@ -64,6 +64,7 @@ type source struct {
 	indexed        bool   // an index of the captures is to be kept
 	keepIn         string // directory where the analysis is kept on the way; empty = nowhere
 	shard          pipeline.Shard
+	made           []string // words that are kept with the attempts
 }
 
 func (s *source) flags(cmd *cobra.Command) {
@@ -73,17 +74,24 @@ func (s *source) flags(cmd *cobra.Command) {
 	f.StringVar(&s.after, "after", "", "only packets from this time on: RFC 3339 (without an offset UTC, or the zone of --tz), seconds of the epoch, or 10m from the first packet; files that end before are not read")
 	f.StringVar(&s.before, "before", "", "only packets before this time; files that begin later are not read")
 	f.StringArrayVar(&s.clocks, "clock", nil, "NAME=OFFSET[,DRIFTppm]: how far the clock of the tap NAME is ahead, as east=+137ms or east=-2s,+12ppm; its times are set right by that")
+	s.besideFlags(cmd)
+	f.IntVar(&s.maxFlows, "max-flows", pipeline.DefaultFlows, "flows followed at the same time, some 600 bytes each; one more, and one whose attempts have failed gives way, else an idle one, and is counted")
+	f.BoolVar(&s.keepDuplicates, "keep-duplicates", false, "count frames that a tap saw twice as packets of their own")
+	f.BoolVarP(&s.verbose, "verbose", "v", false, "more remarks on standard error")
+	f.BoolVarP(&s.numeric, "numeric", "n", false, "accepted for the sake of habit: names are never resolved")
+}
+
+// besideFlags are of what is given beside the captures, and of how attempts that were
+// found become rows.
+func (s *source) besideFlags(cmd *cobra.Command) {
+	f := cmd.Flags()
 	f.StringVar(&s.hints, "hints", "", "YAML file that names nodes, fixes roles, groups services, adds protocols")
 	f.StringArrayVar(&s.groups, "groups", nil, "where clients are: CSV with prefix and any of site, asn, country, or a MaxMind database (.mmdb: City, Country, ASN, or one of your own with site); columns of attempts, intents, clients, sources, findings, rows of squall report impact, group_timeline, group_versions and group_policies. Of several files the first that says something counts")
 	f.StringVar(&s.events, "events", "", "CSV of what was noted beside the packets (deploys, pages, reboots): time, text and perhaps node; lines of squall events and of the report, marked in its charts. Times without a zone are in that of --tz, else UTC")
-	f.IntVar(&s.maxFlows, "max-flows", pipeline.DefaultFlows, "flows followed at the same time, some 600 bytes each; one more, and one whose attempts have failed gives way, else an idle one, and is counted")
 	ceilingFlags(f, &s.maxNodes, &s.maxNames)
 	f.Int64Var(&s.maxTemp, "max-temp", defaultTemp, "MB on disk for attempts that are too many for memory, some 100 bytes each, in TMPDIR; 0 = no ceiling")
-	f.BoolVar(&s.keepDuplicates, "keep-duplicates", false, "count frames that a tap saw twice as packets of their own")
 	f.IntVarP(&s.workers, "jobs", "j", 0, "workers; the results are the same for any number")
 	f.BoolVarP(&s.quiet, "quiet", "q", false, "no progress and no remarks on standard error")
-	f.BoolVarP(&s.verbose, "verbose", "v", false, "more remarks on standard error")
-	f.BoolVarP(&s.numeric, "numeric", "n", false, "accepted for the sake of habit: names are never resolved")
 }
 
 // ceilingFlags are those of what is told apart.
@@ -95,20 +103,29 @@ func ceilingFlags(f *pflag.FlagSet, nodes, names *int) {
 // defaultTemp holds some 170 million attempts, MB.
 const defaultTemp = 16 << 10
 
+// wordFlags are those that change what is found, in the order of words.
+var wordFlags = []string{"filter", "after", "before", "hints", "groups", "events", "baseline", "threshold", "tz", "keep-duplicates", "clock", "max-flows", "max-nodes", "max-names"}
+
 // words are the flags and inputs that give the same analysis again.
 func (s *source) words(cmd *cobra.Command, args []string) (out []string) {
-	for _, name := range []string{"filter", "after", "before", "hints", "groups", "events", "baseline", "threshold", "tz", "keep-duplicates", "clock", "max-flows", "max-nodes", "max-names"} {
-		if f := cmd.Flags().Lookup(name); f != nil && f.Changed {
-			if list, ok := f.Value.(interface{ GetSlice() []string }); ok {
-				for _, v := range list.GetSlice() {
-					out = append(out, "--"+name+"="+v)
-				}
-				continue
-			}
-			out = append(out, "--"+name+"="+f.Value.String())
+	for _, name := range wordFlags {
+		for _, v := range given(cmd, name) {
+			out = append(out, "--"+name+"="+v)
 		}
 	}
 	return append(append(out, s.files...), args...)
+}
+
+// given is what a flag was given; nil = nothing.
+func given(cmd *cobra.Command, name string) []string {
+	f := cmd.Flags().Lookup(name)
+	if f == nil || !f.Changed {
+		return nil
+	}
+	if list, ok := f.Value.(interface{ GetSlice() []string }); ok {
+		return list.GetSlice()
+	}
+	return []string{f.Value.String()}
 }
 
 // maxFilterFile bounds what -f @FILE reads: no kernel takes a longer program.
@@ -144,7 +161,7 @@ func (s *source) config() (cfg pipeline.Config, err error) {
 	if s.maxTemp < 0 || s.maxTemp > 1<<40 {
 		return cfg, exitError{exitUsage, fmt.Errorf("--max-temp %d: want megabytes, 0 for no ceiling", s.maxTemp)}
 	}
-	cfg = pipeline.Config{RecordTemp: s.maxTemp << 20, Workers: s.workers, KeepDuplicates: s.keepDuplicates, Protocols: overlay.All(), CountOnly: s.countOnly, Shard: s.shard, MaxFlows: s.maxFlows, MaxNodes: s.maxNodes, MaxNames: s.maxNames}
+	cfg = pipeline.Config{RecordTemp: s.maxTemp << 20, Workers: s.workers, KeepDuplicates: s.keepDuplicates, Protocols: overlay.All(), CountOnly: s.countOnly, Shard: s.shard, Made: s.made, MaxFlows: s.maxFlows, MaxNodes: s.maxNodes, MaxNames: s.maxNames}
 	if err := s.readZone(); err != nil {
 		return cfg, err
 	}

@@ -13,8 +13,8 @@ import (
 	"unicode/utf8"
 
 	"squall/capture"
-	"squall/dissect/pipeline"
 	"squall/reports"
+	"squall/samples"
 )
 
 // squall runs a command line in this process.
@@ -238,11 +238,19 @@ func TestShardsAreTheWhole(t *testing.T) {
 	dir := t.TempDir()
 	at := func(name string) string { return filepath.Join(dir, name) }
 	squall(nil, "sample", stormSample(), "-w", at("s.pcap"))
-	if code, _, errs := squall(nil, "analyze", at("s.pcap"), "-o", at("whole")); code != 0 {
+	for name, text := range map[string]string{"groups.csv": "prefix,site\n10.0.0.0/9,west\n", "events.csv": "time,text\n2010-12-22 17:05,deploy\n",
+		"hints.yaml": "nodes:\n  198.51.100.1:33033: {service: first}\n"} {
+		if err := os.WriteFile(at(name), []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	under := []string{"--groups", at("groups.csv"), "--events", at("events.csv"), "--hints", at("hints.yaml"), "--tz", "+01:00",
+		"--threshold", "in_a_row=12", "--max-nodes", "7", "--filter", "not port 53"}
+	if code, _, errs := squall(nil, slices.Concat([]string{"analyze", at("s.pcap"), "-o", at("whole")}, under)...); code != 0 {
 		t.Fatal(errs)
 	}
 	for i, index := range []string{"0", "1", "2"} {
-		args := []string{"analyze", at("s.pcap"), "--shard", index + "/3", "-o", at("shard" + index)}
+		args := slices.Concat([]string{"analyze", at("s.pcap"), "--shard", index + "/3", "-o", at("shard" + index)}, under)
 		if i == 2 {
 			t.Setenv("JOB_COMPLETION_INDEX", index)
 			args[3] = "/3"
@@ -251,26 +259,72 @@ func TestShardsAreTheWhole(t *testing.T) {
 			t.Fatalf("%v: exit %d %s%s", args, code, out, errs)
 		}
 	}
-	if code, _, errs := squall(nil, "merge", at("shard2"), at("shard0"), at("shard1"), "-o", at("merged")); code != 0 {
-		t.Fatal(errs)
+	// At once, and by way of a piece of two of them.
+	for _, args := range [][]string{
+		{"shard2", "shard0", "shard1", "-o", "merged"},
+		{"shard2", "shard0", "-o", "two", "--partial"},
+		{"shard1", "two", "-o", "by-two"},
+	} {
+		for i := range args {
+			if !strings.HasPrefix(args[i], "-") {
+				args[i] = at(args[i])
+			}
+		}
+		if code, out, errs := squall(nil, append([]string{"merge"}, args...)...); code != 0 || (out == "") != slices.Contains(args, "--partial") {
+			t.Fatalf("%v: exit %d %s%s", args, code, out, errs)
+		}
 	}
 	files, err := os.ReadDir(at("whole"))
 	if err != nil {
 		t.Fatal(err)
 	}
 	for _, f := range files {
-		want, _ := os.ReadFile(filepath.Join(at("whole"), f.Name()))
-		got, err := os.ReadFile(filepath.Join(at("merged"), f.Name()))
-		if f.Name() != pipeline.SaveName && f.Name() != custodyName && (err != nil || !bytes.Equal(got, want)) {
-			t.Errorf("%s: %v; the shards give other bytes than the whole", f.Name(), err)
+		for _, dir := range []string{"merged", "by-two"} {
+			want, _ := os.ReadFile(filepath.Join(at("whole"), f.Name()))
+			got, err := os.ReadFile(filepath.Join(at(dir), f.Name()))
+			if f.Name() != custodyName && (err != nil || !bytes.Equal(got, want)) {
+				t.Errorf("%s/%s: %v; the shards give other bytes than the whole", dir, f.Name(), err)
+			}
 		}
 	}
+	if _, err := os.Stat(filepath.Join(at("two"), summaryName)); err == nil {
+		t.Error("a piece seems to be a whole analysis")
+	}
+	for _, dir := range []string{"two", "by-two"} {
+		if code, out, errs := squall(nil, "verify", at(dir)); code != 0 {
+			t.Errorf("%s: exit %d %s%s", dir, code, out, errs)
+		}
+	}
+	if _, a, _ := squall(nil, "explain", at("whole")); a == "" {
+		t.Error("nothing is explained")
+	} else if _, b, _ := squall(nil, "explain", at("by-two")); a != b {
+		t.Errorf("explain says of what was merged\n%s\nand of the whole\n%s", b, a)
+	}
+	if code, _, errs := squall(nil, "merge", at("two"), at("shard1"), "-o", at("x"), "--fail-on", "retry_storm"); code != 99 {
+		t.Errorf("--fail-on: exit %d %s", code, errs)
+	}
+	os.WriteFile(at("groups.csv"), []byte("prefix,site\n10.0.0.0/9,east\n"), 0o600)
+	if code, _, errs := squall(nil, "merge", at("two"), at("shard1"), "-o", at("x")); code != 2 || !strings.Contains(errs, "groups.csv is not what the pieces were made with") {
+		t.Errorf("other groups: exit %d %s", code, errs)
+	}
+	if code, _, errs := squall(nil, "merge", at("two"), at("shard1"), "-o", at("x"), "--groups", at("groups.csv"), "--threshold", "in_a_row=13"); code != 0 {
+		t.Errorf("groups named anew: exit %d %s", code, errs)
+	} else if c, err := readCustody(at("x")); err != nil || !slices.Equal(c.overridden(), []string{"in_a_row=12", "in_a_row=13"}) {
+		t.Errorf("made under %q: %v", c.overridden(), err)
+	}
+	os.WriteFile(at("groups.csv"), []byte("prefix,site\n10.0.0.0/9,west\n"), 0o600)
+	squall(nil, "analyze", at("s.pcap"), "--shard", "1/3", "-o", at("other"))
 	for _, tc := range []struct {
 		args []string
 		want string
 	}{
-		{[]string{"merge", at("shard0"), at("shard1"), "-o", at("x")}, "2 of 3 shards"},
+		{[]string{"merge", at("shard0"), at("shard1"), "-o", at("x")}, "1 of 3 shards are missing: 2/3; --partial"},
 		{[]string{"merge", at("shard0"), at("shard0"), at("shard1"), "-o", at("x")}, "twice"},
+		{[]string{"merge", at("two"), at("shard0"), at("shard1"), "-o", at("x")}, "0/3 is there twice"},
+		{[]string{"merge", at("two"), at("other"), "-o", at("x")}, "were made with other words"},
+		{[]string{"merge", at("two"), at("shard1"), "-o", at("two")}, "another directory"},
+		{[]string{"merge", at("two"), at("shard1"), "-o", at("x"), "--partial", "--fail-on", "scan"}, "--partial judges nothing"},
+		{[]string{"merge", at("two"), at("shard1"), "-o", at("x"), "--fail-on", "storm"}, "no such class"},
 		{[]string{"merge", dir, "-o", at("x")}, "analyze -o"},
 		{[]string{"analyze", at("s.pcap"), "--shard", "3/3", "-o", at("x")}, "0 to N-1"},
 		{[]string{"analyze", at("s.pcap"), "--shard", "0/3"}, "-o DIR"},
@@ -294,6 +348,39 @@ func TestShardsAreTheWhole(t *testing.T) {
 	}
 	if whole, halves := count(at("whole")), count(at("halves")); !testing.Short() && (halves < whole*9/10 || halves > whole*11/10) {
 		t.Errorf("%d attempts of the halves, %d of the whole", halves, whole)
+	}
+}
+
+// TestShardsOfTwo: what each of two analyses knows of NAT and tunnels is there when
+// the shards of both are merged, as when each was joined before.
+func TestShardsOfTwo(t *testing.T) {
+	dir := t.TempDir()
+	at := func(name string) string { return filepath.Join(dir, name) }
+	run := func(args ...string) string {
+		t.Helper()
+		code, out, errs := squall(nil, args...)
+		if code != 0 {
+			t.Fatalf("%v: exit %d %s", args, code, errs)
+		}
+		return out
+	}
+	all, want := []string{"merge", "-o", at("all")}, 0
+	for _, seed := range []string{"1", "2"} {
+		run("sample", "outage", "--taps", "--seed", seed, "-w", at("taps"+seed))
+		args := []string{"analyze", "-q"}
+		for _, tap := range samples.TapNames {
+			args = append(args, tap+"="+filepath.Join(at("taps"+seed), tap+".pcapng"))
+		}
+		for _, i := range []string{"0", "1"} {
+			run(append(args, "--shard", i+"/2", "-o", at(seed+i))...)
+			all = append(all, at(seed+i))
+		}
+		run("merge", at(seed+"0"), at(seed+"1"), "-o", at("whole"+seed))
+		want += strings.Count(run("report", "nat", at("whole"+seed), "-T", "jsonl"), "\n")
+	}
+	run(all...)
+	if got := strings.Count(run("report", "nat", at("all"), "-T", "jsonl"), "\n"); got != want || want == 0 {
+		t.Errorf("%d pairs of addresses, want %d", got, want)
 	}
 }
 

@@ -15,8 +15,8 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"squall/dissect/pipeline"
 	"squall/dissect/storm"
-	"squall/reports"
 )
 
 // custodyName is the file of a kept directory that says what everything was.
@@ -37,6 +37,7 @@ type custody struct {
 	Baseline   []sealed          `json:"baseline,omitempty"` // what the calm day was read from
 	Pieces     []sealedPiece     `json:"pieces,omitempty"`   // what merge joined
 	Outputs    []sealed          `json:"outputs"`
+	calm       []string          // its files
 	// Seal is the SHA-256 of all that stands above, as it is written with an empty seal.
 	Seal string `json:"seal"`
 }
@@ -78,11 +79,11 @@ func (c *custody) seal() (string, error) {
 
 // keepCustody writes the manifest of a kept directory, last of all: outputs are
 // what lies there by then.
-func keepCustody(dir string, r *reports.Results, c custody) error {
-	c.Manifest, c.Version, c.Thresholds = 1, version(), r.Thresholds().All()
+func keepCustody(dir string, captures []pipeline.Capture, under storm.Thresholds, c custody) error {
+	c.Manifest, c.Version, c.Thresholds = 1, version(), under.All()
 	known := c.Inputs // of pieces: what they were made of
 	c.Inputs = nil
-	for _, f := range r.Analysis.Captures() {
+	for _, f := range captures {
 		if f.Quoted {
 			continue
 		}
@@ -116,7 +117,7 @@ func keepCustody(dir string, r *reports.Results, c custody) error {
 			c.Events = &s
 		}
 	}
-	for _, path := range r.Beside {
+	for _, path := range c.calm {
 		s := sealed{Name: path}
 		if info, err := os.Stat(path); err == nil && info.Mode().IsRegular() {
 			if s, err = seal(path, path); err != nil {

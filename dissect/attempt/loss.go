@@ -243,8 +243,16 @@ func (t *tapMeters) add(h uint64, f *atTap) {
 	t.young[h] = f
 }
 
-// JoinLosses adds up lists of loss, in stretches of 1<<shift s.
-func JoinLosses(list []Loss, shift uint) []Loss { return coarser(list, shift) }
+// JoinLosses adds up lists of loss, of which none is in stretches over 1<<shift s, and
+// gives the stretches of the sum: the shortest of which there are not too many, whatever
+// was added up first.
+func JoinLosses(list []Loss, shift uint) ([]Loss, uint) {
+	for list = coarser(list, shift); len(list) >= maxLossSeconds; {
+		shift++
+		list = coarser(list, shift)
+	}
+	return list, shift
+}
 
 // Losses gives the loss by time that the engines saw together, in stretches of
 // 1<<shift s: of a packet that any tap has nothing is lost.
@@ -274,5 +282,5 @@ func losses(meters []*lossMeter) (list []Loss, shift uint) {
 		shift = max(shift, m.shift)
 		list = append(list, m.list...)
 	}
-	return coarser(list, shift), shift
+	return JoinLosses(list, shift)
 }

@@ -184,6 +184,17 @@ func TestLoss(t *testing.T) {
 	for _, l := range m.list {
 		sum += l.Seen
 	}
+	// Two engines, or shards, hear every other second each: their sum is in stretches
+	// as long as if one had heard all.
+	var halves [2]lossMeter
+	for i := range int64(3 * maxLossSeconds / 2) {
+		l := halves[i%2].at(i * second)
+		l.Seen, l.Segments = l.Seen+1, l.Segments+1
+	}
+	all, shift := losses([]*lossMeter{&halves[0], &halves[1]})
+	if halves[0].shift != 0 || shift != 1 || len(all) != 3*maxLossSeconds/4 {
+		t.Errorf("joined: %d stretches of 1<<%d s, of those of 1<<%d", len(all), shift, halves[0].shift)
+	}
 	if sum != 3*maxLossSeconds || len(m.list) >= maxLossSeconds {
 		t.Errorf("over the ceiling: %d of %d, in %d stretches", sum, 3*maxLossSeconds, len(m.list))
 	}

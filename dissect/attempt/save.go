@@ -131,22 +131,21 @@ func (s *Store) Save(w io.Writer, names *Names) error {
 	return out.end()
 }
 
+// SaveSorted writes a store that is not finished as Result.Save writes one that is;
+// nothing may be added afterwards.
+func (s *Store) SaveSorted(w io.Writer, names *Names) error {
+	s.gather()
+	return (&Result{store: s, names: names}).Save(w)
+}
+
+// Close gives the temporary files of a store back that Finalise never got.
+func (s *Store) Close() error { return errors.Join(s.spool.close(), s.homes.close()) }
+
 // Load adds what Save wrote. Files are renumbered; file gets the number that a
 // record has, and must know it. Records that wanted says no to are left out; nil
 // takes all.
 func (s *Store) Load(r io.Reader, names *Names, file func(uint32) (uint32, bool), wanted func(*Record) bool) error {
-	in := bufio.NewReaderSize(r, 1<<16)
-	mark := make([]byte, len(saveMark))
-	_, err := io.ReadFull(in, mark)
-	if err != nil || string(mark) != saveMark {
-		return fmt.Errorf("%w: begins with %q, expected %q", ErrSaved, mark, saveMark)
-	}
 	var to [numKinds][]Name
-	for k := range numKinds {
-		if to[k], err = loadNames(in, names, k); err != nil {
-			return err
-		}
-	}
 	wrong := false
 	name := func(n *Name) {
 		list, i := to[n.kind()], *n&(1<<kindShift-1)
@@ -156,18 +155,11 @@ func (s *Store) Load(r io.Reader, names *Names, file func(uint32) (uint32, bool)
 		}
 		*n = list[i]
 	}
-	for records := 0; ; {
-		n, err := binary.ReadUvarint(in)
-		if err != nil || n > maxSavedChunk {
-			return fmt.Errorf("%w: after %d attempts: a run of %d bytes", ErrSaved, records, n)
-		}
-		if n == 0 {
-			return nil
-		}
-		data := make([]byte, n)
-		if _, err := io.ReadFull(in, data); err != nil {
-			return fmt.Errorf("%w: ends after %d attempts", ErrSaved, records)
-		}
+	records := 0
+	in := bufio.NewReaderSize(r, 1<<16)
+	return readSaved(in, names.keep, func(k kind, text []byte) {
+		to[k] = append(to[k], names.intern(k, text))
+	}, func(data []byte) error {
 		var r Record
 		for u := (unpacker{b: data}); len(u.b) > 0; records++ {
 			u.record(&r)
@@ -182,29 +174,60 @@ func (s *Store) Load(r io.Reader, names *Names, file func(uint32) (uint32, bool)
 				s.Add(0, &r)
 			}
 		}
-	}
+		return nil
+	})
 }
 
-// loadNames gives the names of a kind, by their number in the file.
-func loadNames(in *bufio.Reader, names *Names, k kind) (to []Name, err error) {
-	halve, err := binary.ReadUvarint(in)
-	count, err2 := binary.ReadUvarint(in)
-	if err != nil || err2 != nil || halve > 63 || count > 1<<kindShift {
-		return nil, fmt.Errorf("%w: %d strings", ErrSaved, count)
-	}
-	names.keep(k, uint8(halve))
+// Skip reads what Save wrote to its end, and no further.
+func Skip(in *bufio.Reader) error {
+	return readSaved(in, func(kind, uint8) {}, func(kind, []byte) {}, func([]byte) error { return nil })
+}
+
+// readSaved reads what Save wrote: of how many strings of each kind those that are
+// kept, the strings, the records in runs. What it hands out is used again.
+func readSaved(in *bufio.Reader, keep func(kind, uint8), name func(kind, []byte), run func([]byte) error) error {
 	buf := make([]byte, maxNameLen)
-	for i := range count {
+	mark := buf[:len(saveMark)]
+	_, err := io.ReadFull(in, mark)
+	if err != nil || string(mark) != saveMark {
+		return fmt.Errorf("%w: begins with %q, expected %q", ErrSaved, mark, saveMark)
+	}
+	for k := range numKinds {
+		halve, err := binary.ReadUvarint(in)
+		count, err2 := binary.ReadUvarint(in)
+		if err != nil || err2 != nil || halve > 63 || count > 1<<kindShift {
+			return fmt.Errorf("%w: %d strings", ErrSaved, count)
+		}
+		keep(k, uint8(halve))
+		for i := range count {
+			n, err := binary.ReadUvarint(in)
+			if err != nil || n > maxNameLen {
+				return fmt.Errorf("%w: string %d of %d: length %d", ErrSaved, i, count, n)
+			}
+			if _, err := io.ReadFull(in, buf[:n]); err != nil {
+				return fmt.Errorf("%w: ends in string %d of %d", ErrSaved, i, count)
+			}
+			name(k, buf[:n])
+		}
+	}
+	for runs := 0; ; runs++ {
 		n, err := binary.ReadUvarint(in)
-		if err != nil || n > maxNameLen {
-			return nil, fmt.Errorf("%w: string %d of %d: length %d", ErrSaved, i, count, n)
+		if err != nil || n > maxSavedChunk {
+			return fmt.Errorf("%w: after %d runs of attempts: one of %d bytes", ErrSaved, runs, n)
+		}
+		if n == 0 {
+			return nil
+		}
+		if int(n) > len(buf) {
+			buf = make([]byte, n)
 		}
 		if _, err := io.ReadFull(in, buf[:n]); err != nil {
-			return nil, fmt.Errorf("%w: ends in string %d of %d", ErrSaved, i, count)
+			return fmt.Errorf("%w: ends in run %d of its attempts", ErrSaved, runs)
 		}
-		to = append(to, names.intern(k, buf[:n]))
+		if err := run(buf[:n]); err != nil {
+			return err
+		}
 	}
-	return to, nil
 }
 
 // maxSavedChunk bounds what is read at once from a file that may be damaged.

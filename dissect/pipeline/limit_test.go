@@ -6,7 +6,6 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
-	"io"
 	"slices"
 	"strings"
 	"testing"
@@ -213,14 +212,11 @@ func TestCeilings(t *testing.T) {
 		}
 	}
 	for _, order := range [][]int{{0, 1, 2}, {2, 0, 1}} {
-		var pieces []io.Reader
+		var pieces [][]byte
 		for _, i := range order {
-			pieces = append(pieces, bytes.NewReader(saved(run(with(1, pipeline.Shard{Index: i, Count: 3}), all))))
+			pieces = append(pieces, saved(run(with(1, pipeline.Shard{Index: i, Count: 3}), all)))
 		}
-		a, err := pipeline.Join(small, pieces)
-		if err != nil {
-			t.Fatal(err)
-		}
+		a := join(t, small, pieces...)
 		if text(a) != want {
 			t.Errorf("shards in the order %v: another result", order)
 		}

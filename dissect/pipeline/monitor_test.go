@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"context"
 	"fmt"
-	"io"
 	"slices"
 	"strings"
 	"testing"
@@ -158,7 +157,7 @@ func TestMonitorsInPieces(t *testing.T) {
 		t.Fatal(err)
 	}
 	whole, want := analysedAndJudged(t, packets)
-	var pieces []io.Reader
+	var pieces [][]byte
 	for i := range 3 {
 		a, err := pipeline.Run(context.Background(), pipeline.Config{Workers: 1, Protocols: overlay.All(), Shard: pipeline.Shard{Index: i, Count: 3}},
 			capture.Memory(packets))
@@ -170,12 +169,9 @@ func TestMonitorsInPieces(t *testing.T) {
 			t.Fatal(err)
 		}
 		a.Close()
-		pieces = append(pieces, b)
+		pieces = append(pieces, b.Bytes())
 	}
-	joined, err := pipeline.Join(pipeline.Config{Workers: 1, Protocols: overlay.All()}, pieces)
-	if err != nil {
-		t.Fatal(err)
-	}
+	joined := join(t, pipeline.Config{Workers: 1}, pieces...)
 	defer joined.Close()
 	got, err := joined.Judge(storm.Config{})
 	if err != nil {

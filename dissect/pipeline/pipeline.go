@@ -47,7 +47,9 @@ type Config struct {
 	Keep func(s *State, broken bool)
 	// From is such a state; nil = a run from the begin. The source must have been
 	// opened with its marks.
-	From         *Kept
+	From *Kept
+	// Made are words that Save keeps, to be told again by Pieces.
+	Made         []string
 	RecordMemory int64 // bytes of attempts kept in memory before the rest goes to a temporary file; 0 = 40 MiB
 	Part         int   // attempts that the second pass has in hand at a time for each worker; 0 = 65536
 	RecordTemp   int64 // ceiling of that file, bytes; 0 = none
@@ -112,6 +114,8 @@ type Analysis struct {
 	settled                 int64 // and of them those of which every attempt had failed
 	clientsOneIn, saidOneIn int64 // see attempt.Names.OneIn; 0 = not known
 	seen                    Seen
+	made                    []string // words, see Config.Made
+	pieces                  *Pieces  // of several runs that it was joined of; nil = one run
 	result                  rows
 }
 

@@ -70,7 +70,7 @@ func newRun(cfg *Config, src capture.Source) *run {
 	n := min(cfg.Workers, shards)
 	r := &run{cfg: cfg, src: src, names: attempt.NewNames(cfg.MaxNames), filtered: map[uint32]int64{},
 		store: attempt.NewStore(attempt.StoreConfig{Shards: shards, Memory: cfg.RecordMemory, Temp: cfg.RecordTemp, Part: cfg.Part, Nodes: cfg.MaxNodes})}
-	r.span.a = &Analysis{workers: n, shard: cfg.Shard}
+	r.span.a = &Analysis{workers: n, shard: cfg.Shard, made: cfg.Made}
 	if cfg.Records != nil {
 		r.seenBy = &witnesses{of: cfg.Logger, shard: make([][]witnessed, shards), latest: map[uint64]int{}, logged: map[uint64][]loggedBy{}, both: map[uint32]int64{}}
 	}

@@ -45,7 +45,6 @@ type Seen struct {
 	// addresses were not compared.
 	Apart []string `json:",omitempty"`
 
-	joined  bool
 	Tunnels []Network
 }
 
@@ -166,28 +165,37 @@ func (p *points) networks() (out []Network) {
 // Seen tells what the run knows of several points.
 func (a *Analysis) Seen() *Seen { return &a.seen }
 
-// join adds what another piece saw. Every shard of the same inputs has seen
-// all of it.
-func (s *Seen) join(o *Seen, captures []Capture, same bool) {
-	for _, t := range o.taps(captures) {
+// join adds what another run saw.
+func (s *Seen) join(o *Seen, captures []Capture) {
+	s.addTaps(o.taps(captures))
+	s.addLoss(o.Loss, o.Coarse)
+	s.Again += o.Again
+	s.Apart = append(s.Apart, o.Apart...)
+	s.NAT, s.MoreNAT = append(s.NAT, o.NAT...), s.MoreNAT+o.MoreNAT
+	s.Pairs, s.Tunnels = append(s.Pairs, o.Pairs...), append(s.Tunnels, o.Tunnels...)
+}
+
+// share adds what another shard of the same run saw. It has seen all else, too.
+func (s *Seen) share(o *Seen) {
+	s.Taps = slices.Clone(s.Taps)
+	s.addTaps(o.Taps)
+	s.addLoss(o.Loss, o.Coarse)
+}
+
+func (s *Seen) addLoss(list []attempt.Loss, coarse uint) {
+	s.Loss, s.Coarse = attempt.JoinLosses(slices.Concat(s.Loss, list), max(s.Coarse, coarse))
+}
+
+func (s *Seen) addTaps(list []TapLoss) {
+	for _, t := range list {
 		n := slices.IndexFunc(s.Taps, func(u TapLoss) bool { return u.Observer == t.Observer })
 		if n < 0 {
 			s.Taps = append(s.Taps, t)
 			continue
 		}
 		u := &s.Taps[n]
-		u.Coarse = max(u.Coarse, t.Coarse)
-		u.Loss = attempt.JoinLosses(append(u.Loss, t.Loss...), u.Coarse)
+		u.Loss, u.Coarse = attempt.JoinLosses(slices.Concat(u.Loss, t.Loss), max(u.Coarse, t.Coarse))
 	}
-	s.Loss, s.Coarse = attempt.JoinLosses(append(s.Loss, o.Loss...), max(s.Coarse, o.Coarse)), max(s.Coarse, o.Coarse)
-	if same && s.joined {
-		return
-	}
-	s.joined = true
-	s.Again += o.Again
-	s.Apart = append(s.Apart, o.Apart...)
-	s.NAT, s.MoreNAT = append(s.NAT, o.NAT...), s.MoreNAT+o.MoreNAT
-	s.Pairs, s.Tunnels = append(s.Pairs, o.Pairs...), append(s.Tunnels, o.Tunnels...)
 }
 
 // taps gives the loss by tap, also where there is one.
