@@ -1,6 +1,7 @@
 package samples
 
 import (
+	"cmp"
 	"container/heap"
 	"fmt"
 	"math"
@@ -125,7 +126,7 @@ type TrueAttempt struct {
 	Start    time.Duration `json:"start_ns"` // at the tap, from the beginning
 	Outcome  string        `json:"outcome"`
 	Relation string        `json:"relation"`
-	Intent   int           `json:"intent"`
+	Intent   int           `json:"intent"` // from 1; 0: a refresh or a health check
 	Number   int           `json:"number"`
 	Late     bool          `json:"late"`
 	Sends    int           `json:"transmissions"`
@@ -283,7 +284,7 @@ func Again(was, sc Scenario, from time.Duration, seed uint64, chances ...uint64)
 
 func newWorld(sc Scenario, seed uint64, emit func(*capture.Packet)) *world {
 	return &world{sc: sc, rng: rand.New(rand.NewPCG(seed, 0x5c0a11)), f: newFrames(), emit: emit,
-		truth: &Truth{Scenario: sc.Name, Seed: seed, Verdict: sc.Expect, Policy: sc.Policy.String()}, end: int64(sc.Duration)}
+		truth: &Truth{Scenario: sc.Name, Seed: seed, Verdict: sc.Expect, Policy: sc.Policy.String(), Events: []NodeEvent{}}, end: int64(sc.Duration)}
 }
 
 // wills draws from what people do of their own.
@@ -327,8 +328,6 @@ func (sc *Scenario) Check() error {
 		return bad("%d nodes: want 1 to 250", sc.Nodes)
 	case sc.Duration <= 0:
 		return bad("duration %v: want more than none", sc.Duration)
-	case sc.Tap.Loss < 0 || sc.Tap.Loss > 1:
-		return bad("loss %g: want a share from 0 to 1", sc.Tap.Loss)
 	case sc.Tap.Snaplen != 0 && sc.Tap.Snaplen < 54:
 		return bad("snaplen %d: want 54 or more, the headers", sc.Tap.Snaplen)
 	case sc.Pieces < 0 || sc.Pieces > 10000:
@@ -339,14 +338,53 @@ func (sc *Scenario) Check() error {
 		return bad("%d monitors: want 0 to 200", sc.Monitors)
 	case sc.Monitors > 0 && sc.Protocol != "tcp" && sc.Protocol != "gnutella":
 		return bad("monitors connect: only of tcp and gnutella")
-	case sc.Background < 0:
-		return bad("background of %g packets/s", sc.Background)
+	case sc.Dials < 0 || sc.Dials > 16:
+		return bad("%d dials at once: want 0 to 16", sc.Dials)
+	case sc.Queue < 0:
+		return bad("a queue of %d: want 0 or more", sc.Queue)
+	case sc.Challenge && sc.Protocol != "sip":
+		return bad("only SIP challenges")
+	case sc.Tap.Side != "" && sc.Tap.Side != "client" && sc.Tap.Side != "server":
+		return bad("tap side %q: want client or server", sc.Tap.Side)
 	}
-	for _, s := range sc.Script {
-		for _, n := range s.Nodes {
-			if n < 0 {
-				return bad("the script names node %d", n)
-			}
+	for _, r := range []struct {
+		name  string
+		value float64
+		most  float64
+	}{
+		{"rate of intents", sc.Intents, 1e6}, {"capacity", sc.Mu, 1e9}, {"limiter", sc.Admit, 1e9}, {"rate of protection", sc.ProtectAt, 1e9},
+		{"background", sc.Background, 1e6}, {"flood", sc.Flood, 1e6}, {"scan", sc.Scan, 1e6}, {"growth", sc.Growth, 1e4}, {"burst", sc.Burst, 1e4},
+		{"path loss", sc.PathLoss, 1}, {"share of the firewalled", sc.Firewalled, 1}, {"tap loss", sc.Tap.Loss, 1},
+	} {
+		if !(r.value >= 0 && r.value <= r.most) { // NaN, too
+			return bad("%s of %g: want 0 to %g", r.name, r.value, r.most)
+		}
+	}
+	for _, d := range []struct {
+		name  string
+		value time.Duration
+	}{
+		{"trigger", sc.Trigger}, {"spread", sc.Spread}, {"hold", sc.Hold}, {"round trip", sc.RTT}, {"recovery", sc.Recovery}, {"retry-after", sc.RetryAfter},
+		{"refresh", sc.Refresh}, {"keepalive", sc.Keepalive}, {"begin of the tap's loss", sc.Tap.LossAt}, {"rise of the tap's loss", sc.Tap.LossRise},
+		{"begin of the tap's gap", sc.Tap.GapAt}, {"gap of the tap", sc.Tap.GapFor}, {"step of the tap's clock", sc.Tap.StepAt},
+	} {
+		if d.value < 0 {
+			return bad("%s of %v: want 0 or more", d.name, d.value)
+		}
+	}
+	if r := min(cmp.Or(sc.Refresh, time.Second), cmp.Or(sc.Keepalive, time.Second)); r < time.Millisecond {
+		return bad("refresh or keepalive every %v: want a millisecond or more", r)
+	}
+	for i := range sc.Script {
+		s := &sc.Script[i]
+		if err := s.check(); err != nil {
+			return bad("script: %w", err)
+		}
+		if s.Do == "rollout" && len(sc.Versions) == 0 {
+			return bad("script: a rollout of which version?")
+		}
+		if s.Do == "add" && sc.Nodes+int(s.Factor) > 250 {
+			return bad("script: %d nodes and %g more: want 250 at most", sc.Nodes, s.Factor)
 		}
 	}
 	return nil

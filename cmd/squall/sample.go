@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -32,9 +33,10 @@ func sampleCommand() *cobra.Command {
 carries. With a name it writes one as a capture: real TCP, UDP and ICMP packets
 of clients and nodes, from a seed, the same bytes each time. --truth keeps what
 every client really did: attempts with outcome, relation and intent, what became
-of the nodes, the policy, the parameters, and the verdict that is right.
+of the nodes, the policy, the parameters, and the verdict that is right. Intents
+count from 1; refreshes and health checks belong to none, and have 0.
 
-Every parameter can be changed. The protocol may be tcp, udp, gnutella, sip, n2n
+Every parameter can be changed, what happens included (--script). The protocol may be tcp, udp, gnutella, sip, n2n
 or skype (its ladder: UDP, host:port, 443, 80). --policy takes what plan and
 replay take: a whole policy, or only the terms that change.
 
@@ -69,6 +71,13 @@ it, accepted, refused, busy, silent as far as it has them; --truth names the att
 			if out == "" {
 				return exitError{exitUsage, fmt.Errorf("sample %s: where to? -w FILE, or -w - for standard output", args[0])}
 			}
+			defer context.AfterFunc(cmd.Context(), func() {
+				fmt.Fprintf(cmd.ErrOrStderr(), "squall: interrupted; %s is not whole\n", out)
+				os.Exit(exitSignal)
+			})()
+			if format != "" && format != "pcap" && format != "pcapng" {
+				return exitError{exitUsage, fmt.Errorf("format %q: want pcap or pcapng", format)}
+			}
 			if name, ok := strings.CutPrefix(args[0], samples.Protocol); ok {
 				if change != (scenarioFlags{}) || seed != 1 || packets != 0 {
 					return exitError{exitUsage, fmt.Errorf("sample %s takes -w, -T and --truth; the others change an outage, and this is none", args[0])}
@@ -79,10 +88,21 @@ it, accepted, refused, busy, silent as far as it has them; --truth names the att
 				return exitError{exitUsage, fmt.Errorf("sample %q is not known; `squall sample` lists them", args[0])}
 			}
 			sc, simulated := samples.Find(args[0])
+			if !simulated && truth != "" {
+				return exitError{exitUsage, fmt.Errorf("sample %s is for measuring and has no truth to write", args[0])}
+			}
 			if simulated {
 				if err := change.apply(cmd, &sc); err != nil {
 					return exitError{exitUsage, err}
 				}
+				if packets != 0 {
+					return exitError{exitUsage, fmt.Errorf("--packets is for what measures, bench-dense and the like; %s has a --duration", args[0])}
+				}
+				if threeTaps && sc.Pieces > 1 {
+					return exitError{exitUsage, errors.New("--taps makes three files, and --split of one several: not both")}
+				}
+			} else if change != (scenarioFlags{}) {
+				return exitError{exitUsage, fmt.Errorf("sample %s takes -w, -T, --seed and --packets; the others change an outage, and this is for measuring", args[0])}
 			}
 			opt := capture.WriterOptionsFor(out)
 			if format != "" {
@@ -99,11 +119,8 @@ it, accepted, refused, busy, silent as far as it has them; --truth names the att
 				return writeTruth(cmd, truth, facts)
 			}
 			facts, err := writeSample(cmd, args[0], sc, simulated, packets, seed, out, opt)
-			if err != nil || truth == "" {
+			if err != nil {
 				return err
-			}
-			if facts == nil {
-				return exitError{exitUsage, fmt.Errorf("sample %s is for measuring and has no truth to write", args[0])}
 			}
 			return writeTruth(cmd, truth, facts)
 		},
@@ -115,6 +132,7 @@ it, accepted, refused, busy, silent as far as it has them; --truth names the att
 	f.Uint64Var(&seed, "seed", 1, "another seed, another outage of the same kind")
 	f.Int64Var(&packets, "packets", 0, "length of a sample for measuring; the others have a --duration")
 	f.BoolVar(&threeTaps, "taps", false, "write what three taps saw, into the directory -w")
+	f.BoolP("quiet", "q", false, "accepted for the sake of habit: there are no remarks")
 	change.flags(cmd)
 	return cmd
 }
@@ -234,8 +252,14 @@ type scenarioFlags struct {
 	rate, capacity, background         float64
 	pathLoss, loss                     string
 	lossAt, lossRise                   time.Duration
-	duplicate, nat                     bool
-	gap, step                          string
+	duplicate, nat, challenge, broken  bool
+	gap, step, firewalled              string
+	versions, script                   string
+	spread, recovery, retryAfter       time.Duration
+	refresh, keepalive                 time.Duration
+	protect, admit, flood, scan        float64
+	growth, burst                      float64
+	dials, monitors                    int
 }
 
 func (s *scenarioFlags) flags(cmd *cobra.Command) {
@@ -263,6 +287,24 @@ func (s *scenarioFlags) flags(cmd *cobra.Command) {
 	f.StringVar(&s.side, "tap-side", "", "client or server: only the packets that this side sent")
 	f.StringVar(&s.gap, "tap-gap", "", "AT+FOR, as 4m+90s: nothing is captured")
 	f.StringVar(&s.step, "tap-step", "", "AT+BY or AT-BY, as 5m+1h: the clock is set")
+	f.DurationVar(&s.spread, "spread", 0, "in which time everybody comes, where --rate is 0")
+	f.DurationVar(&s.retryAfter, "retry-after", 0, "what a node that throttles tells clients to wait")
+	f.Float64Var(&s.protect, "protect", 0, "requests a second beyond which a node ends all sessions and refuses for --recovery; 0: never")
+	f.DurationVar(&s.recovery, "recovery", 0, "how long a node protects itself")
+	f.Float64Var(&s.admit, "admit", 0, "requests a second that a limiter before each node lets through; 0: no limiter")
+	f.IntVar(&s.dials, "dials", 0, "dials at once for each wish, over tcp")
+	f.Float64Var(&s.flood, "flood", 0, "spoofed SYNs a second from --trigger on")
+	f.Float64Var(&s.scan, "scan", 0, "probes a second of three scanners from --trigger on")
+	f.DurationVar(&s.refresh, "refresh", 0, "how often a client that is in registers again; sip, n2n")
+	f.BoolVar(&s.challenge, "challenge", false, "every REGISTER is challenged with 401 first; sip")
+	f.BoolVar(&s.broken, "broken", false, "one more client asks a closed port once a second")
+	f.Float64Var(&s.growth, "growth", 0, "--rate grows to this multiple by the end")
+	f.Float64Var(&s.burst, "burst", 0, "--rate is this multiple from --trigger on")
+	f.DurationVar(&s.keepalive, "keepalive", 0, "how often a TCP session shows life")
+	f.StringVar(&s.firewalled, "firewalled", "", "share of clients that only get out to port 443 or 80; skype")
+	f.IntVar(&s.monitors, "monitors", 0, "hosts that check every node at a fixed interval; tcp, gnutella")
+	f.StringVar(&s.versions, "versions", "", "of the clients, as 'Phone/2.1 60%, Phone/1.9 40% crash 0.4': name, share, and what share of it the step crash takes; shown by gnutella and sip")
+	f.StringVar(&s.script, "script", "", "what happens, as 'at 5m: node 1,2 down; at 5m: crash; at 8m: all up': of nodes down, close, up, slow FACTOR, full, shut, open; else crash, restart within TIME, add N, admit RATE, budget SHARE, refresh within TIME, bots N within TIME, rollout within TIME")
 	f.IntVar(&s.split, "split", 0, "write N files of equal time, their names shuffled, into the directory -w")
 }
 
@@ -306,6 +348,33 @@ func (s *scenarioFlags) apply(cmd *cobra.Command, sc *samples.Scenario) (err err
 		}
 	})
 	set("rtt", func() { sc.RTT = s.rtt })
+	set("spread", func() { sc.Spread = s.spread })
+	set("retry-after", func() { sc.RetryAfter = s.retryAfter })
+	set("protect", func() { sc.ProtectAt = s.protect })
+	set("recovery", func() { sc.Recovery = s.recovery })
+	set("admit", func() { sc.Admit = s.admit })
+	set("dials", func() { sc.Dials = s.dials })
+	set("flood", func() { sc.Flood = s.flood })
+	set("scan", func() { sc.Scan = s.scan })
+	set("refresh", func() { sc.Refresh = s.refresh })
+	set("challenge", func() { sc.Challenge = s.challenge })
+	set("broken", func() { sc.Broken = s.broken })
+	set("growth", func() { sc.Growth = s.growth })
+	set("burst", func() { sc.Burst = s.burst })
+	set("keepalive", func() { sc.Keepalive = s.keepalive })
+	set("monitors", func() { sc.Monitors = s.monitors })
+	set("versions", func() {
+		var e error
+		if sc.Versions, e = samples.ParseVersions(s.versions, parseRatio); e != nil {
+			err = fmt.Errorf("--versions: %w", e)
+		}
+	})
+	set("script", func() {
+		var e error
+		if sc.Script, e = samples.ParseScript(s.script, sc.Nodes); e != nil {
+			err = fmt.Errorf("--script: %w", e)
+		}
+	})
 	set("nat", func() { sc.NAT = s.nat })
 	share := func(flag, text string, to *float64) {
 		var e error
@@ -314,6 +383,7 @@ func (s *scenarioFlags) apply(cmd *cobra.Command, sc *samples.Scenario) (err err
 		}
 	}
 	set("path-loss", func() { share("path-loss", s.pathLoss, &sc.PathLoss) })
+	set("firewalled", func() { share("firewalled", s.firewalled, &sc.Firewalled) })
 	if given("background") {
 		sc.Background = s.background
 	}
@@ -332,6 +402,9 @@ func (s *scenarioFlags) apply(cmd *cobra.Command, sc *samples.Scenario) (err err
 		if t.Side = s.side; s.side != "client" && s.side != "server" {
 			return fmt.Errorf("--tap-side %q: want client or server", s.side)
 		}
+		if t.Side == "server" { // what nobody asked, as it seems, tells of no outage
+			sc.Expect = nil
+		}
 	}
 	if given("tap-gap") {
 		if t.GapAt, t.GapFor, err = parseSpan(s.gap); err != nil || t.GapFor <= 0 {
@@ -344,7 +417,9 @@ func (s *scenarioFlags) apply(cmd *cobra.Command, sc *samples.Scenario) (err err
 		}
 	}
 	if given("split") {
-		sc.Pieces = s.split
+		if sc.Pieces = s.split; s.split < 1 {
+			return fmt.Errorf("--split %d: want 1 or more", s.split)
+		}
 	}
 	if err == nil {
 		err = sc.Check()
