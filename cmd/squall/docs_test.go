@@ -124,3 +124,76 @@ func TestManual(t *testing.T) {
 		}
 	}
 }
+
+// TestManyMachines: the Slurm script and the Kubernetes job of the page run as they
+// stand, with the index that the cluster would give, and their pieces are the whole.
+func TestManyMachines(t *testing.T) {
+	slow(t)
+	sh, err := exec.LookPath("sh")
+	if err != nil {
+		t.Skip("needs a POSIX shell, sh, in the path (Windows: that of Git or MSYS2)")
+	}
+	page, err := os.ReadFile("../../docs/machines.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	self, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	dir := t.TempDir()
+	for _, sub := range []string{"bin", "captures", "pieces"} {
+		if err := os.Mkdir(filepath.Join(dir, sub), 0o700); err != nil {
+			t.Fatal(err)
+		}
+	}
+	at := func(name string) string { return filepath.Join(dir, filepath.FromSlash(name)) }
+	if err := os.WriteFile(at("bin/squall"), []byte("#!/bin/sh\nSQUALL_AS_COMMAND=1 exec '"+self+"' \"$@\"\n"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	block := func(language string) string {
+		m := regexp.MustCompile("(?s)```" + language + "\n(.*?)```").FindSubmatch(page)
+		if m == nil {
+			t.Fatalf("no %s in the page", language)
+		}
+		return string(m[1])
+	}
+	job := block("yaml")
+	command := regexp.MustCompile(`command: \["sh", "-c", "(.*)"\]`).FindStringSubmatch(job)
+	if command == nil || !strings.Contains(job, "completions: 4") || !strings.Contains(block("sh"), "--array=0-3") {
+		t.Fatal("the page has other commands than the test knows")
+	}
+	here := strings.NewReplacer("/captures/", at("captures")+"/", "/pieces/", at("pieces")+"/").Replace(command[1])
+	squall(nil, "sample", "outage", "-w", at("captures/outage.pcap"))
+	squall(nil, "sample", "outage", "-w", at("outage.pcap"))
+	for _, tc := range []struct{ variable, script, pieces, capture string }{
+		{"SLURM_ARRAY_TASK_ID", block("sh"), "slurm-", "outage.pcap"},
+		{"JOB_COMPLETION_INDEX", here, "pieces/", at("captures/outage.pcap")},
+	} {
+		args := []string{"merge", "-o", at("joined")}
+		for _, index := range []string{"0", "1", "2", "3"} {
+			run := exec.Command(sh, "-c", tc.script)
+			run.Dir = dir
+			run.Env = append(os.Environ(), "PATH="+at("bin")+string(os.PathListSeparator)+os.Getenv("PATH"), tc.variable+"="+index)
+			if out, err := run.CombinedOutput(); err != nil {
+				t.Fatalf("%s=%s: %v\n%s", tc.variable, index, err, out)
+			}
+			args = append(args, at(tc.pieces+index))
+		}
+		if code, _, errs := squall(nil, args...); code != 0 {
+			t.Fatal(errs)
+		}
+		whole := exec.Command(sh, "-c", "squall analyze '"+tc.capture+"' -q -o whole")
+		whole.Dir = dir
+		whole.Env = append(os.Environ(), "PATH="+at("bin")+string(os.PathListSeparator)+os.Getenv("PATH"))
+		if out, err := whole.CombinedOutput(); err != nil {
+			t.Fatalf("%v\n%s", err, out)
+		}
+		for _, name := range []string{"summary.json", "attempts.parquet", "report.html"} {
+			want, _ := os.ReadFile(at("whole/" + name))
+			if got, err := os.ReadFile(at("joined/" + name)); err != nil || !bytes.Equal(got, want) {
+				t.Errorf("%s: %s is not that of the whole: %v", tc.variable, name, err)
+			}
+		}
+	}
+}
