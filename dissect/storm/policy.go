@@ -228,8 +228,12 @@ func (d *scenes) retry(t *thread, a *dissect.Attempt, at *place) {
 	if !a.Relation.Retries() {
 		t.streak, t.before, t.asked = 0, dissect.Endpoint{}, 0
 		t.inside = t.open && a.Proto == dissect.ProtoTCP && a.Source == t.source && a.Destination == t.node
-		if t.has && t.prev.Destination != a.Destination && (t.prev.Outcome != dissect.OutcomeAccepted ||
-			a.Relation == dissect.RelationReattach || t.prev.SessionEnd != 0 && a.Start-t.prev.SessionEnd <= moveWithin) {
+		p := &t.prev
+		// It said goodbye: over UDP who does so means it, over TCP a program that gives
+		// up on a silent node closes, too, and nobody answers that.
+		left := p.SessionEnded == dissect.SessionByClient && (p.Proto == dissect.ProtoUDP || p.LastHeard >= p.SessionEnd)
+		if t.has && p.Destination != a.Destination && (p.Outcome != dissect.OutcomeAccepted ||
+			a.Relation == dissect.RelationReattach || p.SessionEnd != 0 && a.Start-p.SessionEnd <= moveWithin && !left) {
 			d.move(t, a, at)
 		}
 		return

@@ -131,6 +131,9 @@ func (s *State) Attempt(a *dissect.Attempt) {
 		return
 	}
 	h := s.summarise(a)
+	if a.Relation.Counted() { // who asks anew, or still does, has lost what it had
+		h.to = min(h.to, a.Start)
+	}
 	at := s.scenes.place(a)
 	s.scenes.attempt(a, at)
 	accepted := a.Outcome == dissect.OutcomeAccepted
@@ -233,10 +236,7 @@ func (s *State) hold(h *share, n *node, a *dissect.Attempt) {
 		to = 1<<63 - 1
 	}
 	if h.standing && a.End <= h.to {
-		h.to = max(h.to, to)
-		if a.SessionEnd != 0 && a.SessionEnded != dissect.SessionExpired {
-			h.to = to // closed or lost for good
-		}
+		h.to = to
 		if h.at != n {
 			s.stay(h.at, h.since, a.End)
 			h.at, h.since = n, a.End
