@@ -67,31 +67,14 @@ func (d *scenes) cascade(name string, th *Thresholds, f *Finding, q *Quality) *c
 		}
 	}
 	slices.SortFunc(c.falls, byFall)
-	var quiet int64 = 1 // s of calm before
-	if len(c.falls) > 0 {
-		quiet = max((c.first()-q.Begin)/second, 1)
-	}
 	byEdge := map[edge]int{}
 	for i := range c.falls {
 		b := &c.falls[i]
-		bins := b.p.line.list()
-		load := func(from, to int64) (n int64) {
-			for i := range bins {
-				if bins[i].at >= d.bin(from) && bins[i].at <= d.bin(to) {
-					n += int64(bins[i].n[nTried])
-				}
-			}
-			return n
-		}
 		since := max(b.at-before, c.falls[0].since)
-		calm := float64(load(q.Begin, c.first()-second)) / float64(quiet)
+		calm := b.p.tried(d, c.first()-before, c.first()) / (float64(min(before, max(c.first()-q.Begin, second))) / 1e9)
 		seconds := max(float64(b.at-since)/1e9, 1)
-		tried := load(since, b.at)
-		// What came in the second of the fall, but after it, did not fell the node.
-		if k, ok := slices.BinarySearchFunc(bins, d.bin(b.at), func(x bin, t int64) int { return cmp.Compare(x.at, t) }); ok {
-			tried -= min(int64(bins[k].n[nTried]), int64(bins[k].n[nRefused]+bins[k].n[nSilent]))
-		}
-		extra := max(float64(tried)-calm*seconds, 1)
+		tried := b.p.tried(d, since, b.at)
+		extra := max(tried-calm*seconds, 1)
 		came := make([]int64, len(c.falls)+1) // by generation of what they left, plus one
 		total := int64(0)
 		for k := range c.falls[:i] {
@@ -116,13 +99,11 @@ func (d *scenes) cascade(name string, th *Thresholds, f *Finding, q *Quality) *c
 			share := min(float64(n)/extra, 1)
 			byEdge[e] = len(c.edges)
 			c.edges = append(c.edges, Migration{From: a.key.at, To: b.key.at, Service: name, Share: share,
-				Causal: share >= th.CausalShare && float64(tried)/seconds >= th.CausalLoad*calm})
+				Causal: share >= th.CausalShare && tried/seconds >= th.CausalLoad*calm})
 		}
 		// A node that gave no sign of life since the first one fell may have
-		// died with it, and one that was never busy has died of something else:
-		// there is nothing to say that load felled it.
-		strained := b.kind == SelfProtecting || float64(tried) >= th.VolumeFloor && strain(bins, d.bin(since), d.bin(b.at)) > 0
-		if strained && float64(total) >= th.CausalShare*extra && b.p.aliveBetween(d, c.first(), b.at) {
+		// died with it.
+		if b.p.aliveBetween(d, c.first(), b.at) && float64(total) >= th.CausalShare*extra && tried/seconds >= th.CausalLoad*calm && c.heavy(d, s, b) {
 			for g, n := range came {
 				if n > came[b.gen] {
 					b.gen = int32(g)
@@ -136,7 +117,7 @@ func (d *scenes) cascade(name string, th *Thresholds, f *Finding, q *Quality) *c
 	slices.SortFunc(c.nodes, dissect.Endpoint.Compare)
 	c.nodes = slices.Compact(c.nodes)
 	if len(c.falls) > 0 {
-		c.redistribution(d, s, q, end, float64(quiet))
+		c.redistribution(d, s, q, end, float64(max((c.first()-q.Begin)/second, 1)))
 	}
 	c.migrations(s, name, byEdge)
 	return c
@@ -179,14 +160,45 @@ func (c *cascade) others(list []Finding, q *Quality) {
 	slices.SortFunc(c.falls, byFall)
 }
 
-// strain counts the attempts at a node that it let wait, sent away or dropped.
-func strain(bins []bin, from, to int64) (n int64) {
+// tried is how many attempts there were at the node between two times.
+func (p *pulse) tried(d *scenes, from, to int64) (n float64) {
+	length := second << d.shift
+	bins := p.line.list()
 	for i := range bins {
-		if bins[i].at >= from && bins[i].at <= to {
-			n += int64(bins[i].n[nStalled] + bins[i].n[nDropped])
+		b := &bins[i]
+		if inside := min(to, (b.at+1)*length) - max(from, b.at*length); inside > 0 {
+			n += float64(b.n[nTried]) * float64(inside) / float64(length)
 		}
 	}
 	return n
+}
+
+// bearable is the share of what other nodes bore under which a load has felled
+// nobody: nodes that serve the same are about as strong.
+const bearable = 1. / 3
+
+// heavy reports that the load on a node from the first fall to its own was not one
+// that half of the other nodes bore several times over, before they fell or until the
+// cascade was through. Who was felled by less has died of something else.
+func (c *cascade) heavy(d *scenes, s *scene, b *fall) bool {
+	first, last := c.falls[0].since, int64(0)
+	up := map[nodeKey]int64{}
+	for i := range c.falls {
+		f := &c.falls[i]
+		up[f.key], last = f.at, max(last, f.at)
+	}
+	var others []float64
+	for k, p := range s.pulses {
+		until := last + before
+		if at, fell := up[k]; fell {
+			until = at
+		}
+		if until > b.at {
+			others = append(others, p.tried(d, first, until))
+		}
+	}
+	slices.Sort(others)
+	return len(others) == 0 || b.p.tried(d, first, b.at) >= bearable*others[len(others)/2]
 }
 
 // first is when the first sign of a fall was seen.
