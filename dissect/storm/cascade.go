@@ -12,8 +12,6 @@ const (
 	before = 60 * second
 	// together is how close in time falls may lie to be one cascade.
 	together = 900 * second
-	// noticed is how long a silent death may go unnoticed by attached clients.
-	noticed = 10 * second
 )
 
 // fall is the first time that a node of a cascade went down.
@@ -21,8 +19,7 @@ type fall struct {
 	key    nodeKey
 	p      *pulse
 	at     int64 // first sign
-	since  int64 // it cannot have been before
-	kind   PeriodKind
+	since  int64 // when it probably was
 	gen    int32
 	order  int32
 	excess float64
@@ -124,11 +121,7 @@ func (d *scenes) cascade(name string, th *Thresholds, f *Finding, q *Quality) *c
 }
 
 func (p *Period) fall(k nodeKey, of *pulse) fall {
-	f := fall{key: k, p: of, at: p.Start, since: p.Start, kind: p.Kind}
-	if p.silent {
-		f.since = max(p.LastAlive, p.Start-noticed)
-	}
-	return f
+	return fall{key: k, p: of, at: p.Start, since: p.died}
 }
 
 func byFall(a, b fall) int {

@@ -2,6 +2,7 @@ package storm_test
 
 import (
 	"fmt"
+	"math"
 	"testing"
 
 	"squall/dissect"
@@ -57,6 +58,219 @@ func TestPopulation(t *testing.T) {
 		}
 		if last.Attached != 200 {
 			t.Errorf("seed %d: %d attached at %d s, 100 of 300 have left", seed, last.Attached, last.Start/second)
+		}
+	}
+}
+
+// dominoes are a small overlay over UDP: clients refresh every 20 s, and go to the next node
+// where one refuses. Nodes fall when they are told to, or when they hold too many.
+type dominoes struct {
+	nodes, clients int
+	bears          int       // clients a node holds before it falls
+	falls          []float64 // of the first nodes
+	spread         bool      // clients go anywhere, else to the next node
+}
+
+// run gives the rows, and when and in which generation each node fell.
+func (o *dominoes) run(f *feed) (at []float64, gen []int) {
+	at, gen = make([]float64, o.nodes), make([]int, o.nodes)
+	held := make([]int, o.nodes)
+	for n := range at {
+		if at[n] = math.Inf(1); n < len(o.falls) {
+			at[n] = o.falls[n]
+		}
+	}
+	type client struct {
+		next     float64
+		node     int
+		from     int // node that it lost, -1 = none
+		attached bool
+		intent   uint64
+	}
+	list := make([]client, o.clients)
+	came := make([][]int, o.nodes) // by generation of what they left
+	for i := range list {
+		list[i] = client{next: 20 * f.rng.Float64(), node: i % o.nodes, from: -1}
+	}
+	for n := range came {
+		came[n] = make([]int, o.nodes+1)
+	}
+	for {
+		i := 0
+		for k := range list {
+			if list[k].next < list[i].next {
+				i = k
+			}
+		}
+		c := &list[i]
+		now := c.next
+		if now > 400 {
+			return at, gen
+		}
+		down := now >= at[c.node]
+		a := f.add(fmt.Sprint("edge", i), now, func(a *dissect.Attempt) {
+			udp(a)
+			a.Destination, a.Source.Port = node(byte(c.node+1)), uint16(i)
+			if down {
+				a.Outcome, a.Evidence, a.Answer, a.AnsweredAt = dissect.OutcomeRefused, dissect.EvidenceICMP, dissect.AnswerICMP, 0
+			}
+		})
+		switch {
+		case c.attached && !down:
+			a.Relation = dissect.RelationRefresh
+		case c.attached:
+			a.Relation, c.intent = dissect.RelationReattach, a.IntentID
+		case c.intent != 0:
+			a.Relation, a.IntentID = dissect.RelationFailover, c.intent
+		}
+		if down {
+			c.attached, c.from = false, c.node
+			if c.node = (c.node + 1) % o.nodes; o.spread {
+				c.node = (c.from + 1 + f.rng.IntN(o.nodes-1)) % o.nodes
+			}
+			c.next += 0.5 + f.rng.Float64()
+			continue
+		}
+		if !c.attached {
+			c.attached, c.intent = true, 0
+			if held[c.node]++; c.from >= 0 {
+				came[c.node][gen[c.from]+1]++
+			}
+			if held[c.node] > o.bears {
+				at[c.node] = now + 0.1
+				for g, n := range came[c.node] {
+					if n > came[c.node][gen[c.node]] {
+						gen[c.node] = g
+					}
+				}
+			}
+		}
+		c.next += 19 + 2*f.rng.Float64()
+	}
+}
+
+// TestGenerationsOverUDP: nodes that fall under the clients of others fall in the
+// generation after them, though they never were slow and only their system says that
+// they are gone; nodes that die one after another of something else are all of the first.
+func TestGenerationsOverUDP(t *testing.T) {
+	for name, o := range map[string]dominoes{
+		"domino":    {nodes: 7, clients: 420, bears: 100, falls: []float64{200}},
+		"at random": {nodes: 7, clients: 420, bears: 68, falls: []float64{200}, spread: true},
+		"by itself": {nodes: 9, clients: 540, bears: 540, falls: []float64{200, 205, 211}, spread: true},
+	} {
+		for seed := range uint64(6) {
+			f := newFeed(60 + seed)
+			at, gen := o.run(f)
+			r := f.judge(400, nil)
+			if v := r.Verdict; v.Cascade != (name != "by itself") {
+				t.Errorf("%s, seed %d: cascade %v: %s", name, seed, v.Cascade, r.Summary)
+			}
+			for _, n := range r.Nodes {
+				i := int(n.At.Addr[15]) - 1
+				if math.IsInf(at[i], 1) {
+					continue
+				}
+				found, want := n.Generation, int32(gen[i])
+				if o.spread { // then those after the first run together
+					found, want = min(found, 1), min(want, 1)
+				}
+				if found != want {
+					t.Errorf("%s, seed %d: node %d, %.1f s, fell in generation %d, found %d", name, seed, i+1, at[i], gen[i], n.Generation)
+				}
+			}
+		}
+	}
+}
+
+// TestSilentDeathUnderSessions: a node that nobody new comes to dies with the sessions
+// that it served. Their clients notice it late, and later than those of a node that died
+// after it; a goodbye that nothing acknowledges shows it, and their last words when.
+func TestSilentDeathUnderSessions(t *testing.T) {
+	for seed := range uint64(4) {
+		f := newFeed(70 + seed)
+		f.calm("calm", 900, 0, 400, nil)
+		session := func(name string, n byte, last, end float64, heard bool) {
+			f.add(name, 60*f.rng.Float64(), func(a *dissect.Attempt) {
+				a.Destination, a.History = node(n), "ShADdF"
+				a.LastHeard, a.SessionEnd, a.SessionEnded = int64(last*1e9), int64(end*1e9), dissect.SessionByClient
+				if heard {
+					a.LastHeard, a.History = a.SessionEnd+second/20, "ShADdFf"
+				}
+			})
+		}
+		for i := range 200 {
+			for n, died := range map[byte]float64{2: 200, 3: 212} {
+				notice := map[byte]float64{2: 30, 3: 3}[n]
+				name, end := fmt.Sprint(n, "-", i), died+notice+10*f.rng.Float64()
+				session(name, n, died-20*f.rng.Float64(), end, false)
+				f.storm(name, end+1, 380, 4, func(a *dissect.Attempt) { a.Destination = node(n) })
+			}
+			session(fmt.Sprint("leaves", i), 4, 0, 200+40*f.rng.Float64(), true)
+		}
+		r := f.judge(400, nil)
+		for _, n := range r.Nodes {
+			i := n.At.Addr[15]
+			if want := map[byte]int32{2: 1, 3: 2}[i]; n.Order != want || want == 0 && len(n.Periods) > 0 {
+				t.Errorf("seed %d: node %d fell in place %d, not %d: %+v", seed, i, n.Order, want, n.Periods)
+			}
+			for _, p := range n.Periods {
+				died := map[byte]int64{2: 200, 3: 212}[i] * second
+				if p.LastAlive < died-2*second || p.LastAlive > died || p.Start < died {
+					t.Errorf("seed %d: node %d was last alive at %.1f s, gone from %.1f", seed, i, float64(p.LastAlive)/1e9, float64(p.Start)/1e9)
+				}
+			}
+		}
+	}
+}
+
+// TestForgottenSessions: a node that was dead without a word and is back resets the
+// sessions that it does not know any more. It has not failed to restart for that.
+func TestForgottenSessions(t *testing.T) {
+	f := newFeed(80)
+	f.calm("other", 1500, 0, 400, func(a *dissect.Attempt) { a.Destination = node(2) })
+	f.calm("calm", 50, 0, 200, nil)
+	f.calm("after", 30, 230, 400, nil)
+	for i := range 60 {
+		f.storm(fmt.Sprint("c", i), 200, 230, 4, nil)
+		f.add(fmt.Sprint("old", i), 100*f.rng.Float64(), func(a *dissect.Attempt) {
+			a.SessionEnd, a.SessionEnded = int64((231+25*f.rng.Float64())*1e9), dissect.SessionByNode
+		})
+	}
+	for _, n := range f.judge(400, nil).Nodes {
+		if n.At == node(1) && (len(n.Periods) != 1 || n.Restarts != 1 || n.RestartsFailed != 0) {
+			t.Errorf("%d restarts, %d failed: %+v", n.Restarts, n.RestartsFailed, n.Periods)
+		}
+	}
+}
+
+// TestGoodbyeIsNoMove: who leaves a node and attaches to another later has not been
+// driven there, unless the node did not hear its goodbye.
+func TestGoodbyeIsNoMove(t *testing.T) {
+	for _, c := range []struct {
+		name  string
+		moved bool
+		end   func(*dissect.Attempt)
+	}{
+		{"acknowledged", false, func(a *dissect.Attempt) { a.LastHeard = a.SessionEnd + second/20 }},
+		{"unheard", true, func(a *dissect.Attempt) { a.LastHeard = a.SessionEnd - 9*second }},
+		{"over UDP", false, udp},
+	} {
+		f := newFeed(81)
+		for i := range 50 {
+			for k := range 4 {
+				f.add(fmt.Sprint("c", i), float64(i+40*k), func(a *dissect.Attempt) {
+					a.Destination = node(byte(k%2 + 1))
+					a.SessionEnd, a.SessionEnded = a.Start+20*second, dissect.SessionByClient
+					c.end(a)
+				})
+			}
+		}
+		n := int64(0)
+		for _, m := range f.judge(300, nil).Migrations {
+			n += m.Intents
+		}
+		if moved := n == 150; moved != c.moved || !moved && n != 0 {
+			t.Errorf("%s: %d moves", c.name, n)
 		}
 	}
 }

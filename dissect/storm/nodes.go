@@ -1,8 +1,10 @@
 package storm
 
 import (
+	"cmp"
 	"encoding/binary"
 	"slices"
+	"strings"
 
 	"squall/dissect"
 )
@@ -180,6 +182,9 @@ func (d *scenes) life(t *thread, a *dissect.Attempt, at *place) {
 			if a.LastHeard != 0 && (a.SessionEnd == 0 || a.LastHeard-a.SessionEnd < leastStay) {
 				d.sheets += p.line.add(d.bin(a.LastHeard), nHeard, 1)
 			}
+			if a.SessionEnded == dissect.SessionByClient && unheard(a) {
+				bad(nSilent, a.SessionEnd)
+			}
 		}
 	case dissect.OutcomeThrottled:
 		good(nAlive, a.End)
@@ -209,6 +214,12 @@ func (d *scenes) life(t *thread, a *dissect.Attempt, at *place) {
 			d.sheets += p.line.add(d.bin(a.Start), nStalled, 1)
 		}
 	}
+}
+
+// unheard reports a goodbye over TCP that the node's kernel did not even acknowledge:
+// it was dead. A client that resets waits for no answer.
+func unheard(a *dissect.Attempt) bool {
+	return a.Proto == dissect.ProtoTCP && a.LastHeard < a.SessionEnd && a.SessionEnd-a.End > leastStay && strings.IndexByte(a.History, 'F') >= 0
 }
 
 // moveStep is how finely moves between nodes are timed: a cascade may take
@@ -284,7 +295,7 @@ func (p *pulse) periods(d *scenes, th *Thresholds, q *Quality) (out []Period, sh
 		if r.unknown { // dead as long as anybody looked; that it lives at all, its return shows
 			enough = r.news >= 3 && end != 0
 		}
-		if !enough || !r.confirmed || end != 0 && end-r.first.first < int64(th.DownAfter*1e9) {
+		if !enough || !r.confirmed || cmp.Or(end, q.End)-r.first.first < int64(th.DownAfter*1e9) {
 			return
 		}
 		kind := Down
@@ -301,8 +312,14 @@ func (p *pulse) periods(d *scenes, th *Thresholds, q *Quality) (out []Period, sh
 			}
 			kind = SelfProtecting
 		}
-		out = append(out, Period{Kind: kind, Start: r.first.first, End: end, Suspected: r.first.first, LastAlive: p.lastGood(d, r.first.first), File: r.first.file, Frame: r.first.frame, EndFile: by.file, EndFrame: by.frame,
-			silent: !r.refused && r.firstClose == 0})
+		at, silent := r.first.first, !r.refused && r.firstClose == 0
+		alive, every := p.lastGood(d, bins, at)
+		died := at
+		if silent && alive != 0 {
+			died = max(min(alive+every, (alive+at)/2), at-before)
+		}
+		out = append(out, Period{Kind: kind, Start: at, End: end, Suspected: at, LastAlive: alive, File: r.first.file, Frame: r.first.frame, EndFile: by.file, EndFrame: by.frame,
+			silent: silent, died: died})
 	}
 	badAt := func(b *bin, k mark) {
 		closes, hard := int64(b.n[nClosed]), int64(b.n[nRefused]+b.n[nSilent])
@@ -325,7 +342,10 @@ func (p *pulse) periods(d *scenes, th *Thresholds, q *Quality) (out []Period, sh
 			open.closes += closes
 			open.closeBin = b.at
 		}
-		open.confirmed = open.confirmed || hard > 0 || open.closes >= 3
+		// Sessions from before a silent death end when their clients speak again: the node
+		// has forgotten them, and is none the worse.
+		forgot := len(out) > 0 && out[len(out)-1].silent && open.first.first-out[len(out)-1].End <= before
+		open.confirmed = open.confirmed || hard > 0 || open.closes >= 3 && !forgot
 		if hard > 0 {
 			open.closeBin = b.at
 		}
@@ -371,8 +391,9 @@ func (p *pulse) periods(d *scenes, th *Thresholds, q *Quality) (out []Period, sh
 	return out, shut
 }
 
-// lastGood is the last sign of life before a time.
-func (p *pulse) lastGood(d *scenes, t int64) (last int64) {
+// lastGood is the last sign of life before a time, and how often there were signs in
+// the minute up to it. Of the last words in sessions the second is known.
+func (p *pulse) lastGood(d *scenes, bins []bin, t int64) (last, every int64) {
 	for _, b := range p.good.numbers() {
 		k := p.good.get(b)
 		switch {
@@ -383,7 +404,19 @@ func (p *pulse) lastGood(d *scenes, t int64) (last int64) {
 			last = max(last, k.first)
 		}
 	}
-	return last
+	i, _ := slices.BinarySearchFunc(bins, d.bin(t)+1, func(b bin, at int64) int { return cmp.Compare(b.at, at) })
+	for i--; i >= 0 && bins[i].at > d.bin(last); i-- {
+		if bins[i].n[nHeard] > 0 {
+			last = bins[i].at * (second << d.shift)
+		}
+	}
+	signs := int64(0)
+	for ; i >= 0 && bins[i].at >= d.bin(last-before); i-- {
+		if b := &bins[i]; b.at <= d.bin(last) {
+			signs += int64(b.n[nAccepted] + b.n[nAlive] + b.n[nHeard])
+		}
+	}
+	return last, before / max(signs, 1)
 }
 
 // overloads are the stretches in which the node answers, but too late or with

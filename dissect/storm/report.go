@@ -225,7 +225,8 @@ type Period struct {
 	Frame      int64 // that shows the start; 0 = no single one does
 	EndFile    uint32
 	EndFrame   int64 // that shows the end; 0 = no single one does
-	silent     bool  // nothing but silence shows it
+	silent     bool  // nothing but silence shows it,
+	died       int64 // and when it probably began: soon after the last of many signs of life, or between it and Start
 }
 
 // Criterion is one test of a finding.
