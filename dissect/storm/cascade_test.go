@@ -6,6 +6,7 @@ import (
 	"testing"
 
 	"squall/dissect"
+	"squall/dissect/storm"
 )
 
 // udp makes a row a request over UDP.
@@ -271,6 +272,35 @@ func TestGoodbyeIsNoMove(t *testing.T) {
 		}
 		if moved := n == 150; moved != c.moved || !moved && n != 0 {
 			t.Errorf("%s: %d moves", c.name, n)
+		}
+	}
+}
+
+// TestExplainedFromOneSide: where answers were not captured, that the clients' systems
+// completed the handshake tells slow nodes from dead ones; that the answers are missing
+// speaks for nothing.
+func TestExplainedFromOneSide(t *testing.T) {
+	for _, connected := range []bool{false, true} {
+		f := newFeed(82)
+		oneSided := func(a *dissect.Attempt) {
+			a.OneSided, a.Outcome, a.Evidence, a.AnsweredAt, a.DestinationPackets = true, dissect.OutcomeUnknown, dissect.EvidenceEdge, 0, 0
+			if a.Answer = dissect.AnswerNone; connected {
+				a.Answer, a.Transmissions, a.SourcePackets, a.History = dissect.AnswerSynAck, 1, 4, "SADF"
+			}
+		}
+		f.calm("calm", 900, 0, 300, oneSided)
+		for i := range 200 {
+			f.add(fmt.Sprint("c", i), 250*f.rng.Float64(), oneSided)
+			f.storm(fmt.Sprint("c", i), 300, 600, 3, oneSided)
+		}
+		r := f.judge(600, nil)
+		score := map[string]float64{}
+		for _, h := range r.Hypotheses {
+			score[h.Name] = h.Score
+		}
+		if r.Verdict.Class != storm.RetryStorm || connected != (score["overload"] > score["node_loss"]) || max(score["overload"], score["node_loss"]) < 0.5 ||
+			connected && r.Hypotheses[0].Name != "overload" {
+			t.Errorf("connected %v: %v: %s", connected, score, r.Summary)
 		}
 	}
 }

@@ -25,6 +25,14 @@ func (w *weighing) ask(weight float64, there bool, yes, no string) {
 	}
 }
 
+// unseen is evidence of a weight that the capture cannot show: it speaks for the
+// explanation no more than against it.
+func (w *weighing) unseen(weight float64, why string) {
+	w.asked += weight
+	w.have += weight / 2
+	w.h.Against = append(w.h.Against, why)
+}
+
 // hypotheses ranks what people argue about after an outage. They are given
 // only where there is an outage to explain.
 func hypotheses(r *Report) []Hypothesis {
@@ -94,7 +102,11 @@ func hypotheses(r *Report) []Hypothesis {
 	}
 	late := f.LateRatio()
 	blind := f.oneSided*2 > f.Attempts
-	const unseen = "answers were not captured"
+	const unseen = "not known: answers were not captured"
+	// Where they were not, the client's acknowledgement shows that one came to its SYN.
+	connected := ratio(f.answered, f.Attempts)
+	reached := percent(connected) + " of the attempts connected, and their clients gave up all the same"
+	notReached := only(connected) + " of the attempts connected"
 	retries := percent(f.RetryShare()) + " of the attempts are retries"
 	surged := f.Surge >= 3 && max(f.Intents, f.reattached) >= crowd
 	surge := fmt.Sprintf("%.1f times the usual intents at once", f.Surge)
@@ -123,6 +135,11 @@ func hypotheses(r *Report) []Hypothesis {
 		}
 	})
 	add("node_loss", "Central nodes were lost; the rest had to carry their clients. From one tap a dead node, a filter, a full connection table or a scrubber in between look the same.", func(w *weighing) {
+		if blind && !downFirst {
+			w.unseen(2, unseen)
+			w.ask(1, connected < 0.5, notReached, reached)
+			return
+		}
 		w.ask(3, downFirst, fmt.Sprintf("%d of %d nodes went down, %d before any load from others", fallen, nodes, first), "no node went down"+iff(fallen > 0, " before it was overloaded"))
 		if nodes > 0 && fallen == nodes {
 			return // nobody was left to carry anything
@@ -145,7 +162,8 @@ func hypotheses(r *Report) []Hypothesis {
 			few = "no answer was seen"
 		}
 		if blind {
-			w.ask(3, false, "", unseen)
+			w.unseen(2, unseen)
+			w.ask(1, connected >= 0.5, reached, notReached)
 		} else {
 			w.ask(2, late >= 0.3, percent(late)+" of the answers came after the client had given up", few)
 			w.ask(1, overloaded > 0, fmt.Sprintf("%d of %d nodes answered too late, or with no, to most", overloaded, nodes), "no node answered too late, or with no, to most")
@@ -176,7 +194,8 @@ func hypotheses(r *Report) []Hypothesis {
 			heard = percent(silence) + " of the failures are silence"
 		}
 		if blind {
-			w.ask(4, false, "", unseen)
+			w.unseen(3, unseen)
+			w.ask(1, connected < 0.5, notReached, reached)
 		} else {
 			w.ask(2, f.Class == PathLoss, repeats, repeats)
 			w.ask(1, silence >= 0.9, heard, heard)

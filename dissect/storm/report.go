@@ -387,9 +387,9 @@ type Bin struct{ From, To, N int64 }
 
 // Hypothesis is one of the explanations that people argue about.
 type Hypothesis struct {
-	Name         string // bug_in_version, rollout, node_loss, login_overload, attack, network, mass_restart, demand
+	Name         string // bug_in_version, rollout, node_loss, login_overload, overload, attack, network, mass_restart, demand
 	Rank         int32
-	Score        float64 // 0..1, how much of the evidence asked for is there
+	Score        float64 // 0..1, how much of the evidence asked for is there; what the capture cannot show counts half
 	For, Against []string
 	Sentence     string
 }

@@ -67,7 +67,7 @@ func (f *Finding) sentence(c *cascade, q *Quality) string {
 			fmt.Fprintf(&b, "; a cascade: %s fell, %v first", many(int64(len(c.falls)), "node", "nodes"), c.falls[0].key.at)
 		}
 		if f.Excess > 1.5 {
-			fmt.Fprintf(&b, "; load on what was left %.0f times beyond mere redistribution", f.Excess)
+			fmt.Fprintf(&b, "; load on the other nodes %.0f times beyond mere redistribution", f.Excess)
 		}
 	case PartialOutage:
 		how := "but clients hardly repeated them"
