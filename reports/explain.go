@@ -350,6 +350,11 @@ func (e *Explanation) frames(r *Results, report *storm.Report, nodes []dissect.E
 	mine := func(a *dissect.Attempt) bool {
 		return (f.Offender == "" || a.ClientID == f.Offender) && (f.Service == "" || f.Service == "many" || a.Service == f.Service) && (len(nodes) == 0 || slices.Contains(nodes, a.Destination))
 	}
+	// Of one side alone no outcome is known, and in a flood of those who are served
+	// none is bad.
+	begins := func(a *dissect.Attempt) bool {
+		return a.Outcome.Failed() || a.ID == f.FirstAttempt || f.Class < storm.PathLoss || f.Class == storm.ApplicationFlood
+	}
 	over := func(at int64) bool { return f.End != 0 && at > f.End }
 	var causal *storm.Migration
 	for i := range report.Migrations {
@@ -379,7 +384,7 @@ func (e *Explanation) frames(r *Results, report *storm.Report, nodes []dissect.E
 				c := *a
 				before = &c
 			}
-		case onset == nil && a.Relation.Counted() && (a.Outcome.Failed() || f.Class < storm.PathLoss):
+		case onset == nil && a.Relation.Counted() && begins(a):
 			if before != nil {
 				add("the last that was accepted before", before.File, before.FirstFrame, before.Start, before)
 			}
@@ -413,7 +418,7 @@ func (e *Explanation) frames(r *Results, report *storm.Report, nodes []dissect.E
 		}
 		for _, p := range n.Periods {
 			if p.Start >= f.Onset-storm.WindowLength && !over(p.Start) && n.Generation <= 1 {
-				add(fmt.Sprintf("%v %s", n.At, begins(p.Kind)), p.File, p.Frame, p.Start, nil)
+				add(fmt.Sprintf("%v %s", n.At, befalls(p.Kind)), p.File, p.Frame, p.Start, nil)
 				break
 			}
 		}
@@ -423,7 +428,7 @@ func (e *Explanation) frames(r *Results, report *storm.Report, nodes []dissect.E
 	return nil
 }
 
-func begins(k storm.PeriodKind) string {
+func befalls(k storm.PeriodKind) string {
 	switch k {
 	case storm.SelfProtecting:
 		return "begins to protect itself"

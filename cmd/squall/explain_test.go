@@ -207,3 +207,23 @@ func TestFailOn(t *testing.T) {
 		}
 	}
 }
+
+// TestExplainOpensFrames: whatever was found, there is a frame to open, also where no
+// outcome is known or none is bad.
+func TestExplainOpensFrames(t *testing.T) {
+	slow(t)
+	for _, args := range [][]string{{"app-flood"}, {"n11"}, {"s9", "--clients", "200", "--trigger", "1m", "--duration", "3m", "--tap-side", "client"}} {
+		code, out, errs := squall(nil, "explain", "-q", made(t, args[0], args[1:]...), "-T", "json")
+		var e struct {
+			Finding struct{ Class string }
+			Frames  []struct{ What string }
+			Filters []struct{ What string }
+		}
+		if err := json.Unmarshal([]byte(out), &e); code != 0 || err != nil {
+			t.Fatalf("%v: exit %d %v %s", args, code, err, errs)
+		}
+		if e.Finding.Class == "calm" || len(e.Frames) == 0 || len(e.Filters) != 3 {
+			t.Errorf("%v: %s with %d frames to open, %d filters", args, e.Finding.Class, len(e.Frames), len(e.Filters))
+		}
+	}
+}

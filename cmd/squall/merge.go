@@ -46,8 +46,8 @@ given here; where pieces differ in one of these, it has to be given.`,
 		Example: `  squall analyze /captures --shard 0/2 -o piece-0
   squall analyze /captures --shard 1/2 -o piece-1
   squall merge piece-0 piece-1 -o whole
-  squall merge monday tuesday --partial -o so-far
-  squall merge so-far wednesday -o week`,
+  squall merge piece-1 --partial -o so-far
+  squall merge so-far piece-0 -o whole`,
 		Args: cobra.MinimumNArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if x.dir == "" {
