@@ -331,8 +331,9 @@ type fit struct {
 
 // families tries every family on the middles m of gaps k = 1.., each known from n
 // gaps, with blur the square of what it may be off by chance, relatively. Gaps that
-// hold a wait for an answer may be a constant and a back-off.
-func families(m []float64, n []int64, blur []float64, waiting bool) fit {
+// hold a wait for an answer may be a constant and a back-off. cut is after how many of
+// them the cap begins, 0 = not known.
+func families(m []float64, n []int64, blur []float64, waiting bool, cut int) fit {
 	var total int64
 	for _, c := range n {
 		total += c
@@ -352,7 +353,7 @@ func families(m []float64, n []int64, blur []float64, waiting bool) fit {
 				sw += w[k]
 			}
 			f.cap = math.Exp(s / sw)
-			if knee > 0 && f.cap < from(knee)*0.8 || f.cap > from(knee+1)*1.2 {
+			if cut == 0 && knee > 0 && f.cap < from(knee)*0.8 || f.cap > from(knee+1)*1.2 {
 				return
 			}
 			params++
@@ -387,7 +388,10 @@ func families(m []float64, n []int64, blur []float64, waiting bool) fit {
 	try("fixed", 1, func(int) float64 { return level }, level, 0, len(m))
 	constant := best
 	for knee := 2; knee <= len(m); knee++ {
-		if knee == len(m)-1 && knee > 2 && len(m) > 3 {
+		if cut > 0 && knee != cut {
+			continue
+		}
+		if cut == 0 && knee == len(m)-1 && knee > 2 && len(m) > 3 {
 			// One point is a poor cap, yet often all there is.
 			// Few that got so far waited less than the others, whose wait outlasted the outage.
 			if n[knee] < 20 || 10*n[knee] < 7*n[knee-1] {
@@ -624,22 +628,27 @@ func back(used []hist, offset float64, waiting bool) (f fit, sp spread) {
 		}
 		return f, spread{kind: "decorrelated", middle: 1, rest: rest, told: waiting}
 	}
-	free := len(used) // steps whose jitter nothing cuts
-	beforeCap := capUnjittered(used)
-	if beforeCap {
-		for free = 1; free < len(used) && !piled(used[free]); free++ {
-		}
-	}
 	looks := make([]look, len(used))
 	for k, h := range used {
 		looks[k] = lookAt(h)
+	}
+	free, cut := len(used), 0 // steps that show their jitter; where the cap begins, if that is known
+	top, beforeCap := heaped(used)
+	if beforeCap {
+		for free = 1; free < len(used) && top.below(used[free]) > 0.2 && top.look(used[free]).n > 5; free++ {
+			looks[free] = top.look(used[free])
+		}
+		looks[0] = top.look(used[0])
+		if cut = free; cut < 2 {
+			cut = 0
+		}
 	}
 	low, high := offset, offset+min(wayMost, 0.3*(looks[0].median-offset))
 	if waiting {
 		low, high = 0, looks[0].low
 	}
 	switch {
-	case waiting && exact(used), !waiting && unjittered(used, offset):
+	case waiting && exact(used[:free]), !waiting && unjittered(used[:free], offset):
 		sp = spread{kind: "none", middle: 1, rest: offset}
 	default:
 		sp = spreadOf(looks[:free], low, high)
@@ -658,13 +667,17 @@ func back(used []hist, offset float64, waiting bool) (f fit, sp spread) {
 		m, blur, n := make([]float64, len(used)), make([]float64, len(used)), make([]int64, len(used))
 		for k, l := range looks {
 			x, off := l.middle, 0.22*l.width
-			if sp.kind == "none" || sp.kind == "undetermined" || beforeCap {
+			if sp.kind == "none" || sp.kind == "undetermined" {
 				x, off = l.median, 0.46*l.width
 			}
 			m[k], n[k] = max(x-rest, 1e6), used[k].total()
 			blur[k] = off*off/(m[k]*m[k]*l.n) + 4e-5
 		}
-		return families(m, n, blur, waiting)
+		f := families(m, n, blur, waiting, cut)
+		if beforeCap && f.cap == 0 {
+			f.cap = max(top.at-rest, 1e6)
+		}
+		return f
 	}
 	f = fitted(sp.rest, waiting && !sp.told)
 	if first := f.predicted[0]; waiting && sp.told && sp.off > 0.3*first {

@@ -3,6 +3,7 @@ package storm_test
 import (
 	"fmt"
 	"math"
+	"slices"
 	"strings"
 	"testing"
 
@@ -15,6 +16,7 @@ type backoff struct {
 	base, step float64 // step is the factor of an exponential one
 	cap        float64
 	jitter     string
+	beforeCap  bool    // the jitter
 	patience   float64 // for an answer
 }
 
@@ -46,7 +48,7 @@ func (f *feed) chain(client string, from, to float64, b *backoff, change func(k 
 		case "exponential":
 			wait *= math.Pow(b.step, float64(k-1))
 		}
-		if b.cap > 0 {
+		if b.cap > 0 && !b.beforeCap {
 			wait = min(wait, b.cap)
 		}
 		if b.jitter == "decorrelated" {
@@ -55,6 +57,9 @@ func (f *feed) chain(client string, from, to float64, b *backoff, change func(k 
 		} else {
 			j := jitters[b.jitter]
 			wait *= j[0] + (j[1]-j[0])*f.rng.Float64()
+			if b.beforeCap {
+				wait = min(wait, b.cap)
+			}
 		}
 		at += b.patience + wait + 0.003*f.rng.ExpFloat64()
 	}
@@ -113,6 +118,46 @@ func TestPolicies(t *testing.T) {
 						t.Errorf("%s: wrong jitter", name)
 					case patience > 0 && !constant && !nearly(p.Timeout, patience, 0.25):
 						t.Errorf("%s: wrong timeout", name)
+					}
+				}
+			}
+		}
+	}
+}
+
+// TestJitterBeforeCap: where the cap cuts what was spread, the gaps pile up at it; those
+// below show how they were spread, whatever share of them is left.
+func TestJitterBeforeCap(t *testing.T) {
+	for seed := range uint64(4) {
+		for _, kind := range []string{"ten_percent", "equal", "fifty_percent", "full"} {
+			for _, times := range []float64{9, 30} {
+				for _, patience := range []float64{0, 3} {
+					for _, tries := range []int32{8, 40} {
+						for _, before := range []bool{false, true} {
+							f := newFeed(700 + seed)
+							b := backoff{family: "exponential", base: 0.5 + f.rng.Float64(), step: 2, jitter: kind, patience: patience, beforeCap: before}
+							b.cap = b.base * times
+							for i := range 150 {
+								f.chain(fmt.Sprint("c", i), 300+5*f.rng.Float64(), 700, &b, func(_ int32, a *dissect.Attempt) {
+									if patience == 0 {
+										a.Outcome, a.Evidence, a.Answer = dissect.OutcomeRefused, dissect.EvidenceRST, dissect.AnswerRST
+										a.End = a.Start + second/1000
+									}
+								})
+							}
+							for name, rows := range f.rows {
+								f.rows[name] = rows[:min(len(rows), int(tries))]
+							}
+							p := f.judge(1200, nil).Policies[0]
+							smells := slices.Contains(p.Smells, "jitter_before_cap")
+							right := smells == before && p.Jitter == kind
+							if before { // three steps below the cap are few to tell a family by
+								right = right && nearly(p.Cap, b.cap, 0.2) && (times < 30 || p.Family == b.family && nearly(p.Base, b.base, 0.2) && math.Abs(p.Factor/2-1) < 0.2)
+							}
+							if !right {
+								t.Errorf("seed %d, %+v, %d tries: %s %d ms x %.2f to %d ms, jitter %s, smells %v", seed, b, tries, p.Family, p.Base/1e6, p.Factor, p.Cap/1e6, p.Jitter, p.Smells)
+							}
+						}
 					}
 				}
 			}

@@ -184,23 +184,59 @@ func decorrelation(steps []hist) (f fit, rest float64) {
 	return f, rest
 }
 
-// capUnjittered: wide gaps first, none at the cap.
-func capUnjittered(steps []hist) bool {
-	if len(steps) < 4 {
-		return false
+// heap is where the gaps pile up that a cap has cut after the jitter, and from where on
+// they count as piled.
+type heap struct{ at, from float64 }
+
+// heaped finds the heap: the longest gaps of the last step are all the same, although
+// those before the cap are spread wider than any noise. A jitter that comes after the
+// cap would spread them as far.
+func heaped(steps []hist) (c heap, ok bool) {
+	for len(steps) > 0 && steps[len(steps)-1].total() < 30 {
+		steps = steps[:len(steps)-1]
 	}
-	first, last := 0.0, steps[len(steps)-1]
-	for _, h := range steps[:2] {
-		if h.total() < 30 {
-			return false
+	if len(steps) < 2 {
+		return c, false
+	}
+	last := steps[len(steps)-1]
+	c.at = last.quantile(0.8)
+	width := (last.quantile(0.95) - last.quantile(0.6)) / 0.35
+	c.from = c.at - max(width/2, 1.5*c.at/subBuckets)
+	if c.below(steps[0]) < 0.5 {
+		return c, false
+	}
+	widest, due := 0.0, 0.0 // and how wide the last step would be
+	for _, h := range steps[:len(steps)-1] {
+		if h.total() >= 30 && c.below(h) > 0.5 {
+			if l := c.look(h); l.width > 3*l.middle/subBuckets { // or buckets make it as wide
+				widest, due = max(widest, l.width), max(due, l.width*c.at/l.middle)
+			}
 		}
-		first = max(first, h.quantile(0.75)-h.quantile(0.25))
 	}
-	mid := last.quantile(0.5)
-	return last.total() >= 30 && first > 0.06*mid && last.quantile(0.75)-last.quantile(0.25) < min(0.05*mid, 0.2*first) && mid > steps[0].quantile(0.5)
+	return c, width < widest/2 && width < due/3
 }
 
-// piled: many of the gaps are the longest ones.
-func piled(h hist) bool {
-	return h.quantile(0.9)-h.quantile(0.75) < 0.1*(h.quantile(0.5)-h.quantile(0.1)) || h.quantile(0.75)-h.quantile(0.25) < 0.02*h.quantile(0.5)
+// below is the share of the gaps that are not piled.
+func (c heap) below(h hist) float64 {
+	var n, all int64
+	h.each(func(b uint16, v int64) {
+		all += v
+		if bucketMid(b) < c.from {
+			n += v
+		}
+	})
+	return ratio(n, all)
+}
+
+// look is what the gaps would look like without the cap.
+func (c heap) look(h hist) look {
+	m := c.below(h)
+	if m > 0.98 {
+		return lookAt(h)
+	}
+	l := look{n: float64(h.total()) * m / 3, low: h.quantile(0.1 * m)}
+	l.width = (h.quantile(0.9*m) - l.low) / (0.8 * m)
+	l.middle = l.low + l.width*(0.5-0.1*m)
+	l.median = l.middle
+	return l
 }
