@@ -304,3 +304,29 @@ func TestExplainedFromOneSide(t *testing.T) {
 		}
 	}
 }
+
+// TestRelapses: a node that comes up for a moment, takes a client or two and is gone
+// again has failed to restart each time, though all that it turns away have known it
+// for long. That one broken client goes on failing does not bring down a node that is back.
+func TestRelapses(t *testing.T) {
+	for seed := range uint64(4) {
+		f := newFeed(90 + seed)
+		f.calm("calm", 600, 0, 200, nil)
+		refused := func(a *dissect.Attempt) {
+			a.Outcome, a.Evidence, a.Answer, a.End = dissect.OutcomeRefused, dissect.EvidenceRST, dissect.AnswerRST, a.Start
+		}
+		for i := range 60 {
+			f.storm(fmt.Sprint("c", i), 200, 330, 4, refused)
+		}
+		for i := range 5 {
+			f.add(fmt.Sprint("lucky", i), 225+25*float64(i), nil)
+		}
+		f.calm("after", 8, 330, 380, nil)
+		f.storm("broken", 331, 400, 5, refused)
+		for _, n := range f.judge(400, nil).Nodes {
+			if n.Restarts != 6 && n.Restarts != 5 || n.RestartsFailed != n.Restarts-1 {
+				t.Errorf("seed %d: %d restarts, %d failed: %+v", seed, n.Restarts, n.RestartsFailed, n.Periods)
+			}
+		}
+	}
+}

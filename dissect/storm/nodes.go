@@ -285,6 +285,7 @@ func (p *pulse) periods(d *scenes, th *Thresholds, q *Quality) (out []Period, sh
 	}
 	var open *run
 	answered := false
+	crowd := 0.0 // bad signs a second in the last period
 	finish := func(by mark) {
 		if open == nil {
 			return
@@ -292,6 +293,11 @@ func (p *pulse) periods(d *scenes, th *Thresholds, q *Quality) (out []Period, sh
 		r, end := open, by.first
 		open = nil
 		enough := r.news >= 2 || r.hits >= 2 && p.clients < 3 || r.closes >= 3 && r.news >= 2
+		// To those whom a node turned away until a moment ago, that it does again is no news.
+		rate := float64(r.hits) / (float64(max(cmp.Or(end, q.End)-r.first.first, second)) / 1e9)
+		if n := len(out); n > 0 && r.first.first-out[n-1].End <= spellGap {
+			enough = enough || rate >= crowd/4
+		}
 		if r.unknown { // dead as long as anybody looked; that it lives at all, its return shows
 			enough = r.news >= 3 && end != 0
 		}
@@ -320,6 +326,7 @@ func (p *pulse) periods(d *scenes, th *Thresholds, q *Quality) (out []Period, sh
 		}
 		out = append(out, Period{Kind: kind, Start: at, End: end, Suspected: at, LastAlive: alive, File: r.first.file, Frame: r.first.frame, EndFile: by.file, EndFrame: by.frame,
 			silent: silent, died: died})
+		crowd = rate
 	}
 	badAt := func(b *bin, k mark) {
 		closes, hard := int64(b.n[nClosed]), int64(b.n[nRefused]+b.n[nSilent])
