@@ -335,13 +335,13 @@ func (l *levels) level(windows []int64, covered int64) *calm {
 	c.intents = take(func(s *sum) int32 { return s.intents })
 	c.wishes = take(func(s *sum) int32 { return s.wishes })
 	c.refresh = take(func(s *sum) int32 { return s.refresh })
-	var failed, decided, quick, wait int64
+	var failed, decided, refreshed, quick, wait int64
 	for _, w := range windows {
 		x := l.d.windows[w]
-		failed, decided = failed+int64(x.failed), decided+int64(x.decided)
+		failed, decided, refreshed = failed+int64(x.failed), decided+int64(x.decided), refreshed+int64(x.refresh)
 		quick, wait = quick+int64(x.quick), wait+int64(x.wait)
 	}
-	c.failure, c.wait = ratio(failed, decided), ratio(wait, quick)
+	c.failure, c.ofDecided, c.wait = ratio(failed, decided+refreshed), ratio(failed, decided), ratio(wait, quick)
 	return c
 }
 
@@ -586,7 +586,7 @@ func (s *State) against(r *Report, q *Quality) {
 		n := 0
 		for t := windowOf(a.From) * WindowLength; t <= a.To; t += WindowLength {
 			c := l.at(t)
-			calmed, failure, n = calmed+c.attempts, failure+c.failure, n+1
+			calmed, failure, n = calmed+c.attempts, failure+c.ofDecided, n+1
 			if n == maxCompared {
 				break
 			}

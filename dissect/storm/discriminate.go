@@ -170,7 +170,7 @@ func (j *judge) surges(free wrap) (out []Finding) {
 		early = math.MinInt64 // or a calm day
 	}
 	quiet := func(m *moment) bool {
-		return m.failure() < j.calmFailure(m.at)+j.th.SurgeFailure && lowerBound(m.n[fRetries], m.n[fAttempts]) < 1.0/3 &&
+		return m.failure() < j.calmFailure(m)+j.th.SurgeFailure && lowerBound(m.n[fRetries], m.n[fAttempts]) < 1.0/3 &&
 			m.n[fUnreal]*2 <= m.n[fAttempts]
 	}
 	many := free(func(m *moment) bool {
@@ -209,7 +209,7 @@ func (j *judge) surges(free wrap) (out []Finding) {
 		}
 		f.Criteria = []Criterion{
 			{Name: "surge", Unit: "x", Value: f.Surge, Threshold: j.th.Surge, Met: true, Note: j.over("intents")},
-			{Name: "failure", Unit: "ratio", Value: head.failure(), Threshold: j.calmFailure(head.at) + j.th.SurgeFailure, Met: true, Note: "at most"},
+			{Name: "failure", Unit: "ratio", Value: head.failure(), Threshold: j.calmFailure(head) + j.th.SurgeFailure, Met: true, Note: "at most"},
 			{Name: "returning", Unit: "ratio", Value: back, Threshold: j.th.ReconnectShare, Met: f.Class == MassReconnect,
 				Note: "intents of clients that had a session"},
 		}

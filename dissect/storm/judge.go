@@ -31,6 +31,9 @@ func (m *moment) accepted() int64 {
 
 func (m *moment) decided() int64 { return m.failed() + m.accepted() }
 
+// asked is what was decided and the refreshes that were served.
+func (m *moment) asked() int64 { return m.decided() + m.n[fRefresh] }
+
 func (m *moment) failure() float64 { return ratio(m.failed(), m.decided()) }
 
 // wishes are intents and clients that are back before their session ended.
@@ -51,7 +54,8 @@ type calm struct {
 	known                     bool
 	attempts, wishes, refresh float64
 	intents                   float64
-	failure                   float64
+	failure                   float64 // share of what was asked, refreshes among it,
+	ofDecided                 float64 // and of what was decided
 	wait                      float64 // ms, for an answer to what was sent once
 }
 
@@ -156,7 +160,7 @@ func (j *judge) blind(m *moment) bool {
 	return hit && all*2 < j.q.End-j.q.Begin
 }
 
-// sureBlock attempts tell a failure ratio to some hundredths.
+// sureBlock of what was asked tell a failure ratio to some hundredths.
 const sureBlock = 200
 
 // settle finds the calm level: the median over the seconds that look like
@@ -170,19 +174,18 @@ func (j *judge) settle() {
 	suspicious := func(m *moment) bool {
 		n := m.n[fAttempts]
 		if lenient {
-			all := m.decided() + m.n[fRefresh]
-			return all >= 5 && ratio(m.failed(), all) >= 1.0/3 || n >= 20 && m.n[fUnreal]*2 > n
+			return m.asked() >= 5 && ratio(m.failed(), m.asked()) >= 1.0/3 || n >= 20 && m.n[fUnreal]*2 > n
 		}
 		return m.decided() >= 5 && m.failure() >= 0.5 || n >= 10 && lowerBound(m.n[fRetries], n) >= 1.0/3 || n >= 20 && m.n[fUnreal]*2 > n
 	}
 	var attempts, wishes, refresh, intents []float64
-	var failed, decided, quick, wait int64
-	var blocks []float64 // failure ratios, each of enough attempts to be sure of it
+	var failed, asked, quick, wait int64
+	var blocks []float64 // failure ratios, each of enough that was asked to be sure of it
 	calmMoments := int64(0)
 	collect := func(limit float64) {
 		attempts, wishes, refresh, intents, blocks = nil, nil, nil, nil, nil
-		failed, decided, calmMoments, quick, wait = 0, 0, 0, 0, 0
-		var blockFailed, blockDecided, next int64
+		failed, asked, calmMoments, quick, wait = 0, 0, 0, 0, 0
+		var blockFailed, blockAsked, next int64
 		for i := range j.at {
 			m := &j.at[i]
 			if suspicious(m) || float64(m.wishes()) > limit || j.blind(m) {
@@ -194,7 +197,7 @@ func (j *judge) settle() {
 			refresh = append(refresh, float64(m.n[fRefresh]))
 			intents = append(intents, float64(m.n[fIntents]))
 			failed += m.failed()
-			decided += m.decided()
+			asked += m.asked()
 			quick += m.n[fQuick]
 			wait += m.n[fQuickWait]
 			if m.at < next { // overlaps the one before
@@ -202,9 +205,9 @@ func (j *judge) settle() {
 			}
 			next = m.at + j.window
 			blockFailed += m.failed()
-			if blockDecided += m.decided(); blockDecided >= sureBlock {
-				blocks = append(blocks, ratio(blockFailed, blockDecided))
-				blockFailed, blockDecided = 0, 0
+			if blockAsked += m.asked(); blockAsked >= sureBlock {
+				blocks = append(blocks, ratio(blockFailed, blockAsked))
+				blockFailed, blockAsked = 0, 0
 			}
 		}
 	}
@@ -230,7 +233,7 @@ func (j *judge) settle() {
 	c.refresh = level(refresh, 0, 0.5)
 	c.intents = level(intents, silent, 0.5)
 	// An outage that leaves most attempts alone may last longer than the calm.
-	if c.failure = ratio(failed, decided); len(blocks) >= 4 {
+	if c.failure = ratio(failed, asked); len(blocks) >= 4 {
 		slices.Sort(blocks)
 		c.failure = min(c.failure, blocks[len(blocks)/4])
 	}
@@ -242,16 +245,14 @@ func (j *judge) settle() {
 	c.known = calmMoments > 0 && (calmMoments+silent)*j.length >= 30*second
 }
 
-// usualFailure is the failure ratio of all that was decided, calm or not.
+// usualFailure is the share of all that was asked that failed, calm or not.
 func (j *judge) usualFailure() float64 {
-	var failed, decided int64
+	var failed, asked int64
 	for i := range j.bins {
-		b := &j.bins[i]
-		n := b.failed()
-		failed += n
-		decided += n + int64(b.n[fOutcome0+field(dissect.OutcomeAccepted)]+b.n[fReturns])
+		failed += j.bins[i].failed()
+		asked += j.bins[i].asked()
 	}
-	return ratio(failed, decided)
+	return ratio(failed, asked)
 }
 
 // level is a quantile of the values and that many zeros; where it is zero, the
@@ -295,13 +296,13 @@ func (j *judge) criteria(m *moment) [5]Criterion {
 	amp := Criterion{Name: "amplification", Unit: "retry share", Value: lowerBound(m.n[fRetries]-m.n[fAsked], n), Threshold: th.RetryShare,
 		Note: "lower 95 % bound, less those that the node had asked for"}
 	amp.Met = amp.Value >= amp.Threshold
-	fail := Criterion{Name: "failure", Unit: "ratio", Value: m.failure(), Threshold: max(th.Failure, j.calmFailure(m.at)+th.FailureOverCalm)}
+	fail := Criterion{Name: "failure", Unit: "ratio", Value: m.failure(), Threshold: max(th.Failure, j.calmFailure(m)+th.FailureOverCalm)}
 	if j.base != nil && !j.base.b.Flows {
 		fail.Note = against
 	}
 	fail.Met = fail.Value >= fail.Threshold
 	broad := Criterion{Name: "breadth", Unit: "clients", Value: float64(m.retriers),
-		Threshold: max(th.Breadth*float64(m.active), min(th.BreadthFloor, math.Ceil(float64(m.active)/2)))}
+		Threshold: max(th.Breadth*float64(m.active), min(th.BreadthFloor, math.Ceil(float64(m.active)/2)), 2)} // one is a single offender
 	broad.Met = broad.Value >= broad.Threshold
 	if j.clientView() {
 		broad.Waived, broad.Met, broad.Note = true, true, "fewer than three clients: one client's view"
@@ -312,12 +313,22 @@ func (j *judge) criteria(m *moment) [5]Criterion {
 	return [5]Criterion{volume, amp, fail, broad, answer}
 }
 
-func (j *judge) calmFailure(bin int64) float64 {
+// calmFailure is the failure ratio that a moment would have if what was asked in it
+// failed as it does in the calm.
+func (j *judge) calmFailure(m *moment) float64 {
+	return j.calmFailures(m.at, m.asked(), m.decided()) / math.Max(float64(m.decided()), 1)
+}
+
+// calmFailures is how many of what was asked at a time fail in the calm. A refresh that
+// fails becomes an attempt, and one that is served is none: of the attempts alone half
+// seem to fail where a tap misses some answers, and of a storm, which has few refreshes,
+// that says nothing.
+func (j *judge) calmFailures(bin, asked, decided int64) float64 {
 	c := j.calmOf(bin)
 	if !c.known {
 		return 0
 	}
-	return min(c.failure, 0.7)
+	return min(c.failure*float64(asked), 0.7*float64(decided))
 }
 
 func (j *judge) stormy(m *moment) bool {
@@ -330,7 +341,12 @@ func (j *judge) stormy(m *moment) bool {
 }
 
 func (j *judge) failing(m *moment) bool {
-	return m.decided() >= 10 && m.failure() >= max(j.th.PartialFailure, j.calmFailure(m.at)+j.th.PartialOverCalm)
+	if m.decided() < 10 || m.failure() < max(j.th.PartialFailure, j.calmFailure(m)+j.th.PartialOverCalm) {
+		return false
+	}
+	usual := j.calmOf(m.at).failure
+	spread := math.Sqrt(float64(m.asked()) * usual * (1 - usual))
+	return float64(m.failed()) >= j.calmFailures(m.at, m.asked(), m.decided())+3*spread // once in a thousand in the calm
 }
 
 // run is a stretch of moments, inclusive indices.
@@ -549,9 +565,6 @@ func (j *judge) trouble(r run, after int64) (f Finding, ok bool) {
 	if !storm && !long || j.scanned() {
 		return f, false
 	}
-	if storm && j.calmFailure(j.at[r.from].at) >= noisy {
-		r.from = j.firstStormy(r) // what fails at times before it is the calm's own
-	}
 	worst := j.worst(r, storm)
 	f.Class = PartialOutage
 	c := j.criteria(worst)
@@ -604,6 +617,9 @@ const noisy = 0.2
 func (b *bin) served() int64 {
 	return int64(b.n[fOutcome0+field(dissect.OutcomeAccepted)] + b.n[fReturns] + b.n[fRefresh])
 }
+
+// asked is how many attempts and refreshes of the bin were decided.
+func (b *bin) asked() int64 { return b.failed() + b.served() }
 
 // failed is how many attempts that began in the bin failed.
 func (b *bin) failed() (n int64) {

@@ -280,3 +280,61 @@ func TestFlappingIsNoPathLoss(t *testing.T) {
 		t.Errorf("%v: %s", r.Verdict.Class, r.Summary)
 	}
 }
+
+// TestBrokenClientOfFew: where few come, one that fails all the time is most of those who
+// try, and no storm.
+func TestBrokenClientOfFew(t *testing.T) {
+	f := newFeed(49)
+	for i := range 5 {
+		for at := f.rng.Float64() * 20; at < 900; at += 50 + 20*f.rng.Float64() {
+			f.add(fmt.Sprint("c", i), at, func(a *dissect.Attempt) { a.SessionEnd, a.SessionEnded = a.End+5*second, dissect.SessionByClient })
+		}
+	}
+	f.storm("broken", 250, 900, 0.25, nil)
+	if r := f.judge(900, nil); r.Verdict.Class != storm.SingleOffender {
+		t.Errorf("%v: %s", r.Verdict.Class, r.Summary)
+	}
+}
+
+// TestGrowthOutOfNoise: where some fail at all times, an outage whose share doubles begins
+// where it leaves them behind, not where most fail.
+func TestGrowthOutOfNoise(t *testing.T) {
+	const from, full, to, usual = 300.0, 500.0, 600.0, 0.01
+	for seed := range uint64(5) {
+		f := newFeed(50 + seed)
+		for i := range 9000 {
+			at, name := float64(i)/10+f.rng.Float64()/10, fmt.Sprint("c", i)
+			share := usual
+			if at >= from && at < to {
+				share = max(usual, 0.8*math.Exp2(-math.Max(full-at, 0)/50))
+			}
+			intent, k := uint64(0), int32(1)
+			for ; ; k++ {
+				fails := f.rng.Float64() < share
+				var a *dissect.Attempt
+				if fails {
+					a = f.add(name, at, silent)
+				} else {
+					a = f.add(name, at, nil)
+				}
+				if intent == 0 {
+					intent = a.IntentID
+				}
+				a.IntentID, a.Number = intent, k
+				if k > 1 {
+					a.Relation, a.RetryGap = dissect.RelationRetry, second
+				}
+				if at++; at >= to {
+					share = usual
+				}
+				if !fails {
+					break
+				}
+			}
+		}
+		v := &f.judge(950, nil).Verdict
+		if d := float64(v.Onset)/1e9 - from; v.Class != storm.RetryStorm || math.Abs(d) > (full-from)/10 {
+			t.Errorf("seed %d: onset at %.1f s, ever more fail from %.0f s on: %s", seed, float64(v.Onset)/1e9, from, v.Sentence)
+		}
+	}
+}

@@ -8,18 +8,24 @@ import (
 	"squall/dissect"
 )
 
-// firstStormy is the first stormy moment of a run, where it lies so far in that the
-// run does not lead up to it.
-func (j *judge) firstStormy(r run) int {
+// firm is the first moment of a run that begins as many in a row as make a finding: what
+// lies before may be the calm's own failures.
+func (j *judge) firm(r run, storm bool) int64 {
+	row := int64(0)
 	for i := r.from; i <= r.to; i++ {
-		if j.stormy(&j.at[i]) {
-			if j.at[i].at-j.at[r.from].at > j.window+j.d.length(60) {
-				return i
-			}
-			break
+		switch m := &j.at[i]; {
+		case !(storm && j.stormy(m) || !storm && j.failing(m)):
+			row = 0
+		case row > 0 && m.at != j.at[i-1].at+1:
+			row = 1
+		default:
+			row++
+		}
+		if row == j.need() {
+			return j.at[i].at - row + 1
 		}
 	}
-	return r.from
+	return j.at[r.from].at
 }
 
 // worst is the moment that represents a run: of those that meet the criteria the one
@@ -45,11 +51,11 @@ func (j *judge) binFrom(t int64) int {
 }
 
 // onset is the maximum-likelihood split of the failures by second, before and
-// in the run's first windows, refined to the first failing attempt after it. What
+// up to the first windows that make it a finding, refined to the first failing attempt after it. What
 // lies before the bin after is another trouble's.
 func (j *judge) onset(f *Finding, r run, after int64) {
-	first := j.at[r.from].at
-	from, to := max(first-j.window-j.d.length(60), after+1), first+j.d.length(5)
+	first, firm := j.at[r.from].at, j.firm(r, f.Class == RetryStorm)
+	from, to := max(first-j.window-j.d.length(60), after+1), firm+j.d.length(5)
 	from = max(from, j.q.Begin/j.length)
 	counts := j.failures(from, to)
 	at := changePoint(counts)
@@ -57,15 +63,10 @@ func (j *judge) onset(f *Finding, r run, after int64) {
 	begin := max(after+1, j.q.Begin/j.length)
 	f.rareBefore = j.failuresBefore(counts[:at]) < 0.05 ||
 		from+int64(at)-begin > j.d.length(120) && j.calmRate(begin, from+int64(at)) < 0.02
-	if !f.rareBefore {
-		at = foot(counts, at, int(j.d.length(15)))
-	}
-	split := from + int64(at)
+	split := j.ascent(from+int64(at), begin)
 	if f.rareBefore {
 		split = j.trickle(split, begin)
 		split = min(split, max(j.fell(split), after+1))
-	} else if f.Class == RetryStorm {
-		split = max(split, j.past(r, split, after))
 	}
 	for _, b := range j.s.fails.numbers() {
 		if b >= split {
@@ -130,16 +131,31 @@ const longestDescent = 900 // s
 func (j *judge) descent(end, next int64) int64 {
 	next = min(next, end+j.d.length(longestDescent))
 	bins := j.bins[j.binFrom(end+1):max(j.binFrom(next), j.binFrom(end+1))]
-	for k := 1; k < len(bins); k++ {
-		if (bins[k].at-bins[k-1].at)*j.length > felt { // nobody asked: what follows is not known to be the same
-			bins = bins[:k]
-			break
-		}
-	}
 	if k := j.bend(len(bins), func(i int) *bin { return &bins[len(bins)-1-i] }); k < len(bins) {
 		return bins[len(bins)-1-k].at
 	}
 	return end
+}
+
+// ascent is the first bin of those in which ever more failed before the bin split, from
+// the bin begin on.
+func (j *judge) ascent(split, begin int64) int64 {
+	begin = max(begin, split-j.d.length(longestDescent))
+	from, to := j.binFrom(begin), j.binFrom(split)
+	if k := j.rise(to-from, func(i int) *bin { return &j.bins[from+i] }, j.share(split, split+j.window)); k < to-from {
+		return j.bins[from+k].at
+	}
+	return split
+}
+
+// share of what was asked from one bin to another that failed.
+func (j *judge) share(from, to int64) float64 {
+	var failed, asked int64
+	for i := j.binFrom(from); i < len(j.bins) && j.bins[i].at <= to; i++ {
+		failed += j.bins[i].failed()
+		asked += j.bins[i].asked()
+	}
+	return ratio(failed, asked)
 }
 
 // bend is the first of n bins from which on the share of the wishes, refreshes among
@@ -205,38 +221,6 @@ func (j *judge) calmRate(begin, end int64) float64 {
 	return n / float64(max(end-begin, 1))
 }
 
-// past is where a storm begins whose run was led up to by the failures of a calm that
-// has them at all times, as where a tap misses answers: the split of all failures up
-// to the first moment of the storm, if those between the bin split and it are no more
-// than the calm explains.
-func (j *judge) past(r run, split, after int64) int64 {
-	i := r.from
-	for i < r.to && !j.stormy(&j.at[i]) {
-		i++
-	}
-	from, to := max(split-j.d.length(60), after+1, j.q.Begin/j.length), j.at[i].at+j.d.length(5)
-	counts := j.failures(from, to)
-	at := changePoint(counts)
-	at = foot(counts, at, int(j.d.length(15)))
-	late := from + int64(at)
-	if late <= split || split <= from {
-		return split
-	}
-	var before, between int64
-	for k, n := range counts[:at] {
-		if from+int64(k) < split {
-			before += n
-		} else {
-			between += n
-		}
-	}
-	expected := (float64(before) + 1) / float64(split-from) * float64(late-split)
-	if float64(between) > expected+4*math.Sqrt(expected) {
-		return split
-	}
-	return late
-}
-
 // failures by bin, from one to another, both included.
 func (j *judge) failures(from, to int64) (counts []int64) {
 	i := j.binFrom(from)
@@ -298,7 +282,7 @@ func (j *judge) failuresBefore(counts []int64) float64 {
 	n := len(counts) - int(j.d.length(15))
 	if n < int(j.d.length(20)) {
 		c := j.calmOf(j.q.Begin / j.length)
-		return c.failure * c.attempts / float64(j.window)
+		return c.failure * (c.attempts + c.refresh) / float64(j.window)
 	}
 	var sum int64
 	for _, c := range counts[:n] {
@@ -307,23 +291,80 @@ func (j *judge) failuresBefore(counts []int64) float64 {
 	return float64(sum) / float64(n)
 }
 
-// foot is where the climb to the jump at an index begins, at most so many counts
-// before it: those that die first fail for the first time before all fail again.
-func foot(counts []int64, at, most int) int {
-	sum := func(from, to int) (n int64) {
-		for _, c := range counts[from:to] {
-			n += c
-		}
-		return n
+// rise is the first of n bins, in the order of at, from which on ever more of what was
+// asked fails, up to the share that fails after them: two shares have to explain them a
+// thousand times as well as one does, and so again what lies before the bin in which the
+// second begins.
+func (j *judge) rise(n int, at func(int) *bin, share float64) int {
+	failed, asked := make([]float64, n+1), make([]float64, n+1) // before each bin
+	for i := range n {
+		b := at(i)
+		failed[i+1], asked[i+1] = failed[i]+float64(b.failed()), asked[i]+float64(b.asked())
 	}
-	for low := at - most; ; {
-		k := changePoint(counts[:at])
-		n := sum(k, at)
-		if k < max(low, 1) || k >= at || n < 10 || float64(n)*float64(k) < 2*float64(sum(0, k))*float64(at-k) {
-			return at
+	part := func(f, n float64) float64 {
+		if f == 0 {
+			return 0
 		}
-		at = k
+		return f * math.Log(f/n)
 	}
+	for foot := n; ; {
+		foot = reach(foot, failed, asked, share)
+		best, k := math.Log(1000), foot
+		whole := part(failed[foot], asked[foot])
+		for i := range foot {
+			f, m := failed[foot]-failed[i], asked[foot]-asked[i]
+			if l := part(failed[i], asked[i]) + part(f, m) - whole; failed[i+1] > failed[i] && f*asked[i] >= 2*failed[i]*m && l > best {
+				best, k = l, i
+			}
+		}
+		if k = j.unbroken(k, foot, at, failed, asked, share); k == foot {
+			return foot
+		}
+		share = (failed[foot] - failed[k]) / (asked[foot] - asked[k])
+		foot = k
+	}
+}
+
+// reach is the first of the bins before one from which on as large a share fails as after
+// it, and not that of those before.
+func reach(foot int, failed, asked []float64, share float64) int {
+	calm := (failed[foot] + 0.5) / (asked[foot] + 1)
+	if share < 2*calm {
+		return foot
+	}
+	sum, best := 0.0, 0.0
+	for i := foot - 1; i >= 0 && sum > best-math.Log(1000); i-- {
+		sum += (failed[i+1]-failed[i])*math.Log(share/calm) - (asked[i+1]-asked[i])*(share-calm)
+		if sum > best {
+			best, foot = sum, i
+		}
+	}
+	return foot
+}
+
+// unbroken is the first bin from which on no rest breaks a trouble in two until the bin
+// foot, after which a share fails: so long, and with so much served in it, that neither
+// what fails before it nor what fails after it goes on through it.
+func (j *judge) unbroken(from, foot int, at func(int) *bin, failed, asked []float64, share float64) int {
+	first := from
+	for last, i := from, from+1; i <= foot; i++ {
+		if i < foot && failed[i+1] == failed[i] {
+			continue
+		}
+		if gap := at(last).at - at(min(i, len(failed)-2)).at; max(gap, -gap)*j.length > felt {
+			served := asked[i] - asked[last+1]
+			stops := func(failed, asked float64) float64 { return failed * math.Log1p(served/asked) } // logarithm of how much likelier that is
+			before, after := stops(failed[last+1]-failed[first], asked[last+1]-asked[first]), share*served
+			if i < foot {
+				after = stops(failed[foot]-failed[i], asked[foot]-asked[i])
+			}
+			if min(before, after) > math.Log(1000) {
+				first = i
+			}
+		}
+		last = i
+	}
+	return first
 }
 
 // changePoint is the index at which two Poisson rates explain the counts best.
@@ -467,7 +508,7 @@ func (j *judge) dense(b int64, least float64) bool {
 		least = 0
 	}
 	return float64(failed) >= max(least, j.th.PartialFailure)*float64(decided+refreshed) &&
-		float64(failed) >= (j.calmFailure(b)+j.th.PartialOverCalm)*float64(decided)
+		float64(failed) >= j.calmFailures(b, decided+refreshed, decided)+j.th.PartialOverCalm*float64(decided)
 }
 
 // undecidedAfter reports that the capture ended before it was known what became
