@@ -129,11 +129,14 @@ func TestPolicies(t *testing.T) {
 // below show how they were spread, whatever share of them is left.
 func TestJitterBeforeCap(t *testing.T) {
 	for seed := range uint64(4) {
-		for _, kind := range []string{"ten_percent", "equal", "fifty_percent", "full"} {
+		for _, kind := range []string{"none", "ten_percent", "equal", "fifty_percent", "full"} {
 			for _, times := range []float64{9, 30} {
 				for _, patience := range []float64{0, 3} {
 					for _, tries := range []int32{8, 40} {
 						for _, before := range []bool{false, true} {
+							if kind == "none" && (before || patience > 0) {
+								continue
+							}
 							f := newFeed(700 + seed)
 							b := backoff{family: "exponential", base: 0.5 + f.rng.Float64(), step: 2, jitter: kind, patience: patience, beforeCap: before}
 							b.cap = b.base * times
@@ -141,7 +144,9 @@ func TestJitterBeforeCap(t *testing.T) {
 								f.chain(fmt.Sprint("c", i), 300+5*f.rng.Float64(), 700, &b, func(_ int32, a *dissect.Attempt) {
 									if patience == 0 {
 										a.Outcome, a.Evidence, a.Answer = dissect.OutcomeRefused, dissect.EvidenceRST, dissect.AnswerRST
-										a.End = a.Start + second/1000
+										if a.End = a.Start + second/1000; kind == "none" { // ways spread, too
+											a.End += int64(0.06 * b.base * f.rng.Float64() * 1e9)
+										}
 									}
 								})
 							}

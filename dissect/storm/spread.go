@@ -189,8 +189,8 @@ func decorrelation(steps []hist) (f fit, rest float64) {
 type heap struct{ at, from float64 }
 
 // heaped finds the heap: the longest gaps of the last step are all the same, although
-// those before the cap are spread wider than any noise. A jitter that comes after the
-// cap would spread them as far.
+// the longest before the cap are spread wider than any noise. A jitter that comes after
+// the cap would spread them as far.
 func heaped(steps []hist) (c heap, ok bool) {
 	for len(steps) > 0 && steps[len(steps)-1].total() < 30 {
 		steps = steps[:len(steps)-1]
@@ -205,11 +205,12 @@ func heaped(steps []hist) (c heap, ok bool) {
 	if c.below(steps[0]) < 0.5 {
 		return c, false
 	}
-	widest, due := 0.0, 0.0 // and how wide the last step would be
+	widest, due := 0.0, 0.0 // of the longest gaps before the cap: a noise of the way does not grow; and how wide the last step would be
 	for _, h := range steps[:len(steps)-1] {
 		if h.total() >= 30 && c.below(h) > 0.5 {
+			widest, due = 0, 0
 			if l := c.look(h); l.width > 3*l.middle/subBuckets { // or buckets make it as wide
-				widest, due = max(widest, l.width), max(due, l.width*c.at/l.middle)
+				widest, due = l.width, l.width*c.at/l.middle
 			}
 		}
 	}
