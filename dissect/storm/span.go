@@ -142,7 +142,7 @@ func (j *judge) descent(end, next int64) int64 {
 func (j *judge) ascent(split, begin int64) int64 {
 	begin = max(begin, split-j.d.length(longestDescent))
 	from, to := j.binFrom(begin), j.binFrom(split)
-	if k := j.rise(to-from, func(i int) *bin { return &j.bins[from+i] }, j.share(split, split+j.window)); k < to-from {
+	if k := j.rise(j.bins[from:to], j.share(split, split+j.window)); k < to-from {
 		return j.bins[from+k].at
 	}
 	return split
@@ -291,15 +291,13 @@ func (j *judge) failuresBefore(counts []int64) float64 {
 	return float64(sum) / float64(n)
 }
 
-// rise is the first of n bins, in the order of at, from which on ever more of what was
-// asked fails, up to the share that fails after them: two shares have to explain them a
-// thousand times as well as one does, and so again what lies before the bin in which the
-// second begins.
-func (j *judge) rise(n int, at func(int) *bin, share float64) int {
-	failed, asked := make([]float64, n+1), make([]float64, n+1) // before each bin
-	for i := range n {
-		b := at(i)
-		failed[i+1], asked[i+1] = failed[i]+float64(b.failed()), asked[i]+float64(b.asked())
+// rise is the first of the bins from which on ever more of what was asked fails, up to
+// the share that fails after them: two shares have to explain them a thousand times as
+// well as one does, and so again what lies before the bin in which the second begins.
+func (j *judge) rise(bins []bin, share float64) int {
+	failed, asked := make([]float64, len(bins)+1), make([]float64, len(bins)+1) // before each bin
+	for i := range bins {
+		failed[i+1], asked[i+1] = failed[i]+float64(bins[i].failed()), asked[i]+float64(bins[i].asked())
 	}
 	part := func(f, n float64) float64 {
 		if f == 0 {
@@ -307,7 +305,7 @@ func (j *judge) rise(n int, at func(int) *bin, share float64) int {
 		}
 		return f * math.Log(f/n)
 	}
-	for foot := n; ; {
+	for foot := len(bins); ; {
 		foot = reach(foot, failed, asked, share)
 		best, k := math.Log(1000), foot
 		whole := part(failed[foot], asked[foot])
@@ -317,7 +315,7 @@ func (j *judge) rise(n int, at func(int) *bin, share float64) int {
 				best, k = l, i
 			}
 		}
-		if k = j.unbroken(k, foot, at, failed, asked, share); k == foot {
+		if k = j.unbroken(bins, k, foot, failed, asked, share); k == foot {
 			return foot
 		}
 		share = (failed[foot] - failed[k]) / (asked[foot] - asked[k])
@@ -344,21 +342,23 @@ func reach(foot int, failed, asked []float64, share float64) int {
 
 // unbroken is the first bin from which on no rest breaks a trouble in two until the bin
 // foot, after which a share fails: so long, and with so much served in it, that neither
-// what fails before it nor what fails after it goes on through it.
-func (j *judge) unbroken(from, foot int, at func(int) *bin, failed, asked []float64, share float64) int {
+// what fails before it nor what fails after it goes on through it; or, right before foot,
+// longer than the trouble before it: that had died down.
+func (j *judge) unbroken(bins []bin, from, foot int, failed, asked []float64, share float64) int {
 	first := from
 	for last, i := from, from+1; i <= foot; i++ {
 		if i < foot && failed[i+1] == failed[i] {
 			continue
 		}
-		if gap := at(last).at - at(min(i, len(failed)-2)).at; max(gap, -gap)*j.length > felt {
+		if gap := bins[min(i, len(bins)-1)].at - bins[last].at; gap*j.length > felt {
 			served := asked[i] - asked[last+1]
 			stops := func(failed, asked float64) float64 { return failed * math.Log1p(served/asked) } // logarithm of how much likelier that is
 			before, after := stops(failed[last+1]-failed[first], asked[last+1]-asked[first]), share*served
 			if i < foot {
 				after = stops(failed[foot]-failed[i], asked[foot]-asked[i])
 			}
-			if min(before, after) > math.Log(1000) {
+			died := i == foot && gap > bins[last].at-bins[first].at
+			if died || min(before, after) > math.Log(1000) {
 				first = i
 			}
 		}
