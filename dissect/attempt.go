@@ -52,6 +52,7 @@ type Attempt struct {
 
 	SourcePackets, SourceBytes           int64 // IP bytes, from the client
 	DestinationPackets, DestinationBytes int64
+	LostBytes                            int64 // of SourceBytes in a session, those after the node's last word; TCP only
 
 	History  string // Zeek's history letters (TCP)
 	VLAN     uint16

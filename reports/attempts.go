@@ -55,6 +55,7 @@ func Attempts() *Of[dissect.Attempt] {
 		num("source_bytes", "bytes", "their IP bytes", func(v *a) int64 { return v.SourceBytes }),
 		num("destination_packets", "", "packets of the node", func(v *a) int64 { return v.DestinationPackets }),
 		num("destination_bytes", "bytes", "their IP bytes", func(v *a) int64 { return v.DestinationBytes }),
+		optNum("lost_bytes", "bytes", "of source_bytes in a session, those after the node's last word; TCP only", 0, func(v *a) int64 { return v.LostBytes }),
 		str("tcp_history", "Zeek's letters", func(v *a) string { return v.History }),
 		when("last_seen", "last packet of the attempt, its late answers and the session it opened", func(v *a) int64 { return max(v.LastSeen, v.AnsweredAt) }),
 		optWhen("last_heard", "last packet of the node, resets apart, in a session accepted 5 s before or longer", func(v *a) int64 { return v.LastHeard }),

@@ -40,7 +40,7 @@ func Nodes() *Of[storm.Node] {
 		num("restarts_failed", "", "of them, down again within two minutes", func(v *n) int64 { return v.RestartsFailed }),
 		ratio("excess", "x", "load beyond what redistribution explains", func(v *n) float64 { return v.Excess }),
 		num("afterlife_attempts", "", "attempts that kept coming after it went down", func(v *n) int64 { return v.AfterlifeAttempts }),
-		num("afterlife_bytes", "bytes", "IP bytes of attempts and refreshes that kept coming after it went down; of sessions none", func(v *n) int64 { return v.AfterlifeIn }),
+		num("afterlife_bytes", "bytes", "IP bytes that kept coming after it went down: of attempts and refreshes, and in sessions over TCP what the node answered no more", func(v *n) int64 { return v.AfterlifeIn }),
 	)...).leads("destination_ip destination_port clients attempts failure_ratio generation peak_rate service destination_role late_ratio")
 }
 

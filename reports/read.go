@@ -325,6 +325,7 @@ func (r *AttemptRow) fill(get func(string) Value) (err error) {
 	a.SourcePackets, a.SourceBytes = number("source_packets", 0), number("source_bytes", 0)
 	a.DestinationPackets, a.DestinationBytes = number("destination_packets", 0), number("destination_bytes", 0)
 	a.FirstFrame, a.LastFrame = number("first_frame", 0), number("last_frame", 0)
+	a.LostBytes = number("lost_bytes", 0)
 	a.OverFrame, a.AgainFrame = number("over_frame", 0), number("again_frame", 0)
 	a.FirstOffset = number("first_offset", 0)
 	a.VLAN = uint16(number("network_vlan_id", 0))

@@ -27,6 +27,7 @@ const (
 	hasHeard
 	hasAgain
 	hasOver
+	hasLost
 )
 
 // appendRecord packs a record into some 90 bytes.
@@ -55,6 +56,7 @@ func appendRecord(b []byte, r *Record) []byte {
 	set(r.LastHeard != 0, hasHeard)
 	set(r.HeardAgain|r.AgainFrame != 0, hasAgain)
 	set(r.OverFrame != 0, hasOver)
+	set(r.LostBytes != 0, hasLost)
 	b = binary.AppendUvarint(b, has)
 	b = appendAddr(b, &r.Source.Addr, has&hasSource4 != 0)
 	b = binary.LittleEndian.AppendUint16(b, r.Source.Port)
@@ -132,6 +134,9 @@ func appendRecord(b []byte, r *Record) []byte {
 	}
 	if has&hasOver != 0 {
 		b = binary.AppendVarint(b, r.OverFrame-r.FirstFrame)
+	}
+	if has&hasLost != 0 {
+		b = binary.AppendVarint(b, r.LostBytes)
 	}
 	return b
 }
@@ -278,5 +283,8 @@ func (u *unpacker) record(r *Record) {
 	}
 	if has&hasOver != 0 {
 		r.OverFrame = r.FirstFrame + u.signed()
+	}
+	if has&hasLost != 0 {
+		r.LostBytes = u.signed()
 	}
 }

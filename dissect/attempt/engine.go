@@ -545,6 +545,9 @@ func (e *Engine) send(ti int32) {
 	if r.Outcome != dissect.OutcomeAccepted || r.LastHeard-max(r.End, r.AnsweredAt) < dropWithin {
 		r.LastHeard = 0 // the answer itself, which is on record
 	}
+	if r.Outcome != dissect.OutcomeAccepted {
+		r.LostBytes = 0 // as all that it sent
+	}
 	e.emit(r)
 	e.txns.put(ti)
 }
@@ -613,11 +616,15 @@ func (e *Engine) note(f *flow, d *dissect.Datagram, fromA bool) {
 	if fromA == t.clientA {
 		r.SourcePackets++
 		r.SourceBytes += int64(d.IPLen)
+		if d.Proto == dissect.ProtoTCP {
+			r.LostBytes += int64(d.IPLen)
+		}
 	} else {
 		r.DestinationPackets++
 		r.DestinationBytes += int64(d.IPLen)
 		if d.Flags&dissect.RST == 0 {
 			r.LastHeard = d.Time
+			r.LostBytes = 0
 		}
 		if t.unheard {
 			t.unheard = false

@@ -350,6 +350,21 @@ func TestHeardAgain(t *testing.T) {
 	}
 }
 
+// TestLostBytes: what a client sends in a session after the last word of its node, whose
+// reset is the word of another.
+func TestLostBytes(t *testing.T) {
+	const A, P = dissect.ACK, dissect.ACK | dissect.PSH
+	in := []*dissect.Datagram{pk(0, true, dissect.SYN, 1, 0, ""), pk(10, false, sa, 1, 2, ""), pk(20, true, A, 2, 2, ""), pk(30, true, P, 2, 2, "REG a\n"),
+		pk(40, false, P, 2, 8, "OK a\n"), pk(50, true, A, 8, 7, ""), pk(20000, true, P, 8, 7, "hello"), pk(20010, false, A, 7, 13, ""),
+		pk(30000, true, P, 13, 7, "hello"), pk(30300, true, P, 13, 7, "hello"), pk(31000, true, fa, 18, 7, ""), pk(31100, false, dissect.RST, 7, 0, "")}
+	for n, want := range map[int]int64{8: 0, 10: 2 * 45, len(in): 2*45 + 40} {
+		got, _ := run(t, Config{}, 200000, in[:n]...)
+		if len(got) != 1 || got[0].Outcome != dissect.OutcomeAccepted || got[0].LostBytes != want {
+			t.Errorf("%d packets: %d rows, %v, %d bytes lost, not %d", n, len(got), got[0].Outcome, got[0].LostBytes, want)
+		}
+	}
+}
+
 // TestSoftError: a client that repeats its request in spite of an error and is
 // answered was accepted; an answer to the first transmission alone comes too late.
 func TestSoftError(t *testing.T) {

@@ -31,6 +31,7 @@ type Record struct {
 	Lifetime     int64 // ns, of the acceptance, 0 = unknown
 	GaveUp       int64 // when the client is known to have given up; 0 = not known
 	LastHeard    int64 // last packet of the node, resets apart; 0 = none, or none that matters
+	LostBytes    int64 // IP bytes of the client in a session after the node's last word; TCP only
 	HeardAgain   int64 // first packet of the node after an ICMP error had answered its flow (UDP); 0 = none
 
 	Source, Destination dissect.Endpoint

@@ -410,7 +410,7 @@ func (x *Result) fill(w *related, client string, level dissect.IDLevel, intent u
 		Late: r.Flags&FlagLate != 0, OneSided: r.Flags&FlagOneSided != 0, Censored: censored,
 		Transmissions: r.Transmissions, HandshakeRTT: r.HandshakeRTT, RetryGap: w.gap, RetryAfter: r.RetryAfter,
 		AnsweredAt: r.AnsweredAt, GaveUp: r.GaveUp, LastSeen: r.LastSeen, LastHeard: r.LastHeard, HeardAgain: r.HeardAgain, SessionEnd: r.SessionEnd, SessionEnded: r.SessionEnded,
-		SourcePackets: r.SourcePackets, SourceBytes: r.SourceBytes,
+		SourcePackets: r.SourcePackets, SourceBytes: r.SourceBytes, LostBytes: r.LostBytes,
 		DestinationPackets: r.DestinationPackets, DestinationBytes: r.DestinationBytes,
 		History: letters(h), VLAN: r.VLAN, Tunnel: r.Tunnel, TunnelID: r.TunnelID,
 		File: r.File, FirstFrame: r.FirstFrame, LastFrame: r.LastFrame, OverFrame: r.OverFrame, AgainFrame: r.AgainFrame, FirstOffset: r.FirstOffset,

@@ -15,7 +15,7 @@ func FromRow(a *dissect.Attempt, names *attempt.Names) attempt.Record {
 	r := attempt.Record{Start: a.Start, End: a.End, AnsweredAt: a.AnsweredAt, SessionEnd: a.SessionEnd, SessionEnded: a.SessionEnded,
 		HandshakeRTT: a.HandshakeRTT, RetryAfter: a.RetryAfter, GaveUp: a.GaveUp, LastSeen: a.LastSeen, LastHeard: a.LastHeard, HeardAgain: a.HeardAgain,
 		Source: a.Source, Destination: a.Destination, Digest: a.ID,
-		SourcePackets: a.SourcePackets, SourceBytes: a.SourceBytes, DestinationPackets: a.DestinationPackets, DestinationBytes: a.DestinationBytes,
+		SourcePackets: a.SourcePackets, SourceBytes: a.SourceBytes, LostBytes: a.LostBytes, DestinationPackets: a.DestinationPackets, DestinationBytes: a.DestinationBytes,
 		FirstFrame: a.FirstFrame, LastFrame: a.LastFrame, OverFrame: a.OverFrame, AgainFrame: a.AgainFrame, FirstOffset: a.FirstOffset,
 		Protocol: word(a.Protocol), Op: word(a.Op), Rung: word(a.Rung), Version: said(a.ClientVersion), ServerName: said(a.ServerName), JA3: said(a.JA3),
 		File: a.File, TunnelID: a.TunnelID, Transmissions: a.Transmissions, VLAN: a.VLAN, Proto: a.Proto, Tunnel: a.Tunnel,

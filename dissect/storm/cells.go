@@ -49,7 +49,7 @@ const (
 	nClosed         // sessions that it ended
 	nFirstBad       // clients whose first bad sign of a spell this was
 	nDropped
-	nUnserved     // IP bytes of attempts and refreshes that came to nothing, by their start
+	nUnserved     // IP bytes of attempts and refreshes that came to nothing, by their start, and of sessions, by their end
 	nHeard        // sessions it served to the end, by its last word in them
 	numNodeFields = int(nHeard) + 1
 )

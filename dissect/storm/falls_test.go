@@ -616,10 +616,18 @@ func TestAfterlife(t *testing.T) {
 				}
 			})
 		}
+		for i := range 50 { // in sessions some go on until their clients close them, or the node is back
+			f.add(fmt.Sprint("s", i), 100, func(a *dissect.Attempt) {
+				a.SourceBytes, a.LostBytes, a.LastHeard, a.LastSeen = 9000, 700, 299*second, 360*second
+				if a.SessionEnd, a.SessionEnded = 360*second, dissect.SessionByClient; i%2 == 0 {
+					a.SessionEnd, a.SessionEnded = 0, dissect.SessionAlive
+				}
+			})
+		}
 		r := f.judge(420, nil)
 		n := r.Nodes[0]
-		if n.AfterlifeAttempts < 3100 || n.AfterlifeIn != 180*n.AfterlifeAttempts {
-			t.Errorf("seed %d: %d attempts of 180 bytes kept coming, and %d bytes; %s", seed, n.AfterlifeAttempts, n.AfterlifeIn, r.Summary)
+		if n.AfterlifeAttempts < 3100 || n.AfterlifeIn != 180*n.AfterlifeAttempts+50*700 {
+			t.Errorf("seed %d: %d attempts of 180 bytes kept coming and 700 bytes in each of 50 sessions, not %d bytes; %s", seed, n.AfterlifeAttempts, n.AfterlifeIn, r.Summary)
 		}
 	}
 }

@@ -161,6 +161,8 @@ func (d *scenes) life(t *thread, a *dissect.Attempt, at *place) {
 	}
 	if a.Outcome != dissect.OutcomeAccepted {
 		d.sheets += p.line.add(d.bin(a.Start), nUnserved, int32(min(a.SourceBytes, 1<<20)))
+	} else if a.LostBytes > 0 {
+		d.sheets += p.line.add(d.bin(a.LastSeen), nUnserved, int32(min(a.LostBytes, 1<<20)))
 	}
 	if a.HeardAgain != 0 {
 		good(nAlive, a.HeardAgain)

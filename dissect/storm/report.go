@@ -179,7 +179,7 @@ type Node struct {
 	Generation                     int32    // in the cascade, -1 = not part of one
 	Order                          int32    // in which the nodes fell, from 1; 0 = it did not
 	Excess                         float64  // load over calm load, times the share of capacity left; 0 = not known
-	AfterlifeAttempts, AfterlifeIn int64    // attempts, and IP bytes of attempts and refreshes, that kept coming after it went down
+	AfterlifeAttempts, AfterlifeIn int64    // attempts, and IP bytes of all, that kept coming after it went down
 	Restarts, RestartsFailed       int64    // times it came back, and went down again within RelapseWithin
 }
 
