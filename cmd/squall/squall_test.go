@@ -17,6 +17,16 @@ import (
 	"squall/samples"
 )
 
+// told is what a command line prints that has to end well.
+func told(t *testing.T, args ...string) string {
+	t.Helper()
+	code, out, errs := squall(nil, args...)
+	if code != 0 {
+		t.Fatalf("%v: exit %d %s", args, code, errs)
+	}
+	return out
+}
+
 // squall runs a command line in this process.
 func squall(stdin []byte, args ...string) (code int, stdout, stderr string) {
 	var out, errs bytes.Buffer
@@ -356,14 +366,7 @@ func TestShardsAreTheWhole(t *testing.T) {
 func TestShardsOfTwo(t *testing.T) {
 	dir := t.TempDir()
 	at := func(name string) string { return filepath.Join(dir, name) }
-	run := func(args ...string) string {
-		t.Helper()
-		code, out, errs := squall(nil, args...)
-		if code != 0 {
-			t.Fatalf("%v: exit %d %s", args, code, errs)
-		}
-		return out
-	}
+	run := func(args ...string) string { return told(t, args...) }
 	all, want := []string{"merge", "-o", at("all")}, 0
 	for _, seed := range []string{"1", "2"} {
 		run("sample", "outage", "--taps", "--seed", seed, "-w", at("taps"+seed))
@@ -390,14 +393,7 @@ func TestShardsOfTwo(t *testing.T) {
 func TestMergedCountsOnce(t *testing.T) {
 	dir := t.TempDir()
 	at := func(name string) string { return filepath.Join(dir, name) }
-	run := func(args ...string) string {
-		t.Helper()
-		code, out, errs := squall(nil, args...)
-		if code != 0 {
-			t.Fatalf("%v: exit %d %s", args, code, errs)
-		}
-		return out
-	}
+	run := func(args ...string) string { return told(t, args...) }
 	pcap := sampled(t, "outage")
 	run("extract", pcap, "-q", "--clients", "30%", "-w", at("part.pcap"))
 	run("report", "attempts", pcap, "-q", "-T", "zeek", "-w", at("conn.log"))
