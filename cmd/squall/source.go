@@ -452,7 +452,7 @@ func (s *source) progress(w io.Writer, src capture.Source, cfg *pipeline.Config)
 		var read, size int64
 		for _, f := range src.Files() {
 			if f.Unread == "" {
-				read += f.ReadOnDisk
+				read += min(f.ReadOnDisk, f.SizeOnDisk) // its begin is read twice
 				size += f.SizeOnDisk
 			}
 		}
@@ -460,7 +460,7 @@ func (s *source) progress(w io.Writer, src capture.Source, cfg *pipeline.Config)
 		line := fmt.Sprintf("%d packets, %.0f packets/s", p.Packets, float64(p.Packets)/spent.Seconds())
 		if size > 0 && read > 0 {
 			left := time.Duration(float64(spent) * float64(size-read) / float64(read)).Round(time.Second)
-			line = fmt.Sprintf("%3d %% of %d MB, %s, %s left", 100*read/size, size/1e6, line, left)
+			line = fmt.Sprintf("%3d %% of %.1f MB, %s, %s left", 100*read/size, float64(size)/1e6, line, left)
 		}
 		fmt.Fprintf(w, "\r\x1b[K%s", line)
 	}

@@ -23,7 +23,7 @@ func onScreen(t *testing.T, columns int, stdin []byte, args ...string) (code int
 	t.Helper()
 	master, err := os.OpenFile("/dev/ptmx", os.O_RDWR|unix.O_NOCTTY, 0)
 	if err != nil {
-		t.Skip("needs pseudo-terminals, /dev/ptmx:", err)
+		t.Skip("needs pseudo-terminals, /dev/ptmx (mount -t devpts devpts /dev/pts):", err)
 	}
 	defer master.Close()
 	fd := int(master.Fd())
@@ -36,7 +36,7 @@ func onScreen(t *testing.T, columns int, stdin []byte, args ...string) (code int
 	}
 	tty, err := os.OpenFile(fmt.Sprintf("/dev/pts/%d", n), os.O_RDWR|unix.O_NOCTTY, 0)
 	if err != nil {
-		t.Skip("needs pseudo-terminals in /dev/pts:", err)
+		t.Skip("needs pseudo-terminals in /dev/pts (mount -t devpts devpts /dev/pts):", err)
 	}
 	if err := unix.IoctlSetWinsize(int(tty.Fd()), unix.TIOCSWINSZ, &unix.Winsize{Row: 40, Col: uint16(columns)}); err != nil {
 		t.Fatal(err)
@@ -58,6 +58,28 @@ func onScreen(t *testing.T, columns int, stdin []byte, args ...string) (code int
 	tty.Close()
 	text := escapes.ReplaceAllString(<-said, "")
 	return code, strings.FieldsFunc(text, func(r rune) bool { return r == '\n' || r == '\r' })
+}
+
+// TestProgressEndsAtAll: of a file not more is read than there is.
+func TestProgressEndsAtAll(t *testing.T) {
+	_, all, _ := squall(nil, "sample", "outage", "-w", "-")
+	path := filepath.Join(t.TempDir(), "cut.pcapng")
+	if err := os.WriteFile(path, []byte(all[:200e3]), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	drawn := 0
+	_, lines := onScreen(t, 80, nil, "analyze", path)
+	for _, line := range lines {
+		var share int
+		if n, _ := fmt.Sscanf(strings.TrimSpace(line), "%d %% of", &share); n == 1 && strings.Contains(line, "packets/s") {
+			if drawn++; share > 100 {
+				t.Error(line)
+			}
+		}
+	}
+	if drawn == 0 {
+		t.Errorf("no progress in %q", lines)
+	}
 }
 
 // TestNothingWiderThanTheTerminal: what any command says on a terminal, help and
