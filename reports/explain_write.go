@@ -116,6 +116,9 @@ func (s *screen) ranked(h *storm.Hypothesis) {
 	for _, t := range h.Against {
 		s.hang(10, s.paint(orange, "-"), t)
 	}
+	for _, t := range h.Unseen {
+		s.hang(10, "?", "not seen: "+t)
+	}
 }
 
 // bar is a score from 0 to 1 as five cells.

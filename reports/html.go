@@ -116,7 +116,7 @@ type criterion struct{ Name, Value, Threshold, Unit, Met, Note string }
 type hypothesis struct {
 	Name, Score, Sentence string
 	Bar                   template.HTML
-	For, Against          []string
+	For, Against, Unseen  []string
 }
 
 type command struct{ About, Line string }
@@ -177,7 +177,7 @@ func newPage(r *Results, report *storm.Report, rows *firstRows, opt HTMLOptions,
 	p.odds(report)
 	for _, h := range report.Hypotheses[:min(len(report.Hypotheses), b.cards)] {
 		p.Hypotheses = append(p.Hypotheses, hypothesis{words(h.Name), fmt.Sprintf("%d %%", int(h.Score*100+0.5)), clip(h.Sentence, maxCell),
-			scoreBar(h.Score), clipAll(h.For, maxEvidence), clipAll(h.Against, maxEvidence)})
+			scoreBar(h.Score), clipAll(h.For, maxEvidence), clipAll(h.Against, maxEvidence), clipAll(h.Unseen, maxEvidence)})
 	}
 	source := shellSource(r, opt)
 	if err := p.tables(r, report, rows, source); err != nil {
@@ -359,9 +359,9 @@ func (p *page) blind(r *Results, report *storm.Report) {
 		}
 	}
 	t := &report.Totals
-	say(t.Outcomes[dissect.OutcomeUnknown], "%s attempts have an outcome that the capture cannot tell: one side only, the edge of the capture, or a cut packet.")
-	say(t.Censored, "%s intents may have begun before the capture or were open at its end; their attempts are a lower bound.")
-	say(t.NATSuspects, "%s addresses seem to stand for several hosts; their relations and A are not to be trusted.")
+	say(t.Outcomes[dissect.OutcomeUnknown], "Attempts with an outcome that the capture cannot tell (one side only, the edge of the capture, a cut packet): %s.")
+	say(t.Censored, "Intents that may have begun before the capture, or were open at its end, whose attempts are a lower bound: %s.")
+	say(t.NATSuspects, "Addresses that seem to stand for several hosts, whose relations and A are not to be trusted: %s.")
 	if m := monitorsInWords(report); m != "" {
 		p.Blind = append(p.Blind, "Health checks are no demand: "+m+".")
 	}

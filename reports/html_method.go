@@ -29,7 +29,7 @@ func method() []term {
 		{"finding, verdict", "A finding is a stretch of time on one service with a class and the numbers behind it. Windows of 10 s are judged each second; a storm is 10 s in a row with all criteria met. The verdict is the finding that harmed most clients, gravity breaking ties."},
 		{"classes", "From light to grave: calm, insufficient evidence, scan, single offender, flash crowd (many new clients, served), refresh surge, mass reconnect (known clients, all at once), path loss (the network loses, the nodes are well), partial outage (failures, little retry), SYN flood, retry storm."},
 		{"confidence", "high, medium or low: lowered by what the capture lacks, such as one direction, calm times before, or clients (a capture with fewer than three is one client's view)."},
-		{"score of a hypothesis", "How much of the evidence that it asks for is there, weighted; what the capture cannot show counts half. For and against are both listed. Scores do not add up to one: two things can be true."},
+		{"score of a hypothesis", "How much of the evidence that it asks for is there, weighted; what the capture cannot show counts half. All of it is listed: for, against, and not seen. Scores do not add up to one: two things can be true."},
 		{"ledger", "Every packet read lands in exactly one bucket, and the buckets add up to the packets read: filtered, duplicate, undecodable link, malformed, fragment, cut, attempt, session, other."},
 	}
 }

@@ -99,7 +99,7 @@ func WriteSummarySchema(w io.Writer) error {
 		"nodes": rows("nodes", m{"periods": nested("node_periods")}), "migrations": rows("migrations", nil),
 		"roles": rows("roles", nil), "versions": rows("versions", nil), "policies": rows("policies", nil),
 		"hypotheses": m{"type": "array", "items": closed(m{"name": m{"type": "string"}, "rank": count, "score": number,
-			"sentence": m{"type": "string"}, "for": texts, "against": texts})},
+			"sentence": m{"type": "string"}, "for": texts, "against": texts, "unseen": texts})},
 		"monitors": m{"type": "array", "items": closed(m{"client_id": m{"type": "string"}, "services": texts, "nodes": count, "checks": count, "failed": count,
 			"interval_ns": count, "first_time": m{"type": "string"}, "last_time": m{"type": "string"}})},
 		"notes": texts,

@@ -219,5 +219,6 @@ func hypotheses(all []storm.Hypothesis) []byte {
 		o.put("sentence", h.Sentence)
 		o.put("for", append([]string{}, h.For...))
 		o.put("against", append([]string{}, h.Against...))
+		o.put("unseen", append([]string{}, h.Unseen...))
 	})
 }

@@ -30,7 +30,7 @@ func (w *weighing) ask(weight float64, there bool, yes, no string) {
 func (w *weighing) unseen(weight float64, why string) {
 	w.asked += weight
 	w.have += weight / 2
-	w.h.Against = append(w.h.Against, why)
+	w.h.Unseen = append(w.h.Unseen, why)
 }
 
 // hypotheses ranks what people argue about after an outage. They are given
@@ -102,7 +102,7 @@ func hypotheses(r *Report) []Hypothesis {
 	}
 	late := f.LateRatio()
 	blind := f.oneSided*2 > f.Attempts
-	const unseen = "not known: answers were not captured"
+	const unseen = "answers were not captured"
 	// Where they were not, the client's acknowledgement shows that one came to its SYN.
 	connected := ratio(f.answered, f.Attempts)
 	reached := percent(connected) + " of the attempts connected, and their clients gave up all the same"

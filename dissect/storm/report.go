@@ -391,6 +391,7 @@ type Hypothesis struct {
 	Rank         int32
 	Score        float64 // 0..1, how much of the evidence asked for is there; what the capture cannot show counts half
 	For, Against []string
+	Unseen       []string // evidence that the capture cannot show, and why
 	Sentence     string
 }
 

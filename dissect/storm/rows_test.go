@@ -143,7 +143,7 @@ func TestEvidence(t *testing.T) {
 	said := func(r *storm.Report, name string) string {
 		for _, h := range r.Hypotheses {
 			if h.Name == name {
-				return strings.Join(append(h.For, h.Against...), "\n")
+				return strings.Join(slices.Concat(h.For, h.Against, h.Unseen), "\n")
 			}
 		}
 		t.Fatalf("no %s: %s", name, r.Summary)
